@@ -1,0 +1,36 @@
+//! Every bound the two sides share. Each has a line in `LIMITS.md` with its reason and its test.
+
+/// Bytes of a path that leave the kernel.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Components of a path that are walked in the kernel, mount points included.
+pub const PATH_DEPTH_MAX: usize = 32;
+/// Bytes of one path component (`NAME_MAX` is 255).
+pub const NAME_BYTES_MAX: usize = 256;
+/// Bytes of arguments that leave the kernel.
+pub const ARGS_BYTES_MAX: usize = 4096;
+/// Bytes of a working directory that leave the kernel.
+pub const CWD_BYTES_MAX: usize = 512;
+/// Bytes of a thread name (`TASK_COMM_LEN`, include/linux/sched.h).
+pub const COMM_BYTES: usize = 16;
+/// Bytes of first payload or of a DNS answer that leave the kernel.
+pub const PAYLOAD_BYTES_MAX: usize = 512;
+
+/// Bytes of the ring for process life, flow starts, label hits and tamper.
+pub const RING_HIGH_BYTES: u32 = 4 << 20;
+/// Bytes of the ring for everything else.
+pub const RING_BULK_BYTES: u32 = 8 << 20;
+
+/// Flows that are counted at once.
+pub const FLOWS_MAX: u32 = 65_536;
+/// Labelled inodes.
+pub const LABELS_MAX: u32 = 65_536;
+/// Watched directories.
+pub const WATCH_DIRS_MAX: u32 = 16_384;
+/// File-name extensions with a class.
+pub const NAME_CLASSES_MAX: u32 = 256;
+/// Cgroups that a rate is kept for.
+pub const RATE_CGROUPS_MAX: u32 = 4_096;
+/// Threads between a send's destination hook and its byte count.
+pub const SEND_PEERS_MAX: u32 = 8_192;
+/// Bytes of a file-name extension, without the dot.
+pub const EXTENSION_BYTES: usize = 16;

@@ -1,0 +1,58 @@
+//! Keys and values of the maps that the daemon writes, and the settings it hands over frozen.
+
+use crate::limits::EXTENSION_BYTES;
+
+/// Key of the label and directory maps: a file's identity.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InodeKey {
+    /// Inode number.
+    pub inode: u64,
+    /// `s_dev`: major << 20 | minor.
+    pub device: u32,
+    /// Generation; zero in the directory map.
+    pub generation: u32,
+}
+
+/// Key of the name-class map: a lower-case extension without its dot, padded with zero bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Extension(pub [u8; EXTENSION_BYTES]);
+
+impl Extension {
+    /// The key for `text`; `None` when it is longer than the bound or empty.
+    pub const fn new(text: &[u8]) -> Option<Self> {
+        if text.is_empty() || text.len() > EXTENSION_BYTES {
+            return None;
+        }
+        let mut bytes = [0; EXTENSION_BYTES];
+        let mut at = 0;
+        while at < text.len() {
+            bytes[at] = text[at].to_ascii_lowercase();
+            at += 1;
+        }
+        Some(Self(bytes))
+    }
+}
+
+/// Class of a name: weights.
+pub const CLASS_WEIGHTS: u16 = 1;
+/// Class of a name: archive or encrypted container.
+pub const CLASS_ARCHIVE: u16 = 2;
+/// Class of a name: credential.
+pub const CLASS_SECRET: u16 = 3;
+
+/// A state of one cgroup's rate on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateWindow {
+    /// Start of the window, in nanoseconds since boot.
+    pub start_boot_ns: u64,
+    /// Records in the window.
+    pub records: u64,
+    /// Records refused since the cgroup was first seen.
+    pub refused: u64,
+}
+
+const _: () = assert!(size_of::<InodeKey>() == 16);
+const _: () = assert!(size_of::<RateWindow>() == 24);

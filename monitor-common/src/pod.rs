@@ -1,0 +1,13 @@
+//! The promises aya asks for: these types are plain bytes.
+
+use crate::{Extension, InodeKey, KindCounters, RateWindow};
+
+// SAFETY: repr(C), integers only, no padding (sizes are asserted beside the types), any bit
+// pattern is a value.
+unsafe impl aya::Pod for KindCounters {}
+// SAFETY: as above.
+unsafe impl aya::Pod for InodeKey {}
+// SAFETY: a transparent array of bytes.
+unsafe impl aya::Pod for Extension {}
+// SAFETY: repr(C), three u64.
+unsafe impl aya::Pod for RateWindow {}

@@ -1,0 +1,356 @@
+//! Records: fixed-layout bytes as the kernel writes them. Padding is explicit and sizes are
+//! asserted, so that a careless field fails the build. All integers are in host byte order, but
+//! addresses and the ports of [`Endpoint`], which are as on the wire.
+
+use crate::limits::{ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, PATH_BYTES_MAX, PAYLOAD_BYTES_MAX};
+
+macro_rules! records {
+    ($($(#[$doc:meta])* pub struct $name:ident = $size:literal { $($(#[$fdoc:meta])* pub $field:ident: $type:ty,)* })+) => {
+        $(
+            $(#[$doc])*
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug)]
+            #[cfg_attr(feature = "user", derive(
+                zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable,
+            ))]
+            pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
+            const _: () = assert!(size_of::<$name>() == $size);
+        )+
+    };
+}
+
+/// A task that existed before the programs were attached (task iterator).
+pub const KIND_TASK_SEEN: u16 = 1;
+/// A new thread or process.
+pub const KIND_TASK_NEW: u16 = 2;
+/// A program was executed.
+pub const KIND_EXEC: u16 = 3;
+/// The last thread of a process ended.
+pub const KIND_EXIT: u16 = 4;
+/// A file was opened.
+pub const KIND_FILE_OPEN: u16 = 5;
+/// A flow started, moved, or ended.
+pub const KIND_FLOW: u16 = 6;
+/// A socket of a rare family or type was created.
+pub const KIND_SOCKET_NEW: u16 = 7;
+/// The first payload of a flow.
+pub const KIND_PAYLOAD: u16 = 8;
+/// A DNS answer.
+pub const KIND_DNS: u16 = 9;
+/// One more than the highest kind.
+pub const KIND_COUNT: usize = 10;
+
+/// The name of a kind, as the catalog, metrics and alerts print it; `None` for an unknown kind.
+pub const fn kind_name(kind: u16) -> Option<&'static str> {
+    Some(match kind {
+        KIND_TASK_SEEN => "task_seen",
+        KIND_TASK_NEW => "task_new",
+        KIND_EXEC => "exec",
+        KIND_EXIT => "exit",
+        KIND_FILE_OPEN => "file_open",
+        KIND_FLOW => "flow",
+        KIND_SOCKET_NEW => "socket_new",
+        KIND_PAYLOAD => "payload",
+        KIND_DNS => "dns",
+        _ => return None,
+    })
+}
+
+/// [`ExecRecord::flags`]: the executable lives in memory only.
+pub const EXEC_MEMFD: u32 = 1 << 0;
+/// [`ExecRecord::flags`]: the executable had no link left.
+pub const EXEC_DELETED: u32 = 1 << 1;
+/// Any record with a path: the path was longer or deeper than the bound.
+pub const PATH_TRUNCATED: u32 = 1 << 2;
+/// [`ExecRecord::flags`]: the arguments could not be read.
+pub const ARGS_FAULT: u32 = 1 << 3;
+
+/// [`TaskNewRecord::flags`]: the task acts for io_uring (`PF_IO_WORKER`).
+pub const TASK_IO_WORKER: u32 = 1 << 0;
+/// [`TaskNewRecord::flags`]: the task belongs to the kernel (`PF_KTHREAD`).
+pub const TASK_KTHREAD: u32 = 1 << 1;
+
+/// [`FlowRecord::phase`]: first seen.
+pub const FLOW_START: u16 = 0;
+/// [`FlowRecord::phase`]: a threshold of bytes or time was passed.
+pub const FLOW_PROGRESS: u16 = 1;
+/// [`FlowRecord::phase`]: closed.
+pub const FLOW_END: u16 = 2;
+
+/// [`FlowRecord::direction`]: not known, older than the monitor.
+pub const DIRECTION_UNKNOWN: u16 = 0;
+/// [`FlowRecord::direction`]: opened by this side.
+pub const DIRECTION_EGRESS: u16 = 1;
+/// [`FlowRecord::direction`]: accepted by this side.
+pub const DIRECTION_INGRESS: u16 = 2;
+
+/// [`FileOpenRecord::reason`]: the inode is labelled.
+pub const OPEN_LABELLED: u16 = 1 << 0;
+/// [`FileOpenRecord::reason`]: the parent directory is watched.
+pub const OPEN_WATCHED_DIR: u16 = 1 << 1;
+/// [`FileOpenRecord::reason`]: the name has a class.
+pub const OPEN_NAME_CLASS: u16 = 1 << 2;
+/// [`FileOpenRecord::reason`]: the node is a watched device.
+pub const OPEN_DEVICE: u16 = 1 << 3;
+/// [`FileOpenRecord::reason`]: the file is at least [`crate::Settings::big_file_bytes`] long.
+pub const OPEN_BIG_FILE: u16 = 1 << 4;
+
+records! {
+    /// Who: the thread in whose context the record was written.
+    pub struct ActorRecord = 48 {
+        /// Thread-group id in the initial pid namespace.
+        pub tgid: u32,
+        /// Thread id in the initial pid namespace.
+        pub tid: u32,
+        /// `start_boottime` of the group leader, in nanoseconds.
+        pub start_boot_ns: u64,
+        /// Id of the cgroup v2 directory.
+        pub cgroup_id: u64,
+        /// Effective user id.
+        pub uid: u32,
+        /// Effective group id.
+        pub gid: u32,
+        /// Thread name, padded with zero bytes.
+        pub comm: [u8; COMM_BYTES],
+    }
+
+    /// The start of every record.
+    pub struct RecordHeader = 64 {
+        /// One of the `KIND_*` numbers.
+        pub kind: u16,
+        /// Not used; zero.
+        pub reserved: u16,
+        /// Bytes of the whole record, this header and what follows included.
+        pub len: u32,
+        /// Nanoseconds since boot (`bpf_ktime_get_boot_ns`).
+        pub boot_ns: u64,
+        /// Who.
+        pub actor: ActorRecord,
+    }
+
+    /// Identity of a file.
+    pub struct FileIdRecord = 16 {
+        /// Inode number.
+        pub inode: u64,
+        /// `s_dev`: major << 20 | minor.
+        pub device: u32,
+        /// Inode generation.
+        pub generation: u32,
+    }
+
+    /// A task that was there first. Followed by nothing.
+    pub struct TaskSeenRecord = 104 {
+        /// Who: the task itself.
+        pub header: RecordHeader,
+        /// Process id of its parent.
+        pub parent_tgid: u32,
+        /// Not used; zero.
+        pub reserved: u32,
+        /// `start_boottime` of the parent's leader.
+        pub parent_start_boot_ns: u64,
+        /// Identity of its executable; zero without one.
+        pub exe: FileIdRecord,
+        /// Inode of its mount namespace.
+        pub mount_ns: u32,
+        /// `TASK_*` bits.
+        pub flags: u32,
+    }
+
+    /// A new thread or process. The actor is the creator.
+    pub struct TaskNewRecord = 104 {
+        /// Who: the creator.
+        pub header: RecordHeader,
+        /// Process id of the new task.
+        pub child_tgid: u32,
+        /// Thread id of the new task.
+        pub child_tid: u32,
+        /// `start_boottime` of the new task's group leader.
+        pub child_start_boot_ns: u64,
+        /// Flags of clone(2).
+        pub clone_flags: u64,
+        /// `TASK_*` bits.
+        pub flags: u32,
+        /// Not used; zero.
+        pub reserved: u32,
+        /// Not used; zero.
+        pub reserved2: u64,
+    }
+
+    /// A program was executed. Followed by exe path, arguments, working directory.
+    pub struct ExecRecord = 120 {
+        /// Who: the process, under its new name.
+        pub header: RecordHeader,
+        /// Process id of the parent.
+        pub parent_tgid: u32,
+        /// `EXEC_*` and `PATH_TRUNCATED` bits.
+        pub flags: u32,
+        /// `start_boottime` of the parent's leader.
+        pub parent_start_boot_ns: u64,
+        /// Identity of the executable.
+        pub exe: FileIdRecord,
+        /// True length of the argument area.
+        pub args_total: u32,
+        /// Bytes of the exe path that follow.
+        pub exe_len: u32,
+        /// Bytes of arguments that follow, each ended by a zero byte.
+        pub args_len: u32,
+        /// Bytes of the working directory that follow.
+        pub cwd_len: u32,
+        /// Links of the executable's inode.
+        pub nlink: u32,
+        /// Not used; zero.
+        pub reserved: u32,
+    }
+
+    /// The last thread of a process ended.
+    pub struct ExitRecord = 72 {
+        /// Who: the process.
+        pub header: RecordHeader,
+        /// Status as wait(2) encodes it.
+        pub code: i32,
+        /// Not used; zero.
+        pub reserved: u32,
+    }
+
+    /// A file was opened. Followed by its path.
+    pub struct FileOpenRecord = 128 {
+        /// Who opened it.
+        pub header: RecordHeader,
+        /// Which file.
+        pub file: FileIdRecord,
+        /// Size in bytes.
+        pub size: u64,
+        /// `s_magic`.
+        pub fs_magic: u64,
+        /// `i_mode`.
+        pub mode: u32,
+        /// `f_flags`.
+        pub open_flags: u32,
+        /// `i_rdev`.
+        pub rdev: u32,
+        /// Bytes of the path that follow.
+        pub path_len: u32,
+        /// `PATH_TRUNCATED`.
+        pub flags: u32,
+        /// `OPEN_*` bits: why it was sent.
+        pub reason: u16,
+        /// Class of the name, from the name-class map; zero for none.
+        pub name_class: u16,
+        /// Label of the inode, from the label map; zero for none.
+        pub label: u32,
+        /// Not used; zero.
+        pub reserved: u32,
+    }
+
+    /// One end of a flow.
+    pub struct Endpoint = 24 {
+        /// IPv6 address, or IPv4-mapped IPv6, in wire order.
+        pub address: [u8; 16],
+        /// Port in host byte order.
+        pub port: u16,
+        /// Not used; zero.
+        pub reserved: [u8; 6],
+    }
+
+    /// A flow started, moved, or ended.
+    pub struct FlowRecord = 176 {
+        /// Who: the sender; at start the opener; at end whoever closed, or the owner.
+        pub header: RecordHeader,
+        /// Identity of the flow: the socket and, unconnected, its peer.
+        pub flow_id: u64,
+        /// Process id of the owner.
+        pub owner_tgid: u32,
+        /// `FLOW_*`.
+        pub phase: u16,
+        /// `DIRECTION_*`.
+        pub direction: u16,
+        /// `start_boottime` of the owner.
+        pub owner_start_boot_ns: u64,
+        /// Here.
+        pub local: Endpoint,
+        /// There.
+        pub remote: Endpoint,
+        /// Payload bytes sent so far.
+        pub bytes_out: u64,
+        /// Payload bytes sent at the previous record.
+        pub bytes_out_before: u64,
+        /// Send calls so far.
+        pub sends: u64,
+        /// When it was first seen.
+        pub started_boot_ns: u64,
+        /// `AF_*`.
+        pub family: u16,
+        /// `SOCK_*`.
+        pub socket_type: u16,
+        /// `IPPROTO_*`.
+        pub protocol: u16,
+        /// Not used; zero.
+        pub reserved: u16,
+    }
+
+    /// A socket of a rare family or type was created.
+    pub struct SocketNewRecord = 72 {
+        /// Who created it.
+        pub header: RecordHeader,
+        /// `AF_*`.
+        pub family: u16,
+        /// `SOCK_*`.
+        pub socket_type: u16,
+        /// Protocol number.
+        pub protocol: u16,
+        /// Not used; zero.
+        pub reserved: u16,
+    }
+
+    /// The first payload of a flow, or a DNS answer. Followed by the bytes.
+    pub struct PayloadRecord = 144 {
+        /// Who; all zero where the packet was handled in nobody's context.
+        pub header: RecordHeader,
+        /// Identity of the flow.
+        pub flow_id: u64,
+        /// Here.
+        pub local: Endpoint,
+        /// There.
+        pub remote: Endpoint,
+        /// Process id of the flow's owner; zero where not known.
+        pub owner_tgid: u32,
+        /// Bytes of the payload before it was cut.
+        pub payload_total: u32,
+        /// `start_boottime` of the owner.
+        pub owner_start_boot_ns: u64,
+        /// Bytes that follow.
+        pub payload_len: u32,
+        /// `IPPROTO_*`.
+        pub protocol: u16,
+        /// Not used; zero.
+        pub reserved: u16,
+    }
+}
+
+/// The longest record. A new kind must be added here, or the build fails.
+pub const RECORD_BYTES_MAX: usize = {
+    const fn longest(kind: u16) -> usize {
+        match kind {
+            0 => 0,
+            KIND_TASK_SEEN => size_of::<TaskSeenRecord>(),
+            KIND_TASK_NEW => size_of::<TaskNewRecord>(),
+            KIND_EXEC => size_of::<ExecRecord>() + PATH_BYTES_MAX + ARGS_BYTES_MAX + CWD_BYTES_MAX,
+            KIND_EXIT => size_of::<ExitRecord>(),
+            KIND_FILE_OPEN => size_of::<FileOpenRecord>() + PATH_BYTES_MAX,
+            KIND_FLOW => size_of::<FlowRecord>(),
+            KIND_SOCKET_NEW => size_of::<SocketNewRecord>(),
+            KIND_PAYLOAD | KIND_DNS => size_of::<PayloadRecord>() + PAYLOAD_BYTES_MAX,
+            _ => panic!("a kind without a length"),
+        }
+    }
+    let mut kind = 0;
+    let mut max = 0;
+    while kind < KIND_COUNT {
+        let bytes = longest(kind as u16);
+        if bytes > max {
+            max = bytes;
+        }
+        kind += 1;
+    }
+    max
+};

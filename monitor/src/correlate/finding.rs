@@ -1,0 +1,27 @@
+//! A finding: a rule matched.
+
+use std::sync::Arc;
+
+use crate::model::{BootNs, FactRow};
+use crate::rule::spec::{RuleMeta, Vars};
+
+/// A rule matched, once, before dedupe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The rule.
+    pub rule: Arc<RuleMeta>,
+    /// Time of the event that completed the match.
+    pub time: BootNs,
+    /// Time of the first event in the window; `time` without one.
+    pub first_time: BootNs,
+    /// The event that completed the match, as the rule saw it.
+    pub facts: FactRow,
+    /// The window's values at that moment.
+    pub vars: Vars,
+    /// The rendered sentence.
+    pub message: String,
+    /// Values of the dedupe key, in the order of the rule.
+    pub dedupe_key: Vec<String>,
+    /// For how long findings with this key are one alert, in nanoseconds of event time.
+    pub dedupe_for_ns: u64,
+}

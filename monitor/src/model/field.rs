@@ -1,0 +1,253 @@
+//! The field catalogue: every name a rule may use, its type, the kinds of event that carry it,
+//! what it means, and an example. Docs, schema, type checks and completion are made from it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{EventKind, KindSet};
+
+/// The type of a field's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldType {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number (CEL `int`).
+    Int,
+    /// A number with a fraction (CEL `double`).
+    Float,
+    /// Text (CEL `string`).
+    Str,
+    /// An IP address; compare with `in cidr("…")`, `==` against text.
+    Ip,
+    /// A list of text.
+    List,
+    /// Text by text.
+    Map,
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Str => "string",
+            Self::Ip => "ip",
+            Self::List => "list of strings",
+            Self::Map => "map of strings",
+        })
+    }
+}
+
+/// One row of the catalogue.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The field.
+    pub id: FieldId,
+    /// Its name in rules.
+    pub name: &'static str,
+    /// The type of its value.
+    pub field_type: FieldType,
+    /// The kinds of event that can carry it.
+    pub kinds: KindSet,
+    /// What it means, in one sentence.
+    pub meaning: &'static str,
+    /// A condition that uses it.
+    pub example: &'static str,
+}
+
+/// Events that have an acting process.
+const ACTED: KindSet = KindSet::of(&[
+    EventKind::Exec,
+    EventKind::Fork,
+    EventKind::Exit,
+    EventKind::FileOpen,
+    EventKind::Flow,
+    EventKind::Socket,
+    EventKind::Dns,
+    EventKind::GpuSample,
+]);
+const ANY: KindSet = KindSet::ALL;
+const EXEC: KindSet = KindSet::of(&[EventKind::Exec]);
+const EXIT: KindSet = KindSet::of(&[EventKind::Exit]);
+const FILE: KindSet = KindSet::of(&[EventKind::FileOpen]);
+const FLOW: KindSet = KindSet::of(&[EventKind::Flow]);
+const NET: KindSet = KindSet::of(&[EventKind::Flow, EventKind::Socket]);
+const DNS: KindSet = KindSet::of(&[EventKind::Dns]);
+const GPU: KindSet = KindSet::of(&[EventKind::GpuSample]);
+const SENSOR: KindSet = KindSet::of(&[EventKind::Sensor]);
+
+macro_rules! catalogue {
+    ($($id:ident $name:literal $type:ident $kinds:ident $meaning:literal $example:literal;)+) => {
+        /// A field of the catalogue. The order is the order of the catalogue.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        #[allow(missing_docs, reason = "the catalogue row is the documentation")]
+        pub enum FieldId { $($id,)+ }
+
+        /// Every field, in [`FieldId`] order.
+        pub const CATALOGUE: &[Field] = &[$(Field {
+            id: FieldId::$id,
+            name: $name,
+            field_type: FieldType::$type,
+            kinds: $kinds,
+            meaning: $meaning,
+            example: $example,
+        },)+];
+
+        impl FieldId {
+            /// The field named `name`.
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$id),)+ _ => None }
+            }
+        }
+    };
+}
+
+impl FieldId {
+    /// The field's row.
+    pub fn row(self) -> &'static Field {
+        &CATALOGUE[self as usize]
+    }
+
+    /// The field's name in rules.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The type of the field's value.
+    pub fn field_type(self) -> FieldType {
+        self.row().field_type
+    }
+}
+
+catalogue! {
+    EvtKind "evt.kind" Str ANY "Kind of the event: exec, fork, exit, file_open, flow, socket, dns, gpu_sample, sensor." "evt.kind == \"flow\"";
+    EvtTimeNs "evt.time_ns" Int ANY "When it happened, in nanoseconds since boot." "evt.time_ns > 0";
+
+    ProcPid "proc.pid" Int ACTED "Process id (thread group) in the host's pid namespace." "proc.pid != 1";
+    ProcTid "proc.tid" Int ACTED "Thread id in the host's pid namespace." "proc.tid != proc.pid";
+    ProcName "proc.name" Str ACTED "The kernel's name of the thread (comm); any process can change it." "proc.name == \"python3\"";
+    ProcExe "proc.exe" Str ACTED "Path of the executable as the kernel resolved it." "proc.exe.endsWith(\"/python3\")";
+    ProcArgs "proc.args" List ACTED "Arguments, the program's name first, cut at the recorded bound." "\"--no-nvml\" in proc.args";
+    ProcCmdline "proc.cmdline" Str ACTED "Arguments joined by spaces." "proc.cmdline.contains(\"stratum+tcp\")";
+    ProcArgsTruncated "proc.args_truncated" Bool ACTED "Whether the arguments were longer than what was recorded." "!proc.args_truncated";
+    ProcCwd "proc.cwd" Str ACTED "Working directory at exec." "proc.cwd.startsWith(\"/tmp\")";
+    ProcUid "proc.uid" Int ACTED "Effective user id." "proc.uid == 0";
+    ProcExeMemfd "proc.exe_memfd" Bool ACTED "Whether the executable lives in memory only (memfd)." "proc.exe_memfd";
+    ProcExeDeleted "proc.exe_deleted" Bool ACTED "Whether the executable had no name left when it was executed." "proc.exe_deleted";
+    ProcAgeSeconds "proc.age_seconds" Float ACTED "Seconds since the process started." "proc.age_seconds < 10.0";
+    ProcParentPid "proc.parent.pid" Int ACTED "Process id of the parent that created it." "proc.parent.pid == 1";
+    ProcParentName "proc.parent.name" Str ACTED "Name of the parent." "proc.parent.name == \"sshd\"";
+    ProcParentExe "proc.parent.exe" Str ACTED "Executable of the parent." "proc.parent.exe == \"/usr/sbin/sshd\"";
+    ProcAncestors "proc.ancestors" List ACTED "Names of the ancestors, parent first; kept when they have ended." "\"sshd\" in proc.ancestors";
+    ProcAncestorExes "proc.ancestor_exes" List ACTED "Executables of the ancestors, parent first." "\"/usr/bin/bash\" in proc.ancestor_exes";
+    ProcExitCode "proc.exit_code" Int EXIT "Exit status as wait(2) encodes it." "proc.exit_code != 0";
+
+    ExecArgsBytes "exec.args_bytes" Int EXEC "True length of the argument area in bytes." "exec.args_bytes > 4096";
+
+    FilePath "file.path" Str FILE "Path of the opened file as the kernel resolved it." "file.path.startsWith(\"/models/\")";
+    FileName "file.name" Str FILE "Last part of the path." "file.name.endsWith(\".safetensors\")";
+    FileInode "file.inode" Int FILE "Inode number." "file.inode > 0";
+    FileDevice "file.device" Int FILE "Device number of the file system (major << 20 | minor)." "file.device == 8388609";
+    FileSize "file.size_bytes" Int FILE "Size when it was opened." "file.size_bytes > 64.mib";
+    FileType "file.type" Str FILE "regular, directory, char, block, fifo, socket, symlink or unknown." "file.type == \"char\"";
+    FileWrite "file.write" Bool FILE "Whether it was opened for writing." "file.write";
+    FileRead "file.read" Bool FILE "Whether it was opened for reading." "file.read";
+    FileClass "file.class" Str FILE "Class by name: weights, archive, secret, device or none." "file.class == \"weights\"";
+    FileFormat "file.format" Str FILE "Format by content: safetensors, gguf, torch-zip, pickle, hdf5, onnx or unknown." "file.format == \"gguf\"";
+    FileLabel "file.label" Str FILE "Label of the inode: the model it belongs to; missing when unlabelled." "has(file.label)";
+
+    NetPhase "net.phase" Str FLOW "Why this record was sent: start, progress, payload or end." "net.phase == \"start\"";
+    NetFamily "net.family" Str NET "Address family: inet, inet6, packet, vsock, xdp, sctp and so on." "net.family == \"packet\"";
+    NetProto "net.proto" Str NET "Transport protocol: tcp, udp, icmp, mptcp, raw or its number." "net.proto == \"udp\"";
+    NetSocketType "net.socket_type" Str NET "Socket type: stream, dgram, raw, seqpacket, packet." "net.socket_type == \"raw\"";
+    NetDirection "net.direction" Str FLOW "egress when this side opened it, ingress when it was accepted, unknown when older than the monitor." "net.direction == \"egress\"";
+    NetSrcIp "net.src.ip" Ip FLOW "Local address." "net.src.ip in cidr(\"10.0.0.0/8\")";
+    NetSrcPort "net.src.port" Int FLOW "Local port." "net.src.port < 1024";
+    NetDstIp "net.dst.ip" Ip FLOW "Remote address; IPv4-mapped IPv6 is shown as IPv4." "net.dst.ip in cidr(\"10.0.0.0/8\")";
+    NetDstPort "net.dst.port" Int FLOW "Remote port." "net.dst.port == 443";
+    NetDstName "net.dst.name" Str FLOW "Name the workload resolved the address from; missing when none was observed." "net.dst.name.endsWith(\".hf.co\")";
+    NetPeerClass "net.peer_class" Str FLOW "loopback, link_local, private, metadata, multicast or public." "net.peer_class == \"public\"";
+    NetAllowed "net.allowed" Bool FLOW "Whether the workload's profile allows the peer; missing without a profile." "!net.allowed";
+    NetBytesOut "net.bytes_out" Int FLOW "Payload bytes sent since the previous record of this flow." "net.bytes_out > 1.mib";
+    NetBytesOutTotal "net.bytes_out_total" Int FLOW "Payload bytes sent on this flow so far." "net.bytes_out_total > 64.mib";
+    NetBytesInTotal "net.bytes_in_total" Int FLOW "Payload bytes received on this flow so far, where counted." "net.bytes_in_total > 0";
+    NetSends "net.sends" Int FLOW "Send calls on this flow so far." "net.sends > 10";
+    NetAgeSeconds "net.age_seconds" Float FLOW "Seconds since the flow was first seen." "net.age_seconds > 1800.0";
+    NetOwnerPid "net.owner.pid" Int FLOW "Process that opened or accepted the socket." "net.owner.pid != proc.pid";
+    NetOwnerIsSender "net.owner_is_sender" Bool FLOW "Whether the sender is the process that opened the socket." "!net.owner_is_sender";
+    NetAppProto "net.app_proto" Str FLOW "Protocol recognised in the first payload: stratum, tls, http, ssh, dns; missing when none." "net.app_proto == \"stratum\"";
+    NetSni "net.sni" Str FLOW "Server name of the TLS hello." "net.sni.endsWith(\".nanopool.org\")";
+
+    DnsName "dns.name" Str DNS "Name that was asked for, lower case, without the final dot." "dns.name.endsWith(\".2miners.com\")";
+    DnsAnswers "dns.answers" List DNS "Addresses in the answer." "dns.answers.size() > 0";
+    DnsServer "dns.server" Ip DNS "Address of the resolver." "dns.server in cidr(\"10.0.0.0/8\")";
+
+    GpuUuid "gpu.uuid" Str GPU "UUID of the GPU or MIG instance." "gpu.uuid.startsWith(\"MIG-\")";
+    GpuIndex "gpu.index" Int GPU "Index of the GPU on this host." "gpu.index == 0";
+    GpuModel "gpu.model" Str GPU "Product name of the GPU." "gpu.model.contains(\"H100\")";
+    GpuUtil "gpu.util" Float GPU "Utilisation of the GPU, 0 to 100 percent." "gpu.util >= 85.0";
+    GpuProcUtil "gpu.proc_util" Float GPU "SM utilisation by this process, 0 to 100 percent." "gpu.proc_util > 50.0";
+    GpuMemUsed "gpu.mem_used" Int GPU "GPU memory used by this process, in bytes." "gpu.mem_used > 1.gib";
+    GpuPowerWatts "gpu.power_watts" Float GPU "Power drawn by the GPU, in watts." "gpu.power_watts > 300.0";
+    GpuTemperature "gpu.temperature_celsius" Float GPU "Temperature of the GPU, in degrees Celsius." "gpu.temperature_celsius > 80.0";
+    GpuTensorUtil "gpu.tensor_util" Float GPU "Tensor-core activity, 0 to 100 percent; Hopper and newer." "gpu.tensor_util < 1.0";
+    GpuUtilMean10m "gpu.util_mean_10m" Float GPU "Mean of this process tree's utilisation over ten minutes, in percent." "gpu.util_mean_10m >= 85.0";
+    GpuUtilCv10m "gpu.util_cv_10m" Float GPU "Coefficient of variation of the utilisation over ten minutes, as a ratio." "gpu.util_cv_10m < 0.05";
+    GpuMemCv10m "gpu.mem_cv_10m" Float GPU "Coefficient of variation of the memory used over ten minutes, as a ratio." "gpu.mem_cv_10m < 0.01";
+    GpuSecondsSinceFirstUse "gpu.seconds_since_first_use" Float GPU "Seconds since this process tree was first seen on a GPU." "gpu.seconds_since_first_use > 1200.0";
+    GpuBusySeconds "gpu.busy_seconds" Float GPU "Seconds for which utilisation has stayed at or above 85 percent." "gpu.busy_seconds >= 1200.0";
+
+    WeightsBytesRead "weights.bytes_read" Int ACTED "Bytes of labelled weights this workload read; an upper bound where the sensor says so." "weights.bytes_read > 0";
+    WeightsFilesRead "weights.files_read" Int ACTED "Distinct labelled files this workload read." "weights.files_read > 20";
+    WeightsModels "weights.models" List ACTED "Models this workload read." "weights.models.size() > 0";
+    WeightsSmallestModelBytes "weights.smallest_model_bytes" Int ACTED "Size of the smallest model this workload read; missing when none was read." "weights.smallest_model_bytes > 1.gib";
+    WeightsSecondsSinceRead "weights.seconds_since_read" Float ACTED "Seconds since this workload last opened labelled weights." "weights.seconds_since_read < 600.0";
+
+    WorkloadId "workload.id" Str ACTED "Stable id: k8s:<pod uid>, slurm:<job>, unit:<name>, container:<id>, cgroup:<path> or tree:<pid>:<start>." "workload.id.startsWith(\"slurm:\")";
+    WorkloadKind "workload.kind" Str ACTED "k8s, slurm, unit, container, cgroup or tree." "workload.kind == \"k8s\"";
+    WorkloadName "workload.name" Str ACTED "The name a person would use." "workload.name == \"trainer-0\"";
+    WorkloadProfile "workload.profile" Str ACTED "Id of the profile that selects the workload; missing without one." "workload.profile == \"isolated-training\"";
+    WorkloadRole "workload.role" Str ACTED "Role from the profile: training, inference, notebook, batch, system." "workload.role == \"training\"";
+    WorkloadIsolated "workload.isolated" Bool ACTED "Whether the profile declares the workload isolated." "workload.isolated";
+    WorkloadCgroup "workload.cgroup" Str ACTED "Path of the process's cgroup (v2, or the most specific v1 one)." "workload.cgroup.startsWith(\"/kubepods\")";
+    WorkloadBytesReadFiles "workload.file_bytes_read" Int ACTED "Bytes of watched files, weights and data, this workload opened for reading; an upper bound." "workload.file_bytes_read < 1.gib";
+    WorkloadEgressBytes "workload.egress_bytes" Int ACTED "Bytes this workload sent to peers other than loopback since it was first seen." "workload.egress_bytes > 1.gib";
+    WorkloadStratumSeen "workload.stratum_seen" Bool ACTED "Whether a mining handshake or pool name was seen from this workload." "workload.stratum_seen";
+
+    K8sNamespace "k8s.ns.name" Str ACTED "Kubernetes namespace." "k8s.ns.name == \"training\"";
+    K8sPodName "k8s.pod.name" Str ACTED "Kubernetes pod name." "k8s.pod.name.startsWith(\"trainer-\")";
+    K8sPodUid "k8s.pod.uid" Str ACTED "Kubernetes pod uid." "has(k8s.pod.uid)";
+    K8sLabels "k8s.labels" Map ACTED "Labels of the pod." "k8s.labels[\"gpuwarden.dev/profile\"] == \"isolated-training\"";
+    ContainerId "container.id" Str ACTED "Container id, 64 hex digits where the runtime uses them." "has(container.id)";
+    ContainerRuntime "container.runtime" Str ACTED "containerd, crio, docker, podman, nerdctl, lxc." "container.runtime == \"containerd\"";
+    SlurmJobId "slurm.job_id" Str ACTED "SLURM job id." "has(slurm.job_id)";
+    SlurmStep "slurm.step" Str ACTED "SLURM step: a number, batch, extern or interactive." "slurm.step == \"batch\"";
+    SlurmPartition "slurm.partition" Str ACTED "SLURM partition." "slurm.partition == \"train\"";
+    SlurmUser "slurm.user" Str ACTED "SLURM user." "slurm.user == \"alice\"";
+    UnitName "unit.name" Str ACTED "systemd unit." "unit.name == \"trainer.service\"";
+
+    SensorName "sensor.name" Str SENSOR "Sensor the monitor speaks of." "sensor.name == \"file_open\"";
+    SensorState "sensor.state" Str SENSOR "attached, fallback, off or loss." "sensor.state == \"loss\"";
+    SensorReason "sensor.reason" Str SENSOR "Why." "sensor.reason == \"ring_full\"";
+    SensorLost "sensor.lost" Int SENSOR "Records lost since the previous report." "sensor.lost > 0";
+    SensorCgroup "sensor.noisiest_cgroup" Str SENSOR "Cgroup that caused most of the loss, where known." "has(sensor.noisiest_cgroup)";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn catalogue_is_indexed_by_field_id_and_names_are_unique() {
+        for (at, field) in CATALOGUE.iter().enumerate() {
+            assert_eq!(field.id as usize, at, "{}", field.name);
+            assert_eq!(FieldId::from_name(field.name), Some(field.id));
+            assert!(field.meaning.ends_with('.') || field.meaning.ends_with(')'), "{}", field.name);
+            assert!(!field.kinds.is_empty());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The facts every stage speaks of. A leaf: it depends on no other module of ours.
+//!
+//! | type | meaning |
+//! |---|---|
+//! | [`Event`] | a decoded, owned, checked fact from the kernel or the GPU sampler |
+//! | [`Facts`] | what a rule may ask about one event, after enrichment |
+//! | [`FieldId`] | one row of the field catalogue: the single source of names, types and docs |
+//! | [`Evidence`] | what an alert shows a person |
+
+mod event;
+mod evidence;
+mod field;
+mod id;
+mod row;
+mod time;
+mod value;
+
+pub use event::{
+    Actor, Body, Dns, DnsAnswer, Event, Exec, Exit, FileId, FileOpen, FileType, Flow, FlowPhase,
+    GpuSample, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
+};
+pub use evidence::{
+    Completeness, Evidence, FileEvidence, FlowEvidence, GpuEvidence, LossEvidence, ProcessEvidence,
+    SensorGap, WorkloadEvidence,
+};
+pub use field::{CATALOGUE, Field, FieldId, FieldType};
+pub use id::{CgroupId, GpuUuid, ProcessKey, ProfileId, RuleId, Severity, Tgid, Tid, WorkloadId};
+pub use row::{FactRow, RowError};
+pub use time::{BootNs, Clock, WallNs};
+pub use value::{EventKind, Facts, KindSet, Value};

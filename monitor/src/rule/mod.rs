@@ -1,0 +1,3 @@
+//! Rules: parse → check → compile → eval.
+
+pub mod spec;
