@@ -14,21 +14,22 @@ pub struct InodeKey {
     pub generation: u32,
 }
 
-/// Key of the name-class map: a lower-case extension without its dot, padded with zero bytes.
+/// Key of the name-class map: a lower-case extension without its dot, right-justified, zero bytes
+/// in front.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Extension(pub [u8; EXTENSION_BYTES]);
 
 impl Extension {
-    /// The key for `text`; `None` when it is longer than the bound or empty.
+    /// The key for `text`; `None` when it is empty or, with its dot, longer than the bound.
     pub const fn new(text: &[u8]) -> Option<Self> {
-        if text.is_empty() || text.len() > EXTENSION_BYTES {
+        if text.is_empty() || text.len() >= EXTENSION_BYTES {
             return None;
         }
         let mut bytes = [0; EXTENSION_BYTES];
         let mut at = 0;
         while at < text.len() {
-            bytes[at] = text[at].to_ascii_lowercase();
+            bytes[EXTENSION_BYTES - text.len() + at] = text[at].to_ascii_lowercase();
             at += 1;
         }
         Some(Self(bytes))

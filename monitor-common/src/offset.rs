@@ -1,5 +1,115 @@
 //! The kernel fields that are read, one list: the globals of the kernel side and the resolver of
 //! the daemon are both generated from it.
+//!
+//! A path goes from a struct through members, anonymous structs and unions included; `|` separates
+//! the names a member has had. The width is what is read: the daemon refuses a field of another
+//! width, and a bit field of any.
 
 /// An offset that the running kernel does not have. Never zero: zero is a legal offset.
 pub const OFFSET_ABSENT: u32 = u32::MAX;
+
+/// Bytes read at once from the start of `struct inode`; every inode field must lie within.
+pub const INODE_HEAD_BYTES: usize = 128;
+
+/// One field of the running kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset {
+    /// Name of the global on the kernel side.
+    pub global: &'static str,
+    /// Struct the path starts from.
+    pub strukt: &'static str,
+    /// Members, separated by dots; `|` separates older names.
+    pub path: &'static str,
+    /// Width in bytes; zero where only the position matters.
+    pub width: u32,
+    /// Sensors that are off without it, by catalog name.
+    pub sensors: &'static [&'static str],
+}
+
+/// Calls the macro named with the whole list, so that both sides generate from it.
+#[macro_export]
+macro_rules! for_each_offset {
+    ($callback:ident) => {
+        $callback! {
+            OFF_TASK_TGID "task_struct" "tgid" 4 ["process"];
+            OFF_TASK_PID "task_struct" "pid" 4 ["process"];
+            OFF_TASK_LEADER "task_struct" "group_leader" 8 ["process"];
+            OFF_TASK_PARENT "task_struct" "real_parent" 8 ["process"];
+            OFF_TASK_START "task_struct" "start_boottime|real_start_time" 8 ["process"];
+            OFF_TASK_COMM "task_struct" "comm" 0 ["process"];
+            OFF_TASK_CRED "task_struct" "cred" 8 ["process"];
+            OFF_TASK_FLAGS "task_struct" "flags" 4 ["process"];
+            OFF_TASK_MM "task_struct" "mm" 8 ["process"];
+            OFF_TASK_FS "task_struct" "fs" 8 ["process"];
+            OFF_TASK_FILES "task_struct" "files" 8 ["file_open", "socket_new"];
+            OFF_TASK_SIGNAL "task_struct" "signal" 8 ["process_exit"];
+            OFF_TASK_NSPROXY "task_struct" "nsproxy" 8 ["process"];
+            OFF_TASK_EXIT_CODE "task_struct" "exit_code" 4 ["process_exit"];
+            OFF_TASK_CGROUPS "task_struct" "cgroups" 8 ["process"];
+            OFF_CSS_SET_DFL "css_set" "dfl_cgrp" 8 ["process"];
+            OFF_CGROUP_KN "cgroup" "kn" 8 ["process"];
+            OFF_KN_ID "kernfs_node" "id" 8 ["process"];
+            OFF_CRED_EUID "cred" "euid" 4 ["process"];
+            OFF_CRED_EGID "cred" "egid" 4 ["process"];
+            OFF_SIGNAL_LIVE "signal_struct" "live" 4 ["process_exit"];
+            OFF_NSPROXY_MNT "nsproxy" "mnt_ns" 8 ["process"];
+            OFF_MNTNS_INUM "mnt_namespace" "ns.inum" 4 ["process"];
+            OFF_MM_ARG_START "mm_struct" "arg_start" 8 ["process_exec"];
+            OFF_MM_ARG_END "mm_struct" "arg_end" 8 ["process_exec"];
+            OFF_MM_EXE_FILE "mm_struct" "exe_file" 8 ["process"];
+            OFF_FS_PWD "fs_struct" "pwd" 0 ["process_exec"];
+            OFF_PATH_MNT "path" "mnt" 8 ["process_exec", "file_open"];
+            OFF_PATH_DENTRY "path" "dentry" 8 ["process_exec", "file_open"];
+            OFF_FILES_FDT "files_struct" "fdt" 8 ["file_open", "socket_new"];
+            OFF_FDT_FD "fdtable" "fd" 8 ["file_open", "socket_new"];
+            OFF_FDT_MAX "fdtable" "max_fds" 4 ["file_open", "socket_new"];
+            OFF_FILE_PATH "file" "f_path" 0 ["process_exec", "file_open"];
+            OFF_FILE_INODE "file" "f_inode" 8 ["process_exec", "file_open"];
+            OFF_FILE_FLAGS "file" "f_flags" 4 ["file_open"];
+            OFF_FILE_PRIVATE "file" "private_data" 8 ["socket_new"];
+            OFF_DENTRY_PARENT "dentry" "d_parent" 8 ["process_exec", "file_open"];
+            OFF_DENTRY_NAME "dentry" "d_name.name|__d_name.name" 8 ["process_exec", "file_open"];
+            OFF_DENTRY_LEN "dentry" "d_name.len|__d_name.len" 4 ["process_exec", "file_open"];
+            OFF_DENTRY_INODE "dentry" "d_inode" 8 ["file_open"];
+            OFF_MOUNT_MNT "mount" "mnt" 0 ["process_exec", "file_open"];
+            OFF_MOUNT_PARENT "mount" "mnt_parent" 8 ["process_exec", "file_open"];
+            OFF_MOUNT_POINT "mount" "mnt_mountpoint" 8 ["process_exec", "file_open"];
+            OFF_VFSMNT_ROOT "vfsmount" "mnt_root" 8 ["process_exec", "file_open"];
+            OFF_INODE_MODE "inode" "i_mode" 2 ["process", "file_open"];
+            OFF_INODE_SB "inode" "i_sb" 8 ["process", "file_open"];
+            OFF_INODE_INO "inode" "i_ino" 8 ["process", "file_open"];
+            OFF_INODE_NLINK "inode" "i_nlink" 4 ["process_exec"];
+            OFF_INODE_RDEV "inode" "i_rdev" 4 ["file_open"];
+            OFF_INODE_SIZE "inode" "i_size" 8 ["file_open"];
+            OFF_INODE_GEN "inode" "i_generation" 4 ["process", "file_open"];
+            OFF_SB_DEV "super_block" "s_dev" 4 ["process", "file_open"];
+            OFF_SB_MAGIC "super_block" "s_magic" 8 ["file_open"];
+            OFF_BPRM_FILE "linux_binprm" "file" 8 ["process_exec"];
+            OFF_SOCKET_SK "socket" "sk" 8 ["socket_new"];
+            OFF_SK_FAMILY "sock" "__sk_common.skc_family" 2 ["tcp_state", "send_bytes"];
+            OFF_SK_DADDR "sock" "__sk_common.skc_daddr" 4 ["tcp_state", "send_bytes"];
+            OFF_SK_SADDR "sock" "__sk_common.skc_rcv_saddr" 4 ["tcp_state", "send_bytes"];
+            OFF_SK_DPORT "sock" "__sk_common.skc_dport" 2 ["tcp_state", "send_bytes"];
+            OFF_SK_NUM "sock" "__sk_common.skc_num" 2 ["tcp_state", "send_bytes"];
+            OFF_SK_V6_DADDR "sock" "__sk_common.skc_v6_daddr" 16 ["tcp_state", "send_bytes"];
+            OFF_SK_V6_SADDR "sock" "__sk_common.skc_v6_rcv_saddr" 16 ["tcp_state", "send_bytes"];
+            OFF_SK_TYPE "sock" "sk_type" 2 ["tcp_state", "send_bytes"];
+            OFF_SK_PROTOCOL "sock" "sk_protocol" 2 ["tcp_state", "send_bytes"];
+        }
+    };
+}
+
+macro_rules! list {
+    ($($global:ident $strukt:literal $path:literal $width:literal [$($sensor:literal),*];)+) => {
+        /// Every field that is read.
+        pub const OFFSETS: &[Offset] = &[$(Offset {
+            global: stringify!($global),
+            strukt: $strukt,
+            path: $path,
+            width: $width,
+            sensors: &[$($sensor),*],
+        },)+];
+    };
+}
+
+for_each_offset!(list);

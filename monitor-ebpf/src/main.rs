@@ -1,15 +1,30 @@
-//! gpuwarden's kernel programs.
+//! gpuwarden's kernel programs, base tier: BTF tracepoints, system-call tracepoints, cgroup
+//! programs and one iterator. They observe; none of them changes what a process may do.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `globals` | offsets and settings, frozen before the programs are loaded |
+//! | `maps` | every map |
+//! | `read` | the only code that touches kernel memory |
+//! | `filter` | what is wanted, and how much of it per cgroup |
+//! | `count` | the counters that must balance |
+//! | `emit` | the two rings |
+//! | `flow` | the state of flows |
+//! | `hook` | the programs |
+#![feature(asm_experimental_arch)]
 #![no_std]
 #![no_main]
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+mod count;
+mod emit;
+mod filter;
+mod flow;
+mod globals;
+mod hook;
+mod maps;
+mod read;
 
-#[btf_tracepoint(function = "sched_process_exec")]
-pub fn exec_done(_ctx: BtfTracePointContext) -> i32 {
-    0
-}
-
+/// The verifier refuses an endless loop, so a reachable panic is a load failure and not silence.
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

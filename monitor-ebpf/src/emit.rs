@@ -1,0 +1,71 @@
+//! From a filled record to a ring, and the accounts of that.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+use monitor_common::{
+    ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileOpenRecord, PATH_BYTES_MAX, RECORD_BYTES_MAX,
+};
+
+use crate::count::{Lane, Outcome, count};
+use crate::filter;
+use crate::read::Fault;
+use crate::read::file::InodeHead;
+use crate::read::path::PathBuffer;
+
+/// Where an exec record is put together.
+#[repr(C)]
+pub(crate) struct ExecScratch {
+    pub(crate) record: ExecRecord,
+    pub(crate) tail: [u8; PATH_BYTES_MAX + ARGS_BYTES_MAX + CWD_BYTES_MAX],
+    pub(crate) path: PathBuffer,
+}
+
+/// Where a file record is put together.
+#[repr(C)]
+pub(crate) struct OpenScratch {
+    pub(crate) record: FileOpenRecord,
+    pub(crate) tail: [u8; PATH_BYTES_MAX],
+    pub(crate) path: PathBuffer,
+    pub(crate) head: InodeHead,
+}
+
+/// Reserves a record of fixed size, lets `fill` write it in place, and submits it. Counts the
+/// outcome under `kind`.
+#[inline(always)]
+pub(crate) fn fixed<T: 'static>(
+    kind: u16,
+    lane: Lane,
+    cgroup: u64,
+    fill: impl FnOnce(&mut MaybeUninit<T>) -> Result<(), Fault>,
+) {
+    if !filter::within_rate(cgroup, lane) {
+        return count(kind, Outcome::RateLimited);
+    }
+    let Some(mut entry) = lane.ring().reserve::<T>(0) else {
+        return count(kind, Outcome::RingFull);
+    };
+    if fill(&mut entry).is_err() {
+        entry.discard(lane.flags());
+        return count(kind, Outcome::ReadFault);
+    }
+    entry.submit(lane.flags());
+    count(kind, Outcome::Sent);
+}
+
+/// Sends the first `len` bytes of a record that was put together in a scratch slot.
+#[inline(always)]
+pub(crate) fn scratch(kind: u16, lane: Lane, record: *const u8, len: u32) {
+    let len = if len as usize > RECORD_BYTES_MAX { RECORD_BYTES_MAX as u32 } else { len };
+    // SAFETY: the record is the start of a map value at least RECORD_BYTES_MAX or its own maximum
+    // long; the verifier checks the bound against the value's size.
+    let sent = unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(lane.ring()).cast_mut().cast(),
+            record.cast_mut().cast(),
+            u64::from(len),
+            lane.flags(),
+        )
+    };
+    count(kind, if sent == 0 { Outcome::Sent } else { Outcome::RingFull });
+}

@@ -1,0 +1,60 @@
+//! What is wanted, and how much of it per cgroup.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use monitor_common::RateWindow;
+
+use crate::count::Lane;
+use crate::globals::{RATE_BULK, RATE_HIGH};
+use crate::maps::RATES;
+
+/// Length of a rate window.
+const RATE_WINDOW_NS: u64 = 1_000_000_000;
+
+/// The bit that keeps the two lanes of a cgroup apart in one map.
+const HIGH_BIT: u64 = 1 << 63;
+
+/// Whether `cgroup` may send one more record to `lane` in this second on this CPU.
+#[inline(always)]
+pub(crate) fn within_rate(cgroup: u64, lane: Lane) -> bool {
+    let (key, limit) = match lane {
+        Lane::High => (cgroup | HIGH_BIT, RATE_HIGH.load()),
+        Lane::Bulk => (cgroup, RATE_BULK.load()),
+    };
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let Some(window) = RATES.get_ptr_mut(key) else {
+        let first = RateWindow { start_boot_ns: now, records: 1, refused: 0 };
+        // A map that is full of other cgroups means no limit for this one, which is the safe side:
+        // the ring itself still bounds what is kept, and counts what is not.
+        let _full = RATES.insert(key, first, u64::from(BPF_ANY));
+        return true;
+    };
+    // SAFETY: this CPU's value of a per-CPU map, valid while the program runs.
+    let window = unsafe { &mut *window };
+    if now.wrapping_sub(window.start_boot_ns) > RATE_WINDOW_NS {
+        window.start_boot_ns = now;
+        window.records = 0;
+    }
+    window.records += 1;
+    if window.records > limit {
+        window.refused += 1;
+        return false;
+    }
+    true
+}
+
+/// Whether an address, IPv6 or IPv4-mapped, is a loopback address.
+#[inline(always)]
+pub(crate) fn is_loopback(address: &[u8; 16]) -> bool {
+    let high = u64::from_ne_bytes([
+        address[0], address[1], address[2], address[3], address[4], address[5], address[6],
+        address[7],
+    ]);
+    if high != 0 {
+        return false;
+    }
+    let middle = u32::from_be_bytes([address[8], address[9], address[10], address[11]]);
+    let low = u32::from_be_bytes([address[12], address[13], address[14], address[15]]);
+    (middle == 0xffff && low >> 24 == 127) || (middle == 0 && low == 1)
+}

@@ -1,0 +1,269 @@
+//! The state of flows: bytes are counted here and leave as records only at the start, when a step
+//! of bytes or time has passed, and at the end.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_map_update_elem};
+use monitor_common::{
+    ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, Endpoint, FLOW_END, FLOW_PROGRESS,
+    FLOW_START, FlowRecord, KIND_FLOW,
+};
+
+use crate::count::{Lane, Outcome, count};
+use crate::emit;
+use crate::filter::is_loopback;
+use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
+use crate::maps::{FLOW_SCRATCH, FLOWS};
+use crate::read::{self, Fault, sock, task};
+
+/// Key of a flow: the socket, and for a datagram socket without a fixed peer a hash of the peer.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FlowKey {
+    pub(crate) sock: u64,
+    pub(crate) peer: u64,
+}
+
+/// The peer of one datagram.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) end: Endpoint,
+    pub(crate) protocol: u16,
+    pub(crate) reserved: [u16; 3],
+}
+
+/// What is kept of a flow.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FlowState {
+    /// Who sent last; the opener before that.
+    pub(crate) actor: ActorRecord,
+    pub(crate) local: Endpoint,
+    pub(crate) remote: Endpoint,
+    pub(crate) owner_start_boot_ns: u64,
+    pub(crate) owner_tgid: u32,
+    pub(crate) direction: u16,
+    pub(crate) family: u16,
+    pub(crate) socket_type: u16,
+    pub(crate) protocol: u16,
+    /// Whether the flow is counted but not reported.
+    pub(crate) muted: u16,
+    /// Whether the first payload was seen.
+    pub(crate) payload_seen: u16,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_reported: u64,
+    pub(crate) sends: u64,
+    pub(crate) started_boot_ns: u64,
+    pub(crate) reported_boot_ns: u64,
+}
+
+/// FNV-1a over an end, to tell the peers of one datagram socket apart.
+#[inline(always)]
+pub(crate) fn peer_hash(end: &Endpoint) -> u64 {
+    let word = |at: usize| {
+        u64::from(u32::from_ne_bytes([
+            end.address[at],
+            end.address[at + 1],
+            end.address[at + 2],
+            end.address[at + 3],
+        ]))
+    };
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    hash = (hash ^ word(0)).wrapping_mul(0x0100_0000_01b3);
+    hash = (hash ^ word(4)).wrapping_mul(0x0100_0000_01b3);
+    hash = (hash ^ word(8)).wrapping_mul(0x0100_0000_01b3);
+    hash = (hash ^ word(12)).wrapping_mul(0x0100_0000_01b3);
+    hash = (hash ^ u64::from(end.port)).wrapping_mul(0x0100_0000_01b3);
+    hash | 1
+}
+
+/// Where a new flow's state is put together: the BPF stack is too small for it. The three starters
+/// can interrupt each other on one CPU, so each has a slot.
+#[derive(Clone, Copy)]
+pub(crate) enum Starter {
+    /// A send on a socket that was not seen to open.
+    Send = 0,
+    /// A connect, in the caller's context.
+    Connect = 1,
+    /// A passive open, in the network's interrupt.
+    Accept = 2,
+}
+
+/// Slots of [`Starter`].
+pub(crate) const STARTERS: u32 = 3;
+
+/// What a flow starts with.
+#[derive(Clone, Copy)]
+pub(crate) struct Opening {
+    pub(crate) starter: Starter,
+    pub(crate) family: u16,
+    pub(crate) direction: u16,
+}
+
+/// Starts a flow: fills its state, keeps it, and reports it unless it is muted or accepted.
+///
+/// The current task is the actor, but for a flow that was accepted: the first sender is, later.
+#[inline(always)]
+pub(crate) fn start(
+    key: FlowKey,
+    sk: u64,
+    opening: Opening,
+    remote: &Endpoint,
+) -> Result<(), Fault> {
+    let Some(slot) = FLOW_SCRATCH.get_ptr_mut(opening.starter as u32) else { return Err(Fault) };
+    // SAFETY: this CPU's slot of this starter; see `Starter`.
+    let state = unsafe { &mut *slot };
+    // SAFETY: all members are integers, for which zero is a value.
+    unsafe { core::ptr::write_bytes(state, 0, 1) };
+    if opening.direction != DIRECTION_INGRESS {
+        task::actor(task::current(), &mut state.actor)?;
+    }
+    state.family = opening.family;
+    state.socket_type = sock::socket_type(sk)?;
+    state.protocol = sock::protocol(sk)?;
+    sock::local(sk, opening.family, &mut state.local)?;
+    state.remote = *remote;
+    state.direction = opening.direction;
+    if opening.direction == DIRECTION_EGRESS {
+        state.owner_tgid = state.actor.tgid;
+        state.owner_start_boot_ns = state.actor.start_boot_ns;
+    }
+    let hushed = state.actor.tgid == SELF_TGID.load()
+        || (REPORT_LOOPBACK.load() == 0 && is_loopback(&remote.address));
+    state.muted = u16::from(hushed);
+    // SAFETY: a helper without preconditions.
+    state.started_boot_ns = unsafe { bpf_ktime_get_boot_ns() };
+    state.reported_boot_ns = state.started_boot_ns;
+    // SAFETY: the map copies the value before the call returns.
+    let kept = unsafe {
+        bpf_map_update_elem(
+            core::ptr::from_ref(&FLOWS).cast_mut().cast(),
+            (&raw const key).cast(),
+            (&raw const *state).cast(),
+            u64::from(BPF_ANY),
+        )
+    };
+    if kept != 0 {
+        count(KIND_FLOW, Outcome::MapFull);
+    } else if opening.direction != DIRECTION_INGRESS {
+        report(key, state, FLOW_START, 0);
+    }
+    Ok(())
+}
+
+/// Adds bytes that were sent, and reports when a step has passed.
+#[inline(always)]
+pub(crate) fn add(key: FlowKey, state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
+    shared_add(&mut state.bytes_out, bytes);
+    shared_add(&mut state.sends, 1);
+    if state.muted != 0 {
+        return Ok(());
+    }
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let unreported = state.bytes_out.wrapping_sub(state.bytes_reported);
+    let due = unreported >= FLOW_STEP_BYTES.load()
+        || now.wrapping_sub(state.reported_boot_ns) >= FLOW_STEP_NS.load();
+    if !due {
+        return Ok(());
+    }
+    let current = task::current();
+    if task::tgid(current)? != state.actor.tgid {
+        task::actor(current, &mut state.actor)?;
+        if state.owner_tgid == 0 {
+            state.owner_tgid = state.actor.tgid;
+            state.owner_start_boot_ns = state.actor.start_boot_ns;
+        }
+    }
+    let before = state.bytes_reported;
+    state.bytes_reported = state.bytes_out;
+    state.reported_boot_ns = now;
+    report(key, state, FLOW_PROGRESS, before);
+    Ok(())
+}
+
+/// Reports the end of a flow and forgets it.
+#[inline(always)]
+pub(crate) fn end(key: FlowKey, state: &FlowState) {
+    report(key, state, FLOW_END, state.bytes_reported);
+    let _gone = FLOWS.remove(key);
+}
+
+/// Sends one record about a flow, or counts why not.
+#[inline(always)]
+pub(crate) fn report(key: FlowKey, state: &FlowState, phase: u16, before: u64) {
+    if state.muted != 0 {
+        return count(KIND_FLOW, Outcome::Filtered);
+    }
+    emit::fixed::<FlowRecord>(KIND_FLOW, Lane::High, state.actor.cgroup_id, |slot| {
+        // SAFETY: the slot is as long as the record, and every field is written here.
+        let record = unsafe { &mut *slot.as_mut_ptr() };
+        record.header.kind = KIND_FLOW;
+        record.header.reserved = 0;
+        record.header.len = size_of::<FlowRecord>() as u32;
+        // SAFETY: a helper without preconditions.
+        record.header.boot_ns = unsafe { bpf_ktime_get_boot_ns() };
+        record.header.actor = state.actor;
+        record.flow_id =
+            key.sock ^ key.peer.rotate_left(17) ^ state.started_boot_ns.rotate_left(33);
+        record.owner_tgid = state.owner_tgid;
+        record.phase = phase;
+        record.direction = state.direction;
+        record.owner_start_boot_ns = state.owner_start_boot_ns;
+        record.local = state.local;
+        record.remote = state.remote;
+        record.bytes_out = state.bytes_out;
+        record.bytes_out_before = before;
+        record.sends = state.sends;
+        record.started_boot_ns = state.started_boot_ns;
+        record.family = state.family;
+        record.socket_type = state.socket_type;
+        record.protocol = state.protocol;
+        record.reserved = 0;
+        Ok(())
+    });
+}
+
+/// Adds to a counter in a map value that several CPUs add to.
+#[inline(always)]
+fn shared_add(counter: &mut u64, amount: u64) {
+    // SAFETY: one BPF instruction, an atomic add (BPF_ATOMIC | BPF_ADD, on every kernel) to an
+    // aligned u64 that the reference proves is there.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {amount}",
+            counter = in(reg) core::ptr::from_mut(counter),
+            amount = in(reg) amount,
+        );
+    }
+}
+
+/// The end of a flow whose peer is read from the socket again: MPTCP fills it in late.
+#[inline(always)]
+pub(crate) fn refresh(sk: u64, state: &mut FlowState) -> Result<(), Fault> {
+    sock::local(sk, state.family, &mut state.local)?;
+    if sock::is_set(&state.remote) {
+        return Ok(());
+    }
+    sock::remote(sk, state.family, &mut state.remote)
+}
+
+/// The peer a socket is connected to, or the one the datagram hook left for this thread.
+#[inline(always)]
+pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64, Fault> {
+    sock::remote(sk, family, remote)?;
+    if sock::is_set(remote) {
+        return Ok(0);
+    }
+    let thread = task::current();
+    // SAFETY: the value is copied out at once.
+    let Some(peer) = (unsafe { crate::maps::SEND_PEERS.get(thread) }) else { return Ok(1) };
+    *remote = peer.end;
+    Ok(peer_hash(remote))
+}
+
+/// A fault of a flow hook.
+#[inline(always)]
+pub(crate) fn fault(_fault: read::Fault) {
+    count(KIND_FLOW, Outcome::ReadFault);
+}

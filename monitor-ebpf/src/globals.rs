@@ -1,0 +1,50 @@
+//! Offsets and settings. The daemon overrides them before the object is loaded, and the map they
+//! stand in is frozen: the verifier knows their values and prunes what they switch off (from 5.5).
+
+use aya_ebpf::Global;
+use monitor_common::{OFFSET_ABSENT, for_each_offset};
+
+macro_rules! globals {
+    ($($global:ident $strukt:literal $path:literal $width:literal [$($sensor:literal),*];)+) => {
+        $(#[unsafe(no_mangle)] pub(crate) static $global: Global<u32> = Global::new(OFFSET_ABSENT);)+
+    };
+}
+
+for_each_offset!(globals);
+
+/// Position of the result in a system call's exit tracepoint
+/// (`/sys/kernel/tracing/events/syscalls/sys_exit_openat/format`).
+#[unsafe(no_mangle)]
+pub(crate) static OFF_SYSEXIT_RET: Global<u32> = Global::new(16);
+
+/// The monitor's own process: its files and flows are counted, not reported.
+#[unsafe(no_mangle)]
+pub(crate) static SELF_TGID: Global<u32> = Global::new(0);
+
+/// Whether flows to loopback peers are reported.
+#[unsafe(no_mangle)]
+pub(crate) static REPORT_LOOPBACK: Global<u32> = Global::new(0);
+
+/// Length from which an opened regular file is reported whatever its name.
+#[unsafe(no_mangle)]
+pub(crate) static BIG_FILE_BYTES: Global<u64> = Global::new(u64::MAX);
+
+/// Whether any directory is watched.
+#[unsafe(no_mangle)]
+pub(crate) static WATCH_DIRS_ON: Global<u32> = Global::new(0);
+
+/// Records a second and CPU that one cgroup may send to the high-priority ring.
+#[unsafe(no_mangle)]
+pub(crate) static RATE_HIGH: Global<u64> = Global::new(50_000);
+
+/// Records a second and CPU that one cgroup may send to the bulk ring.
+#[unsafe(no_mangle)]
+pub(crate) static RATE_BULK: Global<u64> = Global::new(500_000);
+
+/// Bytes sent on a flow between two records.
+#[unsafe(no_mangle)]
+pub(crate) static FLOW_STEP_BYTES: Global<u64> = Global::new(1 << 20);
+
+/// Time between two records of a flow that sends.
+#[unsafe(no_mangle)]
+pub(crate) static FLOW_STEP_NS: Global<u64> = Global::new(1_000_000_000);

@@ -1,0 +1,143 @@
+//! Files: reported from the opened `struct file`, never from the string the user passed.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
+use monitor_common::{
+    FileOpenRecord, InodeKey, KIND_FILE_OPEN, OPEN_BIG_FILE, OPEN_DEVICE, OPEN_LABELLED,
+    OPEN_NAME_CLASS, OPEN_WATCHED_DIR, PATH_BYTES_MAX, PATH_TRUNCATED,
+};
+
+use crate::count::{Lane, Outcome, count};
+use crate::emit::{self, OpenScratch};
+use crate::filter;
+use crate::globals::{BIG_FILE_BYTES, OFF_SYSEXIT_RET, SELF_TGID, WATCH_DIRS_ON};
+use crate::maps::{LABELS, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS};
+use crate::read::file::{InodeHead, S_IFCHR, S_IFMT, S_IFREG};
+use crate::read::{Fault, file, task};
+
+/// Character-device majors of interest: NVIDIA's fixed one (Documentation/admin-guide/devices.txt).
+const NVIDIA_MAJOR: u32 = 195;
+
+/// What is known of an opened file once it is wanted.
+struct Opened {
+    file: u64,
+    mount: u64,
+    dentry: u64,
+    reason: u16,
+    name_class: u16,
+    label: u32,
+}
+
+/// One program for `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`: what they return
+/// is a descriptor, and the file behind it is all that is looked at.
+#[tracepoint]
+pub fn file_opened(ctx: TracePointContext) -> u32 {
+    // SAFETY: the offset comes from the tracepoint's format, and the verifier checks it against
+    // the size of the context.
+    let result: i64 = unsafe {
+        ctx.as_ptr().cast::<u8>().add((OFF_SYSEXIT_RET.load() & 0xff) as usize).cast::<i64>().read()
+    };
+    if result < 0 {
+        return 0;
+    }
+    let Some(slot) = OPEN_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's slot; tracepoint programs run with preemption off.
+    let scratch = unsafe { &mut *slot };
+    match open_wanted(result as u32, &mut scratch.head) {
+        Ok(None) => count(KIND_FILE_OPEN, Outcome::Filtered),
+        Ok(Some(opened)) => open_report(&opened, scratch),
+        Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
+    }
+    0
+}
+
+/// Decides with as few reads as it can: most files are not wanted.
+#[inline(always)]
+fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, Fault> {
+    let file = file::from_descriptor(task::current(), descriptor)?;
+    head.fill(file::inode(file)?)?;
+    let kind = head.mode()? & S_IFMT;
+    let mut reason = 0;
+    if kind == S_IFCHR {
+        if head.rdev()? >> 20 != NVIDIA_MAJOR {
+            return Ok(None);
+        }
+        reason |= OPEN_DEVICE;
+    } else if kind != S_IFREG {
+        return Ok(None);
+    }
+    let (mount, dentry) = file::path(file)?;
+    let mut name_class = 0;
+    if let Some(extension) = file::extension(dentry)? {
+        // SAFETY: the value is copied out at once.
+        if let Some(class) = unsafe { NAME_CLASSES.get(extension) } {
+            name_class = *class as u16;
+            reason |= OPEN_NAME_CLASS;
+        }
+    }
+    if head.size()? >= BIG_FILE_BYTES.load() {
+        reason |= OPEN_BIG_FILE;
+    }
+    if WATCH_DIRS_ON.load() != 0 && open_in_watched(dentry)? {
+        reason |= OPEN_WATCHED_DIR;
+    }
+    let id = head.id()?;
+    let key = InodeKey { inode: id.inode, device: id.device, generation: id.generation };
+    // SAFETY: the value is copied out at once.
+    let label = unsafe { LABELS.get(key) }.map_or(0, |label| *label);
+    if label != 0 {
+        reason |= OPEN_LABELLED;
+    }
+    if reason == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Opened { file, mount, dentry, reason, name_class, label }))
+}
+
+#[inline(always)]
+fn open_in_watched(dentry: u64) -> Result<bool, Fault> {
+    let id = file::id(file::parent_inode(dentry)?)?;
+    let key = InodeKey { inode: id.inode, device: id.device, generation: 0 };
+    // SAFETY: only presence is asked.
+    Ok(unsafe { WATCH_DIRS.get(key) }.is_some())
+}
+
+#[inline(always)]
+fn open_report(opened: &Opened, scratch: &mut OpenScratch) {
+    // Labelled inodes carry verdicts; the rest may wait for the poll.
+    let lane = if opened.label != 0 { Lane::High } else { Lane::Bulk };
+    match open_fill(opened, scratch) {
+        Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
+        Ok(_) if scratch.record.header.actor.tgid == SELF_TGID.load() => {
+            count(KIND_FILE_OPEN, Outcome::Filtered);
+        }
+        Ok(_) if !filter::within_rate(scratch.record.header.actor.cgroup_id, lane) => {
+            count(KIND_FILE_OPEN, Outcome::RateLimited);
+        }
+        Ok(len) => emit::scratch(KIND_FILE_OPEN, lane, (&raw const *scratch).cast(), len),
+    }
+}
+
+#[inline(always)]
+fn open_fill(opened: &Opened, scratch: &mut OpenScratch) -> Result<u32, Fault> {
+    let record = &mut scratch.record;
+    task::header(task::current(), KIND_FILE_OPEN, 0, &mut record.header)?;
+    record.file = scratch.head.id()?;
+    record.size = scratch.head.size()?;
+    record.fs_magic = scratch.head.fs_magic()?;
+    record.mode = u32::from(scratch.head.mode()?);
+    record.open_flags = file::open_flags(opened.file)?;
+    record.rdev = scratch.head.rdev()?;
+    record.reason = opened.reason;
+    record.name_class = opened.name_class;
+    record.label = opened.label;
+    record.reserved = 0;
+    let span = scratch.path.walk(opened.mount, opened.dentry)?;
+    record.flags = if span.truncated { PATH_TRUNCATED } else { 0 };
+    let path_len = scratch.path.copy_to(span, scratch.tail.as_mut_ptr(), PATH_BYTES_MAX as u32);
+    record.path_len = path_len;
+    let len = size_of::<FileOpenRecord>() as u32 + path_len;
+    record.header.len = len;
+    Ok(len)
+}

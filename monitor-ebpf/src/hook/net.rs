@@ -1,0 +1,174 @@
+//! Flows: destinations from socket state and the datagram hooks, bytes from the socket layer.
+
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr};
+use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext};
+use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN, Endpoint};
+
+use crate::flow::{self, FlowKey, Opening, Peer, Starter};
+use crate::maps::{FLOWS, SEND_PEERS};
+use crate::read::sock::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_UDP};
+use crate::read::{Fault, task};
+
+/// A socket without a peer.
+const NOWHERE: Endpoint = Endpoint { address: [0; 16], port: 0, reserved: [0; 6] };
+
+/// TCP states (include/net/tcp_states.h).
+const TCP_ESTABLISHED: i32 = 1;
+const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECV: i32 = 3;
+const TCP_CLOSE: i32 = 7;
+/// `IPPROTO_MPTCP` (include/uapi/linux/in.h).
+const IPPROTO_MPTCP: u16 = 262;
+
+/// match-proto:v6.18:include/trace/events/sock.h:
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+///
+/// Not `connect`: TCP Fast Open, MPTCP subflows and io_uring have none.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    if let Err(fault) = tcp_state_apply(sk, old, new) {
+        flow::fault(fault);
+    }
+    0
+}
+
+#[inline(always)]
+fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
+    let key = FlowKey { sock: sk, peer: 0 };
+    if new == TCP_SYN_SENT {
+        let family = sock::family(sk)?;
+        let mut remote = NOWHERE;
+        sock::remote(sk, family, &mut remote)?;
+        // The MPTCP socket itself changes state before its first subflow has an address; the
+        // subflow is reported instead, and the bytes are joined on the first send.
+        if !sock::is_set(&remote) {
+            return Ok(());
+        }
+        let opening =
+            Opening { starter: Starter::Connect, family, direction: DIRECTION_EGRESS };
+        return flow::start(key, sk, opening, &remote);
+    }
+    if new != TCP_ESTABLISHED && new != TCP_CLOSE {
+        return Ok(());
+    }
+    let Some(state) = FLOWS.get_ptr_mut(key) else {
+        // A passive open (net/ipv4/tcp_input.c, tcp_rcv_state_process). It runs in the network's
+        // interrupt, so whoever is current has nothing to do with it: the first sender owns it.
+        if old == TCP_SYN_RECV && new == TCP_ESTABLISHED {
+            let family = sock::family(sk)?;
+            let mut remote = NOWHERE;
+            sock::remote(sk, family, &mut remote)?;
+            let opening =
+                Opening { starter: Starter::Accept, family, direction: DIRECTION_INGRESS };
+            return flow::start(key, sk, opening, &remote);
+        }
+        return Ok(());
+    };
+    // SAFETY: the map's value lives while the program runs.
+    let state = unsafe { &mut *state };
+    if new == TCP_CLOSE {
+        flow::end(key, state);
+        return Ok(());
+    }
+    flow::refresh(sk, state)
+}
+
+/// match-proto:v6.18:include/trace/events/sock.h:
+/// `sock_send_length(struct sock *sk, int ret, int flags)`, 6.3 and newer
+///
+/// Fires for every road to a socket: write, send, sendfile, splice, io_uring, passed sockets.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    let sent: i32 = ctx.arg(1);
+    if sent <= 0 {
+        return 0;
+    }
+    if let Err(fault) = sock_sent_add(sk, sent as u64) {
+        flow::fault(fault);
+    }
+    0
+}
+
+#[inline(always)]
+fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
+    let connected = FlowKey { sock: sk, peer: 0 };
+    if let Some(state) = FLOWS.get_ptr_mut(connected) {
+        // SAFETY: the map's value lives while the program runs.
+        return flow::add(connected, unsafe { &mut *state }, bytes);
+    }
+    let family = sock::family(sk)?;
+    if family == AF_UNIX || family == AF_NETLINK {
+        return Ok(());
+    }
+    let mut remote = NOWHERE;
+    let peer = if family == AF_INET || family == AF_INET6 {
+        flow::peer_of(sk, family, &mut remote)?
+    } else {
+        1
+    };
+    let key = FlowKey { sock: sk, peer };
+    if let Some(state) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: as above.
+        return flow::add(key, unsafe { &mut *state }, bytes);
+    }
+    let opening = Opening { starter: Starter::Send, family, direction: direction(sk)? };
+    flow::start(key, sk, opening, &remote)?;
+    let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(()) };
+    // SAFETY: as above.
+    flow::add(key, unsafe { &mut *state }, bytes)
+}
+
+/// The direction of a socket that sends without having been seen to open: a stream is older than
+/// the monitor or was accepted; anything else is opened by sending.
+#[inline(always)]
+fn direction(sk: u64) -> Result<u16, Fault> {
+    let protocol = sock::protocol(sk)?;
+    if sock::socket_type(sk)? != sock::SOCK_STREAM {
+        return Ok(DIRECTION_EGRESS);
+    }
+    // A socket whose port is also listened on was accepted; that takes the listener table, which
+    // the daemon reads. The kernel says no more than that it does not know.
+    Ok(if protocol == IPPROTO_MPTCP { DIRECTION_EGRESS } else { DIRECTION_UNKNOWN })
+}
+
+/// The destination of a datagram on a socket without a fixed peer.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn udp_peer4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: the verifier checks each field of the context.
+    let (address, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
+    keep_peer(sock::mapped(address), port, IPPROTO_UDP);
+    1
+}
+
+/// As above, IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn udp_peer6(ctx: SockAddrContext) -> i32 {
+    // SAFETY: the verifier checks each field of the context.
+    let (words, port) = unsafe {
+        let addr = ctx.sock_addr;
+        let words = [
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[0]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[1]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[2]),
+            core::ptr::read_volatile(&raw const (*addr).user_ip6[3]),
+        ];
+        (words, (*addr).user_port)
+    };
+    // SAFETY: sixteen plain bytes either way.
+    let address: [u8; 16] = unsafe { core::mem::transmute(words) };
+    keep_peer(address, port, IPPROTO_UDP);
+    1
+}
+
+#[inline(always)]
+pub(crate) fn keep_peer(address: [u8; 16], port: u32, protocol: u16) {
+    let end = Endpoint { address, port: u16::from_be(port as u16), reserved: [0; 6] };
+    let peer = Peer { end, protocol, reserved: [0; 3] };
+    // A full map evicts the thread that sent longest ago: its hooks have run.
+    let _kept = SEND_PEERS.insert(task::current(), peer, u64::from(BPF_ANY));
+}

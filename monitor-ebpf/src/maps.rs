@@ -1,0 +1,66 @@
+//! Every map. Sizes are in `monitor_common::limits`, reasons in `LIMITS.md`.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
+use monitor_common::{
+    COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, NAME_CLASSES_MAX,
+    RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX, WATCH_DIRS_MAX,
+};
+
+use crate::emit::{ExecScratch, OpenScratch};
+use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
+
+/// Process life, flow starts, label hits: wakes the reader.
+#[map]
+pub(crate) static RING_HIGH: RingBuf = RingBuf::with_byte_size(RING_HIGH_BYTES, 0);
+
+/// Everything else: polled.
+#[map]
+pub(crate) static RING_BULK: RingBuf = RingBuf::with_byte_size(RING_BULK_BYTES, 0);
+
+/// Counters by record kind.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<KindCounters> =
+    PerCpuArray::with_max_entries(COUNTERS_LEN, 0);
+
+/// Labelled inodes; written by the daemon.
+#[map]
+pub(crate) static LABELS: HashMap<InodeKey, u32> = HashMap::with_max_entries(LABELS_MAX, 0);
+
+/// Watched directories; written by the daemon.
+#[map]
+pub(crate) static WATCH_DIRS: HashMap<InodeKey, u32> = HashMap::with_max_entries(WATCH_DIRS_MAX, 0);
+
+/// File-name extensions with a class; written by the daemon.
+#[map]
+pub(crate) static NAME_CLASSES: HashMap<Extension, u32> =
+    HashMap::with_max_entries(NAME_CLASSES_MAX, 0);
+
+/// Flows that are counted.
+#[map]
+pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
+    LruHashMap::with_max_entries(FLOWS_MAX, 0);
+
+/// The peer of a datagram, between the hook that knows it and the hook that knows its length.
+#[map]
+pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
+    LruHashMap::with_max_entries(SEND_PEERS_MAX, 0);
+
+/// Rate of each cgroup on each CPU.
+#[map]
+pub(crate) static RATES: LruPerCpuHashMap<u64, RateWindow> =
+    LruPerCpuHashMap::with_max_entries(RATE_CGROUPS_MAX, 0);
+
+/// Where an exec record is put together. One slot a CPU is enough: tracepoint programs run with
+/// preemption off, and an exec does not interrupt an exec.
+#[map]
+pub(crate) static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where a file record is put together; one slot a CPU for the same reason.
+#[map]
+pub(crate) static OPEN_SCRATCH: PerCpuArray<OpenScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the state of a new flow is put together; one slot a CPU and starter.
+#[map]
+pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState> =
+    PerCpuArray::with_max_entries(STARTERS, 0);

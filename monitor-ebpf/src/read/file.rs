@@ -1,0 +1,182 @@
+//! Files, inodes, file tables.
+
+use aya_ebpf::Global;
+use monitor_common::{EXTENSION_BYTES, Extension, FileIdRecord, INODE_HEAD_BYTES, OFFSET_ABSENT};
+
+use super::{Fault, at, field};
+use crate::globals::{
+    OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD, OFF_FDT_MAX,
+    OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT, OFF_INODE_GEN,
+    OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_NLINK, OFF_INODE_RDEV, OFF_INODE_SB, OFF_INODE_SIZE,
+    OFF_PATH_DENTRY, OFF_PATH_MNT, OFF_SB_DEV, OFF_SB_MAGIC, OFF_TASK_FILES,
+};
+
+/// `S_IFMT` and two of its values (include/uapi/linux/stat.h).
+pub(crate) const S_IFMT: u16 = 0o170_000;
+pub(crate) const S_IFREG: u16 = 0o100_000;
+pub(crate) const S_IFCHR: u16 = 0o020_000;
+
+/// The start of an inode, read at once: one read instead of six. Lives in a scratch slot, for the
+/// BPF stack has 512 bytes.
+#[repr(C)]
+pub(crate) struct InodeHead {
+    address: u64,
+    bytes: [u8; INODE_HEAD_BYTES],
+}
+
+impl InodeHead {
+    /// Reads the start of the inode at `address`.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, address: u64) -> Result<(), Fault> {
+        self.address = address;
+        super::into(address, &mut self.bytes)
+    }
+
+    #[inline(always)]
+    fn get<T: Copy>(&self, offset: &Global<u32>) -> Result<T, Fault> {
+        let offset = offset.load();
+        if offset == OFFSET_ABSENT {
+            return Err(Fault);
+        }
+        if offset as usize > INODE_HEAD_BYTES - size_of::<T>() {
+            return at(self.address + u64::from(offset));
+        }
+        // SAFETY: the offset was checked to lie inside the array; the read may be unaligned.
+        Ok(unsafe { self.bytes.as_ptr().add(offset as usize).cast::<T>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    pub(crate) fn mode(&self) -> Result<u16, Fault> {
+        self.get(&OFF_INODE_MODE)
+    }
+
+    #[inline(always)]
+    pub(crate) fn size(&self) -> Result<u64, Fault> {
+        self.get(&OFF_INODE_SIZE)
+    }
+
+    #[inline(always)]
+    pub(crate) fn rdev(&self) -> Result<u32, Fault> {
+        self.get(&OFF_INODE_RDEV)
+    }
+
+    #[inline(always)]
+    pub(crate) fn superblock(&self) -> Result<u64, Fault> {
+        self.get(&OFF_INODE_SB)
+    }
+
+    /// Identity. The generation is beyond what was read at once.
+    #[inline(always)]
+    pub(crate) fn id(&self) -> Result<FileIdRecord, Fault> {
+        Ok(FileIdRecord {
+            inode: self.get(&OFF_INODE_INO)?,
+            device: field(self.superblock()?, &OFF_SB_DEV)?,
+            generation: field(self.address, &OFF_INODE_GEN)?,
+        })
+    }
+
+    /// `s_magic`.
+    #[inline(always)]
+    pub(crate) fn fs_magic(&self) -> Result<u64, Fault> {
+        field(self.superblock()?, &OFF_SB_MAGIC)
+    }
+}
+
+/// Identity of an inode that is looked at once, without its head.
+#[inline(always)]
+pub(crate) fn id(inode: u64) -> Result<FileIdRecord, Fault> {
+    Ok(FileIdRecord {
+        inode: field(inode, &OFF_INODE_INO)?,
+        device: field(field(inode, &OFF_INODE_SB)?, &OFF_SB_DEV)?,
+        generation: field(inode, &OFF_INODE_GEN)?,
+    })
+}
+
+/// `s_magic` of the file system an inode is on.
+#[inline(always)]
+pub(crate) fn fs_magic(inode: u64) -> Result<u64, Fault> {
+    field(field(inode, &OFF_INODE_SB)?, &OFF_SB_MAGIC)
+}
+
+/// Links of an inode.
+#[inline(always)]
+pub(crate) fn nlink(inode: u64) -> Result<u32, Fault> {
+    field(inode, &OFF_INODE_NLINK)
+}
+
+/// The open file behind a descriptor of `task`.
+#[inline(always)]
+pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> {
+    let files: u64 = field(task, &OFF_TASK_FILES)?;
+    let table: u64 = field(files, &OFF_FILES_FDT)?;
+    let length: u32 = field(table, &OFF_FDT_MAX)?;
+    if descriptor >= length {
+        return Err(Fault);
+    }
+    let slots: u64 = field(table, &OFF_FDT_FD)?;
+    let file: u64 = at(slots + u64::from(descriptor) * 8)?;
+    if file == 0 { Err(Fault) } else { Ok(file) }
+}
+
+/// The inode of an open file.
+#[inline(always)]
+pub(crate) fn inode(file: u64) -> Result<u64, Fault> {
+    field(file, &OFF_FILE_INODE)
+}
+
+/// Flags of open(2).
+#[inline(always)]
+pub(crate) fn open_flags(file: u64) -> Result<u32, Fault> {
+    field(file, &OFF_FILE_FLAGS)
+}
+
+/// What a special file keeps for itself: for a socket, its `struct socket`.
+#[inline(always)]
+pub(crate) fn private(file: u64) -> Result<u64, Fault> {
+    field(file, &OFF_FILE_PRIVATE)
+}
+
+/// Mount and dentry of an open file.
+#[inline(always)]
+pub(crate) fn path(file: u64) -> Result<(u64, u64), Fault> {
+    let path = super::member(file, &OFF_FILE_PATH)?;
+    Ok((field(path, &OFF_PATH_MNT)?, field(path, &OFF_PATH_DENTRY)?))
+}
+
+/// Inode of the directory that a dentry stands in.
+#[inline(always)]
+pub(crate) fn parent_inode(dentry: u64) -> Result<u64, Fault> {
+    let parent: u64 = field(dentry, &OFF_DENTRY_PARENT)?;
+    field(parent, &OFF_DENTRY_INODE)
+}
+
+/// The lower-case extension of a dentry's name, right-justified; `None` without one, or when it is
+/// too long to have a class.
+#[inline(always)]
+pub(crate) fn extension(dentry: u64) -> Result<Option<Extension>, Fault> {
+    let length: u32 = field(dentry, &OFF_DENTRY_LEN)?;
+    let name: u64 = field(dentry, &OFF_DENTRY_NAME)?;
+    if length < 3 {
+        return Ok(None);
+    }
+    // The last 16 bytes of the name. A name shorter than that lives inside its dentry, behind the
+    // other members, so what is read before its start is memory of the same dentry, and is ignored.
+    let tail: [u8; EXTENSION_BYTES] = at(name + u64::from(length) - EXTENSION_BYTES as u64)?;
+    let first = (EXTENSION_BYTES as u32).saturating_sub(length);
+    let mut out = [0u8; EXTENSION_BYTES];
+    let mut found = false;
+    // Indices are constants: 5.10 refuses variable offsets into the stack.
+    macro_rules! step {
+        ($($index:literal)*) => {$(
+            if !found && $index > first {
+                if tail[$index] == b'.' {
+                    found = true;
+                } else {
+                    out[$index] = tail[$index].to_ascii_lowercase();
+                }
+            }
+        )*};
+    }
+    step!(15 14 13 12 11 10 9 8 7 6 5 4 3 2 1);
+    Ok((found && out[EXTENSION_BYTES - 1] != 0).then_some(Extension(out)))
+}
