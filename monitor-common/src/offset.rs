@@ -8,6 +8,10 @@
 /// An offset that the running kernel does not have. Never zero: zero is a legal offset.
 pub const OFFSET_ABSENT: u32 = u32::MAX;
 
+/// Where a system call's exit tracepoint keeps the result. The verifier allows no variable here, so
+/// the daemon compares it with the tracepoint's format and leaves the sensor off when they differ.
+pub const SYSCALL_RESULT_OFFSET: usize = 16;
+
 /// Bytes read at once from the start of `struct inode`; every inode field must lie within.
 pub const INODE_HEAD_BYTES: usize = 128;
 

@@ -2,7 +2,9 @@
 //! of bytes or time has passed, and at the end.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_map_update_elem};
+use aya_ebpf::helpers::generated::{
+    bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_map_update_elem,
+};
 use monitor_common::{
     ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, Endpoint, FLOW_END, FLOW_PROGRESS,
     FLOW_START, FlowRecord, KIND_FLOW,
@@ -40,6 +42,9 @@ pub(crate) struct FlowState {
     pub(crate) actor: ActorRecord,
     pub(crate) local: Endpoint,
     pub(crate) remote: Endpoint,
+    /// Identity of the flow for its life. Not the socket's address: that is reused, and the verifier
+    /// allows no arithmetic on it.
+    pub(crate) flow_id: u64,
     pub(crate) owner_start_boot_ns: u64,
     pub(crate) owner_tgid: u32,
     pub(crate) direction: u16,
@@ -134,6 +139,9 @@ pub(crate) fn start(
     // SAFETY: a helper without preconditions.
     state.started_boot_ns = unsafe { bpf_ktime_get_boot_ns() };
     state.reported_boot_ns = state.started_boot_ns;
+    // SAFETY: a helper without preconditions.
+    let random = unsafe { bpf_get_prandom_u32() };
+    state.flow_id = state.started_boot_ns ^ u64::from(random).rotate_left(32);
     // SAFETY: the map copies the value before the call returns.
     let kept = unsafe {
         bpf_map_update_elem(
@@ -146,14 +154,14 @@ pub(crate) fn start(
     if kept != 0 {
         count(KIND_FLOW, Outcome::MapFull);
     } else if opening.direction != DIRECTION_INGRESS {
-        report(key, state, FLOW_START, 0);
+        report(state, FLOW_START, 0);
     }
     Ok(())
 }
 
 /// Adds bytes that were sent, and reports when a step has passed.
 #[inline(always)]
-pub(crate) fn add(key: FlowKey, state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
+pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
     shared_add(&mut state.bytes_out, bytes);
     shared_add(&mut state.sends, 1);
     if state.muted != 0 {
@@ -178,20 +186,20 @@ pub(crate) fn add(key: FlowKey, state: &mut FlowState, bytes: u64) -> Result<(),
     let before = state.bytes_reported;
     state.bytes_reported = state.bytes_out;
     state.reported_boot_ns = now;
-    report(key, state, FLOW_PROGRESS, before);
+    report(state, FLOW_PROGRESS, before);
     Ok(())
 }
 
 /// Reports the end of a flow and forgets it.
 #[inline(always)]
 pub(crate) fn end(key: FlowKey, state: &FlowState) {
-    report(key, state, FLOW_END, state.bytes_reported);
+    report(state, FLOW_END, state.bytes_reported);
     let _gone = FLOWS.remove(key);
 }
 
 /// Sends one record about a flow, or counts why not.
 #[inline(always)]
-pub(crate) fn report(key: FlowKey, state: &FlowState, phase: u16, before: u64) {
+pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
     if state.muted != 0 {
         return count(KIND_FLOW, Outcome::Filtered);
     }
@@ -204,8 +212,7 @@ pub(crate) fn report(key: FlowKey, state: &FlowState, phase: u16, before: u64) {
         // SAFETY: a helper without preconditions.
         record.header.boot_ns = unsafe { bpf_ktime_get_boot_ns() };
         record.header.actor = state.actor;
-        record.flow_id =
-            key.sock ^ key.peer.rotate_left(17) ^ state.started_boot_ns.rotate_left(33);
+        record.flow_id = state.flow_id;
         record.owner_tgid = state.owner_tgid;
         record.phase = phase;
         record.direction = state.direction;

@@ -12,11 +12,6 @@ macro_rules! globals {
 
 for_each_offset!(globals);
 
-/// Position of the result in a system call's exit tracepoint
-/// (`/sys/kernel/tracing/events/syscalls/sys_exit_openat/format`).
-#[unsafe(no_mangle)]
-pub(crate) static OFF_SYSEXIT_RET: Global<u32> = Global::new(16);
-
 /// The monitor's own process: its files and flows are counted, not reported.
 #[unsafe(no_mangle)]
 pub(crate) static SELF_TGID: Global<u32> = Global::new(0);

@@ -62,5 +62,4 @@ pub(crate) static OPEN_SCRATCH: PerCpuArray<OpenScratch> = PerCpuArray::with_max
 
 /// Where the state of a new flow is put together; one slot a CPU and starter.
 #[map]
-pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState> =
-    PerCpuArray::with_max_entries(STARTERS, 0);
+pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState> = PerCpuArray::with_max_entries(STARTERS, 0);

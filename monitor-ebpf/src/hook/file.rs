@@ -1,6 +1,5 @@
 //! Files: reported from the opened `struct file`, never from the string the user passed.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
@@ -11,7 +10,8 @@ use monitor_common::{
 use crate::count::{Lane, Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
-use crate::globals::{BIG_FILE_BYTES, OFF_SYSEXIT_RET, SELF_TGID, WATCH_DIRS_ON};
+use crate::globals::{BIG_FILE_BYTES, SELF_TGID, WATCH_DIRS_ON};
+use crate::hook::returned;
 use crate::maps::{LABELS, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS};
 use crate::read::file::{InodeHead, S_IFCHR, S_IFMT, S_IFREG};
 use crate::read::{Fault, file, task};
@@ -33,11 +33,7 @@ struct Opened {
 /// is a descriptor, and the file behind it is all that is looked at.
 #[tracepoint]
 pub fn file_opened(ctx: TracePointContext) -> u32 {
-    // SAFETY: the offset comes from the tracepoint's format, and the verifier checks it against
-    // the size of the context.
-    let result: i64 = unsafe {
-        ctx.as_ptr().cast::<u8>().add((OFF_SYSEXIT_RET.load() & 0xff) as usize).cast::<i64>().read()
-    };
+    let result = returned(&ctx);
     if result < 0 {
         return 0;
     }

@@ -5,3 +5,15 @@ pub(crate) mod net;
 pub(crate) mod packet;
 pub(crate) mod process;
 pub(crate) mod socket;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::programs::TracePointContext;
+use monitor_common::SYSCALL_RESULT_OFFSET;
+
+/// What a system call returned, from its exit tracepoint.
+#[inline(always)]
+fn returned(ctx: &TracePointContext) -> i64 {
+    // SAFETY: the context of a system call's exit tracepoint holds the result there; the daemon
+    // compares with the tracepoint's format before it attaches. The verifier takes a constant only.
+    unsafe { ctx.as_ptr().cast::<u8>().add(SYSCALL_RESULT_OFFSET).cast::<i64>().read() }
+}

@@ -48,8 +48,7 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
         if !sock::is_set(&remote) {
             return Ok(());
         }
-        let opening =
-            Opening { starter: Starter::Connect, family, direction: DIRECTION_EGRESS };
+        let opening = Opening { starter: Starter::Connect, family, direction: DIRECTION_EGRESS };
         return flow::start(key, sk, opening, &remote);
     }
     if new != TCP_ESTABLISHED && new != TCP_CLOSE {
@@ -99,7 +98,7 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     let connected = FlowKey { sock: sk, peer: 0 };
     if let Some(state) = FLOWS.get_ptr_mut(connected) {
         // SAFETY: the map's value lives while the program runs.
-        return flow::add(connected, unsafe { &mut *state }, bytes);
+        return flow::add(unsafe { &mut *state }, bytes);
     }
     let family = sock::family(sk)?;
     if family == AF_UNIX || family == AF_NETLINK {
@@ -114,13 +113,13 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     let key = FlowKey { sock: sk, peer };
     if let Some(state) = FLOWS.get_ptr_mut(key) {
         // SAFETY: as above.
-        return flow::add(key, unsafe { &mut *state }, bytes);
+        return flow::add(unsafe { &mut *state }, bytes);
     }
     let opening = Opening { starter: Starter::Send, family, direction: direction(sk)? };
     flow::start(key, sk, opening, &remote)?;
     let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(()) };
     // SAFETY: as above.
-    flow::add(key, unsafe { &mut *state }, bytes)
+    flow::add(unsafe { &mut *state }, bytes)
 }
 
 /// The direction of a socket that sends without having been seen to open: a stream is older than

@@ -85,7 +85,7 @@ fn socket_of(ctx: &SkBuffContext) -> u64 {
 }
 
 /// What leaves.
-#[cgroup_skb]
+#[cgroup_skb(egress)]
 pub fn packet_out(ctx: SkBuffContext) -> i32 {
     let _ignored = packet_out_look(&ctx);
     PASS
@@ -115,12 +115,12 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
         return None;
     }
     state.payload_seen = 1;
-    payload_report(ctx, KIND_PAYLOAD, key, state, payload, packet.total - payload);
+    payload_report(ctx, KIND_PAYLOAD, state, payload, packet.total - payload);
     Some(())
 }
 
 /// What arrives: answers of resolvers.
-#[cgroup_skb]
+#[cgroup_skb(ingress)]
 pub fn packet_in(ctx: SkBuffContext) -> i32 {
     let _ignored = packet_in_look(&ctx);
     PASS
@@ -145,27 +145,20 @@ fn packet_in_look(ctx: &SkBuffContext) -> Option<()> {
     let sock = socket_of(ctx);
     let connected = FlowKey { sock, peer: 0 };
     let unconnected = FlowKey { sock, peer: peer_hash(&server) };
-    let (key, state) = match FLOWS.get_ptr_mut(connected) {
-        Some(state) => (connected, state),
-        None => (unconnected, FLOWS.get_ptr_mut(unconnected)?),
+    let state = match FLOWS.get_ptr_mut(connected) {
+        Some(state) => state,
+        None => FLOWS.get_ptr_mut(unconnected)?,
     };
     // SAFETY: the map's value lives while the program runs.
     let state = unsafe { &mut *state };
-    payload_report(ctx, KIND_DNS, key, state, payload, packet.total - payload);
+    payload_report(ctx, KIND_DNS, state, payload, packet.total - payload);
     Some(())
 }
 
 /// Sends the first bytes of a packet's payload, under the name of the flow's last sender: who is
 /// current when a packet moves says nothing.
 #[inline(always)]
-fn payload_report(
-    ctx: &SkBuffContext,
-    kind: u16,
-    key: FlowKey,
-    state: &FlowState,
-    offset: u32,
-    total: u32,
-) {
+fn payload_report(ctx: &SkBuffContext, kind: u16, state: &FlowState, offset: u32, total: u32) {
     if !filter::within_rate(state.actor.cgroup_id, Lane::High) {
         return count(kind, Outcome::RateLimited);
     }
@@ -182,7 +175,7 @@ fn payload_report(
     // SAFETY: a helper without preconditions.
     record.header.boot_ns = unsafe { bpf_ktime_get_boot_ns() };
     record.header.actor = state.actor;
-    record.flow_id = key.sock ^ key.peer.rotate_left(17) ^ state.started_boot_ns.rotate_left(33);
+    record.flow_id = state.flow_id;
     record.local = state.local;
     record.remote = state.remote;
     record.owner_tgid = state.owner_tgid;
@@ -190,15 +183,16 @@ fn payload_report(
     record.payload_total = total;
     record.protocol = state.protocol;
     record.reserved = 0;
-    let wanted = if total > PAYLOAD_BYTES_MAX as u32 { PAYLOAD_BYTES_MAX as u32 } else { total };
-    record.payload_len = wanted;
-    let loaded = if wanted == 0 {
-        0
-    } else {
-        // SAFETY: the target is PAYLOAD_BYTES_MAX long and `wanted` is between one and that.
-        unsafe {
-            bpf_skb_load_bytes(ctx.skb.skb.cast(), offset, slot.bytes.as_mut_ptr().cast(), wanted)
-        }
+    let wanted = bounded(total);
+    record.payload_len = wanted as u32;
+    // SAFETY: the target is PAYLOAD_BYTES_MAX long and `wanted` is between one and that.
+    let loaded = unsafe {
+        bpf_skb_load_bytes(
+            ctx.skb.skb.cast(),
+            offset,
+            slot.bytes.as_mut_ptr().cast(),
+            wanted as u32,
+        )
     };
     if loaded == 0 {
         entry.submit(Lane::High.flags());
@@ -208,3 +202,21 @@ fn payload_report(
         count(kind, Outcome::ReadFault);
     }
 }
+
+/// At least one and at most [`PAYLOAD_BYTES_MAX`] bytes of `total`, which is not zero.
+///
+/// In assembly, because the compiler knows that `total` is not zero, drops the lower bound, and the
+/// verifier then refuses the read ("invalid zero-sized read", 6.18).
+#[inline(always)]
+fn bounded(total: u32) -> u64 {
+    const LAST: u32 = PAYLOAD_BYTES_MAX as u32 - 1;
+    let last = total - 1;
+    let mut bytes = u64::from(if last > LAST { LAST } else { last });
+    // SAFETY: two instructions on a register.
+    unsafe {
+        core::arch::asm!("{bytes} &= 511", "{bytes} += 1", bytes = inout(reg) bytes);
+    }
+    bytes
+}
+
+const _: () = assert!(PAYLOAD_BYTES_MAX == 512);

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_seq_write};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -34,7 +35,10 @@ pub fn exec_done(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: this CPU's slot; an exec does not interrupt an exec on one CPU.
     let scratch = unsafe { &mut *slot };
     match exec_fill(task, bprm, scratch) {
-        Err(Fault) => count(KIND_EXEC, Outcome::ReadFault),
+        Err(Fault) => {
+            count(KIND_EXEC, Outcome::ReadFault);
+            aya_log_ebpf::warn!(&ctx, "exec by pid {} was seen but could not be read", ctx.tgid());
+        }
         Ok(_) if !filter::within_rate(scratch.record.header.actor.cgroup_id, Lane::High) => {
             count(KIND_EXEC, Outcome::RateLimited);
         }

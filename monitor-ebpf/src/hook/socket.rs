@@ -1,13 +1,13 @@
 //! Sockets of rare families and types, reported when they are made.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{KIND_SOCKET_NEW, SocketNewRecord};
 
 use crate::count::{Lane, Outcome, count};
 use crate::emit;
-use crate::globals::{OFF_SYSEXIT_RET, SELF_TGID};
+use crate::globals::SELF_TGID;
+use crate::hook::returned;
 use crate::read::sock::{
     self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
 };
@@ -23,11 +23,7 @@ struct Made {
 /// Reads the socket behind the descriptor that `socket(2)` returned.
 #[tracepoint]
 pub fn socket_made(ctx: TracePointContext) -> u32 {
-    // SAFETY: the offset comes from the tracepoint's format, and the verifier checks it against
-    // the size of the context.
-    let result: i64 = unsafe {
-        ctx.as_ptr().cast::<u8>().add((OFF_SYSEXIT_RET.load() & 0xff) as usize).cast::<i64>().read()
-    };
+    let result = returned(&ctx);
     if result < 0 {
         return 0;
     }

@@ -14,8 +14,15 @@ use crate::globals::{
 ///
 /// The room beyond [`PATH_BYTES_MAX`] lets the verifier see that a whole component fits at any
 /// position that the mask allows.
+///
+/// `position` stands in memory and not in a register: with its value known, the verifier follows
+/// every way through 32 steps that each may or may not cross a mount, and gives up after a million
+/// instructions (6.18: "Argument list too long"). From memory it is a number like any other, and
+/// the ways through one step meet again.
 #[repr(C)]
 pub(crate) struct PathBuffer {
+    position: u32,
+    reserved: u32,
     bytes: [u8; PATH_BYTES_MAX + NAME_BYTES_MAX],
 }
 
@@ -28,15 +35,25 @@ pub(crate) struct PathSpan {
 }
 
 impl PathBuffer {
+    #[inline(always)]
+    fn position(&self) -> u32 {
+        // SAFETY: our own field; volatile so that it is read from memory.
+        unsafe { core::ptr::read_volatile(&raw const self.position) }
+    }
+
+    #[inline(always)]
+    fn set_position(&mut self, position: u32) {
+        // SAFETY: our own field; volatile so that it is written to memory.
+        unsafe { core::ptr::write_volatile(&raw mut self.position, position) }
+    }
+
     /// Walks from `dentry` on mount `vfsmount` to the root.
-    ///
-    /// Not inlined: two walks of 32 steps in one program come near the verifier's limit on 5.10.
     #[inline(always)]
     pub(crate) fn walk(&mut self, vfsmount: u64, dentry: u64) -> Result<PathSpan, Fault> {
         let mut vfsmount = vfsmount;
         let mut dentry = dentry;
-        let mut position = PATH_BYTES_MAX as u32;
-        let mut done = false;
+        let mut truncated = true;
+        self.set_position(PATH_BYTES_MAX as u32);
         for _ in 0..PATH_DEPTH_MAX {
             let root: u64 = field(vfsmount, &OFF_VFSMNT_ROOT)?;
             let parent: u64 = field(dentry, &OFF_DENTRY_PARENT)?;
@@ -48,7 +65,7 @@ impl PathBuffer {
                 let mount = vfsmount - u64::from(mount_offset);
                 let above: u64 = field(mount, &OFF_MOUNT_PARENT)?;
                 if above == mount || dentry != root {
-                    done = true;
+                    truncated = false;
                     break;
                 }
                 dentry = field(mount, &OFF_MOUNT_POINT)?;
@@ -58,29 +75,27 @@ impl PathBuffer {
             let length: u32 = field(dentry, &OFF_DENTRY_LEN)?;
             let name: u64 = field(dentry, &OFF_DENTRY_NAME)?;
             let length = length & (NAME_BYTES_MAX as u32 - 1);
+            let position = self.position();
             if length + 1 > position {
-                return Ok(PathSpan {
-                    start: position,
-                    len: PATH_BYTES_MAX as u32 - position,
-                    truncated: true,
-                });
+                break;
             }
-            position -= length + 1;
-            self.put(position, name, length)?;
+            self.set_position(position - length - 1);
+            self.put(name, length)?;
             dentry = parent;
         }
-        if position == PATH_BYTES_MAX as u32 {
+        if self.position() == PATH_BYTES_MAX as u32 {
             // The root itself.
-            position -= 1;
-            self.bytes[position as usize] = b'/';
+            self.set_position(PATH_BYTES_MAX as u32 - 1);
+            self.bytes[PATH_BYTES_MAX - 1] = b'/';
         }
-        Ok(PathSpan { start: position, len: PATH_BYTES_MAX as u32 - position, truncated: !done })
+        let start = self.position() & (PATH_BYTES_MAX as u32 - 1);
+        Ok(PathSpan { start, len: PATH_BYTES_MAX as u32 - start, truncated })
     }
 
-    /// Writes `/name` at `position`.
+    /// Writes `/name` at the position.
     #[inline(always)]
-    fn put(&mut self, position: u32, name: u64, length: u32) -> Result<(), Fault> {
-        let position = position & (PATH_BYTES_MAX as u32 - 1);
+    fn put(&mut self, name: u64, length: u32) -> Result<(), Fault> {
+        let position = self.position() & (PATH_BYTES_MAX as u32 - 1);
         // SAFETY: the position is masked below PATH_BYTES_MAX and the buffer is NAME_BYTES_MAX
         // longer than that; the length was masked below NAME_BYTES_MAX.
         unsafe {

@@ -1,1 +1,16 @@
-//! sensor
+//! Sensors: the table of them, the one place that loads them, and the rings they write to.
+
+mod catalog;
+mod drain;
+mod loader;
+mod seed;
+mod status;
+
+pub use catalog::{CATALOG, Hook, Sensor};
+pub use drain::{
+    DRAIN_BATCH_MAX, Drain, DrainStats, Frame, Frames, QUEUE_BULK_BYTES_MAX, QUEUE_HIGH_BYTES_MAX,
+    Wake,
+};
+pub use loader::{KernelCounters, LoadError, Loaded, Settings, SharedMaps, load};
+pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
+pub use status::{State, Status, all_off};

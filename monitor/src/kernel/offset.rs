@@ -1,0 +1,75 @@
+//! Offsets of the running kernel, for the list in `monitor_common`.
+
+use monitor_common::{OFFSET_ABSENT, OFFSETS, Offset};
+
+use super::btf::{Btf, Member, MemberError};
+
+/// One field as the running kernel has it.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The field.
+    pub offset: &'static Offset,
+    /// Where it is, or why it is of no use.
+    pub found: Result<u32, String>,
+}
+
+impl Resolved {
+    /// What is handed to the kernel side.
+    pub fn value(&self) -> u32 {
+        *self.found.as_ref().unwrap_or(&OFFSET_ABSENT)
+    }
+}
+
+/// Resolves every field. A field that is missing or has another width turns off the sensors that
+/// need it, never the daemon.
+pub fn resolve(btf: &Btf) -> Vec<Resolved> {
+    OFFSETS.iter().map(|offset| Resolved { offset, found: resolve_one(btf, offset) }).collect()
+}
+
+fn resolve_one(btf: &Btf, offset: &Offset) -> Result<u32, String> {
+    let mut first: Option<MemberError> = None;
+    for path in offset.path.split('|') {
+        match btf.member(offset.strukt, path) {
+            Ok(Member { width, .. }) if offset.width != 0 && width != offset.width => {
+                return Err(format!(
+                    "{}.{path} is {width} bytes wide, expected {}",
+                    offset.strukt, offset.width
+                ));
+            }
+            Ok(member) => return Ok(member.offset),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.map_or_else(|| "no path given".to_owned(), |error| error.to_string()))
+}
+
+/// The fields a sensor needs and does not have, in words.
+pub fn missing_for(resolved: &[Resolved], sensor: &str) -> Vec<String> {
+    resolved
+        .iter()
+        .filter(|field| field.offset.sensors.contains(&sensor))
+        .filter_map(|field| field.found.as_ref().err().cloned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_kernel_has_every_field_in_its_width() {
+        let btf = Btf::from_kernel().expect("the test machine has BTF");
+        let lacking: Vec<String> =
+            resolve(&btf).into_iter().filter_map(|field| field.found.err()).collect();
+        assert!(lacking.is_empty(), "{lacking:?}");
+    }
+
+    #[test]
+    fn missing_field_names_the_sensors_it_turns_off() {
+        let offset = &OFFSETS[0];
+        let resolved = [Resolved { offset, found: Err("struct a has no member b".into()) }];
+        assert_eq!(resolved[0].value(), OFFSET_ABSENT);
+        assert_eq!(missing_for(&resolved, offset.sensors[0]).len(), 1);
+        assert!(missing_for(&resolved, "no_such_sensor").is_empty());
+    }
+}

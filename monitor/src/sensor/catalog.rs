@@ -1,0 +1,195 @@
+//! The catalog: what is watched, by which hook, and what is not seen without it.
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A BTF raw tracepoint, by its name.
+    BtfTracepoint(&'static str),
+    /// Classic tracepoints of one group; those that the kernel lacks are left out.
+    Tracepoints {
+        /// The group.
+        category: &'static str,
+        /// The tracepoints.
+        names: &'static [&'static str],
+    },
+    /// A cgroup socket-address program at the root of the hierarchy.
+    CgroupSockAddr,
+    /// A cgroup packet program at the root: packets that leave.
+    CgroupEgress,
+    /// A cgroup packet program at the root: packets that arrive.
+    CgroupIngress,
+    /// A task iterator, run once.
+    TaskIterator,
+}
+
+/// One program of a sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// Where it is attached.
+    pub hook: Hook,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sensor {
+    /// Its name in `doctor`, metrics and alerts.
+    pub name: &'static str,
+    /// What it sees, in words.
+    pub sees: &'static str,
+    /// Its programs.
+    pub programs: &'static [Program],
+    /// What is lost on this tier even when it is attached; empty for nothing.
+    pub bound: &'static str,
+    /// What is not seen when it is off.
+    pub lost: &'static str,
+    /// Whether the monitor is of no use without it.
+    pub required: bool,
+}
+
+const fn program(name: &'static str, hook: Hook) -> Program {
+    Program { name, hook }
+}
+
+/// Every sensor. Programs are attached in this order; the task iterator runs last, so that no
+/// process falls between what it saw and what the hooks saw.
+pub const CATALOG: &[Sensor] = &[
+    Sensor {
+        name: "process_exec",
+        sees: "programs that are executed, with arguments and executable identity",
+        programs: &[program("exec_done", Hook::BtfTracepoint("sched_process_exec"))],
+        bound: "",
+        lost: "executed programs",
+        required: true,
+    },
+    Sensor {
+        name: "process",
+        sees: "new processes and threads, io_uring workers included",
+        programs: &[program("task_new", Hook::BtfTracepoint("task_newtask"))],
+        bound: "",
+        lost: "new processes; ancestry comes from /proc alone",
+        required: true,
+    },
+    Sensor {
+        name: "process_exit",
+        sees: "processes whose last thread ended",
+        programs: &[program("task_exit", Hook::BtfTracepoint("sched_process_exit"))],
+        bound: "",
+        lost: "ends of processes",
+        required: true,
+    },
+    Sensor {
+        name: "file_open",
+        sees: "opened weights, big files, named classes and GPU device nodes",
+        programs: &[program(
+            "file_opened",
+            Hook::Tracepoints {
+                category: "syscalls",
+                names: &[
+                    "sys_exit_openat",
+                    "sys_exit_open",
+                    "sys_exit_openat2",
+                    "sys_exit_creat",
+                    "sys_exit_open_by_handle_at",
+                ],
+            },
+        )],
+        bound: "opens by io_uring and by 32-bit system calls are not seen; bytes read are bounded \
+                from above by the size of each file",
+        lost: "opened files: weights, identity, reads",
+        required: false,
+    },
+    Sensor {
+        name: "tcp_state",
+        sees: "TCP and MPTCP flows with their real peer, whatever system call opened them",
+        programs: &[program("tcp_state", Hook::BtfTracepoint("inet_sock_set_state"))],
+        bound: "",
+        lost: "TCP flows",
+        required: true,
+    },
+    Sensor {
+        name: "send_bytes",
+        sees: "bytes sent on any socket, by any road",
+        programs: &[program("sock_sent", Hook::BtfTracepoint("sock_send_length"))],
+        bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket",
+        lost: "bytes sent, and flows that TCP state does not show (UDP, raw, packet sockets)",
+        required: false,
+    },
+    Sensor {
+        name: "udp_peer",
+        sees: "peers of datagrams on sockets without a fixed peer",
+        programs: &[
+            program("udp_peer4", Hook::CgroupSockAddr),
+            program("udp_peer6", Hook::CgroupSockAddr),
+        ],
+        bound: "",
+        lost: "peers of unconnected datagrams; their bytes are still counted",
+        required: false,
+    },
+    Sensor {
+        name: "packet",
+        sees: "first payloads of flows, and peers of raw sockets",
+        programs: &[program("packet_out", Hook::CgroupEgress)],
+        bound: "only the first 512 bytes of a flow are looked at",
+        lost: "mining handshakes and TLS names on the wire, peers of raw sockets",
+        required: false,
+    },
+    Sensor {
+        name: "dns",
+        sees: "answers of resolvers over UDP",
+        programs: &[program("packet_in", Hook::CgroupIngress)],
+        bound: "answers over TCP, TLS and HTTPS are not seen",
+        lost: "names of peers",
+        required: false,
+    },
+    Sensor {
+        name: "socket_new",
+        sees: "sockets of rare families and types, when they are made",
+        programs: &[program(
+            "socket_made",
+            Hook::Tracepoints { category: "syscalls", names: &["sys_exit_socket"] },
+        )],
+        bound: "sockets made by io_uring are seen when they send",
+        lost: "raw, packet, vsock and other rare sockets until they send",
+        required: false,
+    },
+    Sensor {
+        name: "process_seen",
+        sees: "processes that ran before the monitor",
+        programs: &[program("task_seen", Hook::TaskIterator)],
+        bound: "",
+        lost: "exact start times of older processes; /proc is read instead",
+        required: false,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_fit_what_bpftool_shows() {
+        let mut names = BTreeSet::new();
+        for sensor in CATALOG {
+            assert!(names.insert(sensor.name));
+            for program in sensor.programs {
+                assert!(names.insert(program.name) || program.name == sensor.name);
+                assert!(program.name.len() <= 15, "{}", program.name);
+            }
+            assert!(!sensor.lost.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_sensor_that_an_offset_names_is_in_the_catalog() {
+        let names: BTreeSet<_> = CATALOG.iter().map(|sensor| sensor.name).collect();
+        for offset in monitor_common::OFFSETS {
+            for sensor in offset.sensors {
+                assert!(names.contains(sensor), "{} names {sensor}", offset.global);
+            }
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The only user of `EbpfLoader`: offsets and settings in, attached sensors out.
+//!
+//! A program that the kernel refuses turns its sensor off with the kernel's own words. Dropping
+//! [`Loaded`] detaches everything; so does the end of the process, however it ends.
+
+use std::fs::File;
+use std::path::Path;
+
+use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Iter,
+    TracePoint,
+};
+use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
+use monitor_common::{
+    COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, SYSCALL_RESULT_OFFSET,
+};
+use thiserror::Error;
+
+use super::catalog::{CATALOG, Hook, Program, Sensor};
+use super::{State, Status};
+use crate::kernel::btf::{Btf, BtfError};
+use crate::kernel::offset::{self, Resolved};
+use crate::kernel::support::SupportError;
+use crate::kernel::tracefs::Tracefs;
+
+/// The kernel programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gpuwarden-bpf"));
+
+/// What the kernel side is told before it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of the high-priority ring; a power of two, at least a page.
+    pub ring_high_bytes: u32,
+    /// Bytes of the bulk ring; a power of two, at least a page.
+    pub ring_bulk_bytes: u32,
+    /// High-priority records a second that one cgroup may send on one CPU.
+    pub rate_high_per_s: u64,
+    /// Bulk records a second that one cgroup may send on one CPU.
+    pub rate_bulk_per_s: u64,
+    /// Whether flows to loopback peers are reported.
+    pub report_loopback: bool,
+    /// Length from which an opened file is reported whatever its name.
+    pub big_file_bytes: u64,
+    /// Whether the directory map is asked.
+    pub watch_dirs: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ring_high_bytes: monitor_common::RING_HIGH_BYTES,
+            ring_bulk_bytes: monitor_common::RING_BULK_BYTES,
+            rate_high_per_s: 50_000,
+            rate_bulk_per_s: 500_000,
+            report_loopback: false,
+            big_file_bytes: 64 << 20,
+            watch_dirs: false,
+        }
+    }
+}
+
+/// Why nothing was loaded at all.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Something that must be there is not.
+    #[error(transparent)]
+    Support(#[from] SupportError),
+    /// The kernel's type information is of no use.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The maps could not be made, or the object is not one.
+    #[error("the kernel programs could not be loaded: {0}")]
+    Object(String),
+    /// A sensor without which watching makes no sense is off.
+    #[error("sensor {sensor} is required and off: {why}")]
+    Required {
+        /// The sensor.
+        sensor: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The cgroup hierarchy cannot be opened.
+    #[error("{path}: {source}; expected the root of the cgroup v2 hierarchy")]
+    Cgroup {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Sensors that are attached, and the maps they share with the daemon.
+pub struct Loaded {
+    /// Keeps every program and link.
+    ebpf: Ebpf,
+    /// Unmounts tracefs when we mounted it.
+    _tracefs: Option<Tracefs>,
+    /// What became of each sensor.
+    pub status: Vec<Status>,
+    /// The fields of the running kernel.
+    pub offsets: Vec<Resolved>,
+    iterator: Option<File>,
+}
+
+/// What the daemon writes for the kernel side to read.
+pub struct SharedMaps {
+    labels: HashMap<MapData, InodeKey, u32>,
+    classes: HashMap<MapData, Extension, u32>,
+    rates: PerCpuHashMap<MapData, u64, RateWindow>,
+    counters: PerCpuArray<MapData, KindCounters>,
+}
+
+/// Counters of one record kind, over all CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelCounters {
+    /// The kind.
+    pub kind: u16,
+    /// Its counters.
+    pub counters: KindCounters,
+}
+
+/// Loads and attaches everything that this kernel takes.
+pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError> {
+    if OBJECT.is_empty() {
+        return Err(SupportError::NoObject.into());
+    }
+    let offsets = offset::resolve(&Btf::from_kernel()?);
+    let tracefs = Tracefs::open();
+    let mut ebpf = load_object(settings, &offsets)?;
+    let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
+    let cgroup = File::open(cgroup_root)
+        .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
+    let place = Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref() };
+    let mut status = Vec::with_capacity(CATALOG.len());
+    let mut iterator = None;
+    for sensor in CATALOG {
+        let state = attach_sensor(&mut ebpf, sensor, &offsets, &place, &mut iterator);
+        if sensor.required {
+            if let State::Off(why) = state {
+                return Err(LoadError::Required { sensor: sensor.name, why });
+            }
+        }
+        status.push(Status { sensor, state });
+    }
+    Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, offsets, iterator })
+}
+
+fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadError> {
+    let values: Vec<(&str, u32)> =
+        offsets.iter().map(|field| (field.offset.global, field.value())).collect();
+    let own = std::process::id();
+    let loopback = u32::from(settings.report_loopback);
+    let watch_dirs = u32::from(settings.watch_dirs);
+    let mut loader = EbpfLoader::new();
+    for (name, value) in &values {
+        loader.override_global(*name, value, true);
+    }
+    loader
+        .override_global("SELF_TGID", &own, true)
+        .override_global("REPORT_LOOPBACK", &loopback, true)
+        .override_global("WATCH_DIRS_ON", &watch_dirs, true)
+        .override_global("BIG_FILE_BYTES", &settings.big_file_bytes, true)
+        .override_global("RATE_HIGH", &settings.rate_high_per_s, true)
+        .override_global("RATE_BULK", &settings.rate_bulk_per_s, true)
+        .map_max_entries("RING_HIGH", settings.ring_high_bytes)
+        .map_max_entries("RING_BULK", settings.ring_bulk_bytes);
+    loader.load(OBJECT).map_err(|error| LoadError::Object(chain(&error)))
+}
+
+/// Where programs are attached.
+struct Place<'a> {
+    btf: &'a AyaBtf,
+    cgroup: &'a File,
+    tracefs: Result<&'a Tracefs, &'a crate::kernel::tracefs::TracefsError>,
+}
+
+fn attach_sensor(
+    ebpf: &mut Ebpf,
+    sensor: &'static Sensor,
+    offsets: &[Resolved],
+    place: &Place<'_>,
+    iterator: &mut Option<File>,
+) -> State {
+    let missing = offset::missing_for(offsets, sensor.name);
+    if !missing.is_empty() {
+        return State::Off(missing.join("; "));
+    }
+    for program in sensor.programs {
+        if let Err(why) = attach(ebpf, program, place, iterator) {
+            return State::Off(why);
+        }
+    }
+    State::Attached
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    row: &Program,
+    place: &Place<'_>,
+    iterator: &mut Option<File>,
+) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(row.name)
+        .ok_or_else(|| format!("the object has no program {}", row.name))?;
+    let refused = |error: aya::programs::ProgramError| format!("{}: {}", row.name, chain(&error));
+    match row.hook {
+        Hook::BtfTracepoint(name) => {
+            let program: &mut BtfTracePoint = program.try_into().map_err(refused)?;
+            program.load(name, place.btf).map_err(refused)?;
+            program.attach().map_err(refused)?;
+        }
+        Hook::Tracepoints { category, names } => {
+            let program: &mut TracePoint = program.try_into().map_err(refused)?;
+            attach_tracepoints(program, category, names, place)
+                .map_err(|why| format!("{}: {why}", row.name))?;
+        }
+        Hook::CgroupSockAddr => {
+            let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)?;
+            program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
+        }
+        Hook::CgroupEgress | Hook::CgroupIngress => {
+            let side = if row.hook == Hook::CgroupEgress {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)?;
+            program.attach(place.cgroup, side, CgroupAttachMode::Single).map_err(refused)?;
+        }
+        Hook::TaskIterator => {
+            let program: &mut Iter = program.try_into().map_err(refused)?;
+            program.load("task", place.btf).map_err(refused)?;
+            let link = program.attach().map_err(refused)?;
+            let link = program.take_link(link).map_err(refused)?;
+            let file =
+                link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
+            *iterator = Some(file);
+        }
+    }
+    Ok(())
+}
+
+fn attach_tracepoints(
+    program: &mut TracePoint,
+    category: &str,
+    names: &[&str],
+    place: &Place<'_>,
+) -> Result<(), String> {
+    let tracefs = place.tracefs.map_err(ToString::to_string)?;
+    program.load().map_err(|error| chain(&error))?;
+    let mut attached = 0;
+    for name in names.iter().filter(|name| tracefs.has(category, name)) {
+        let offset = tracefs.field(category, name, "ret", 8).map_err(|error| error.to_string())?;
+        if offset as usize != SYSCALL_RESULT_OFFSET {
+            return Err(format!(
+                "tracepoint {name} keeps its result at {offset}, expected {SYSCALL_RESULT_OFFSET}"
+            ));
+        }
+        program.attach(category, name).map_err(|error| chain(&error))?;
+        attached += 1;
+    }
+    if attached == 0 {
+        return Err(format!(
+            "the kernel has none of the tracepoints {category}/{{{}}}",
+            names.join(",")
+        ));
+    }
+    Ok(())
+}
+
+/// An error with its causes, on one line: the verifier's log is cut to its last line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = first_and_last_line(&error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = first_and_last_line(&cause.to_string());
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn first_and_last_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    // Statistics that the verifier writes behind its verdict.
+    let is_verdict = |line: &&str| {
+        !["processed ", "verification time ", "stack depth "]
+            .iter()
+            .any(|statistic| line.starts_with(statistic))
+    };
+    match lines.filter(is_verdict).next_back() {
+        Some(last) => format!("{first} … {last}"),
+        None => first.to_owned(),
+    }
+}
+
+impl Loaded {
+    /// Takes a ring by its map's name. Each ring has one reader.
+    fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+        let map = self.ebpf.take_map(name).ok_or_else(|| missing_map(name))?;
+        RingBuf::try_from(map).map_err(|error| LoadError::Object(chain(&error)))
+    }
+
+    /// Takes both rings, high priority first.
+    pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), LoadError> {
+        Ok((self.take_ring("RING_HIGH")?, self.take_ring("RING_BULK")?))
+    }
+
+    /// Takes the maps the daemon writes and reads.
+    pub fn take_maps(&mut self) -> Result<SharedMaps, LoadError> {
+        let mut take =
+            |name: &'static str| self.ebpf.take_map(name).ok_or_else(|| missing_map(name));
+        let wrong = |error: aya::maps::MapError| LoadError::Object(chain(&error));
+        Ok(SharedMaps {
+            labels: HashMap::try_from(take("LABELS")?).map_err(wrong)?,
+            classes: HashMap::try_from(take("NAME_CLASSES")?).map_err(wrong)?,
+            rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
+            counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
+        })
+    }
+
+    /// Takes the task iterator's output; `None` when it is off or was taken.
+    pub const fn take_iterator(&mut self) -> Option<File> {
+        self.iterator.take()
+    }
+
+    /// Starts reading the kernel side's own log; `None` when it has none.
+    pub fn logger(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+            .inspect_err(|error| tracing::debug!(%error, "the kernel side has no log"))
+            .ok()
+    }
+}
+
+fn missing_map(name: &'static str) -> LoadError {
+    LoadError::Object(format!("the object has no map {name}, or it was taken"))
+}
+
+impl SharedMaps {
+    /// Labels an inode, or with `None` forgets it. `false` when the map is full or refuses.
+    pub fn label(&mut self, inode: InodeKey, label: Option<u32>) -> bool {
+        match label {
+            Some(label) => self.labels.insert(inode, label, 0).is_ok(),
+            None => self.labels.remove(&inode).is_ok(),
+        }
+    }
+
+    /// Gives file names with an extension a class. `false` when the map is full or the extension
+    /// is longer than its bound.
+    pub fn name_class(&mut self, extension: &str, class: u16) -> bool {
+        Extension::new(extension.as_bytes())
+            .is_some_and(|key| self.classes.insert(key, u32::from(class), 0).is_ok())
+    }
+
+    /// The counters of every kind, summed over CPUs.
+    pub fn counters(&self) -> Vec<KernelCounters> {
+        (0..COUNTERS_LEN)
+            .filter_map(|index| {
+                let kind = u16::try_from(index).ok()?;
+                monitor_common::kind_name(kind)?;
+                let mut counters = KindCounters::default();
+                for cpu in self.counters.get(&index, 0).ok()?.iter() {
+                    counters.add(cpu);
+                }
+                Some(KernelCounters { kind, counters })
+            })
+            .collect()
+    }
+
+    /// The cgroup whose records were refused most often, and how often.
+    pub fn noisiest(&self) -> Option<(u64, u64)> {
+        const HIGH_BIT: u64 = 1 << 63;
+        self.rates
+            .iter()
+            .filter_map(Result::ok)
+            .map(|(key, windows)| {
+                (key & !HIGH_BIT, windows.iter().map(|window| window.refused).sum::<u64>())
+            })
+            .filter(|(_, refused)| *refused > 0)
+            .max_by_key(|(_, refused)| *refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verifier_log_is_cut_to_what_a_person_reads() {
+        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\nverification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
+        assert_eq!(first_and_last_line(log), "load failed … unknown func foo#1");
+        assert_eq!(first_and_last_line("one line"), "one line");
+        assert_eq!(first_and_last_line(""), "");
+    }
+}
