@@ -10,7 +10,7 @@ pub struct InodeKey {
     pub inode: u64,
     /// `s_dev`: major << 20 | minor.
     pub device: u32,
-    /// Generation; zero in the directory map.
+    /// Zero: a generation is known only once a file was opened, and is compared by the daemon then.
     pub generation: u32,
 }
 

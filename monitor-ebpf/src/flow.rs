@@ -255,16 +255,18 @@ pub(crate) fn refresh(sk: u64, state: &mut FlowState) -> Result<(), Fault> {
     sock::remote(sk, state.family, &mut state.remote)
 }
 
-/// The peer a socket is connected to, or the one the datagram hook left for this thread.
+/// The peer a socket is connected to; else the one the datagram hook left for this thread, or the
+/// packet hook for this raw socket. A thread would not do for a raw socket: the kernel answers
+/// with packets of its own (ICMP errors) in the context of the thread that sent.
 #[inline(always)]
 pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64, Fault> {
     sock::remote(sk, family, remote)?;
     if sock::is_set(remote) {
         return Ok(0);
     }
-    let thread = task::current();
+    let holder = if sock::protocol(sk)? == sock::IPPROTO_UDP { task::current() } else { sk };
     // SAFETY: the value is copied out at once.
-    let Some(peer) = (unsafe { crate::maps::SEND_PEERS.get(thread) }) else { return Ok(1) };
+    let Some(peer) = (unsafe { crate::maps::SEND_PEERS.get(holder) }) else { return Ok(1) };
     *remote = peer.end;
     Ok(peer_hash(remote))
 }

@@ -78,8 +78,7 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
     if WATCH_DIRS_ON.load() != 0 && open_in_watched(dentry)? {
         reason |= OPEN_WATCHED_DIR;
     }
-    let id = head.id()?;
-    let key = InodeKey { inode: id.inode, device: id.device, generation: id.generation };
+    let key = head.key()?;
     // SAFETY: the value is copied out at once.
     let label = unsafe { LABELS.get(key) }.map_or(0, |label| *label);
     if label != 0 {

@@ -140,7 +140,7 @@ fn direction(sk: u64) -> Result<u16, Fault> {
 pub fn udp_peer4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the verifier checks each field of the context.
     let (address, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-    keep_peer(sock::mapped(address), port, IPPROTO_UDP);
+    keep_peer(task::current(), sock::mapped(address), port, IPPROTO_UDP);
     1
 }
 
@@ -160,14 +160,15 @@ pub fn udp_peer6(ctx: SockAddrContext) -> i32 {
     };
     // SAFETY: sixteen plain bytes either way.
     let address: [u8; 16] = unsafe { core::mem::transmute(words) };
-    keep_peer(address, port, IPPROTO_UDP);
+    keep_peer(task::current(), address, port, IPPROTO_UDP);
     1
 }
 
+/// Keeps the peer for `holder`: the thread of a datagram, the socket of a raw packet.
 #[inline(always)]
-pub(crate) fn keep_peer(address: [u8; 16], port: u32, protocol: u16) {
+pub(crate) fn keep_peer(holder: u64, address: [u8; 16], port: u32, protocol: u16) {
     let end = Endpoint { address, port: u16::from_be(port as u16), reserved: [0; 6] };
     let peer = Peer { end, protocol, reserved: [0; 3] };
-    // A full map evicts the thread that sent longest ago: its hooks have run.
-    let _kept = SEND_PEERS.insert(task::current(), peer, u64::from(BPF_ANY));
+    // A full map evicts the holder that sent longest ago: its hooks have run.
+    let _kept = SEND_PEERS.insert(holder, peer, u64::from(BPF_ANY));
 }

@@ -98,8 +98,8 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
         return None;
     }
     if packet.protocol != IPPROTO_TCP {
-        // The socket layer counts the bytes of a raw socket right after this, in the same thread.
-        keep_peer(address(ctx, &packet, false)?, 0, packet.protocol);
+        // The socket layer counts the bytes of a raw socket right after this.
+        keep_peer(socket_of(ctx), address(ctx, &packet, false)?, 0, packet.protocol);
         return None;
     }
     let key = FlowKey { sock: socket_of(ctx), peer: 0 };

@@ -67,9 +67,8 @@ fn exec_fill(task: u64, bprm: u64, scratch: &mut ExecScratch) -> Result<u32, Fau
         record.flags |= PATH_TRUNCATED;
     }
     if record.nlink == 0 {
-        // A memfd is an unlinked file on the kernel's own tmpfs mount, whose root is its dentry's
-        // parent: its path is one component long.
-        let memfd = file::fs_magic(inode)? == TMPFS_MAGIC && span.len > 7 && span.len < 264;
+        // A memfd is a file of the kernel's own tmpfs that never had a place in a directory.
+        let memfd = span.unplaced && file::fs_magic(inode)? == TMPFS_MAGIC;
         record.flags |= if memfd { EXEC_DELETED | EXEC_MEMFD } else { EXEC_DELETED };
     }
     let tail = scratch.tail.as_mut_ptr();

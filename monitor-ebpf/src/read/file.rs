@@ -1,7 +1,9 @@
 //! Files, inodes, file tables.
 
 use aya_ebpf::Global;
-use monitor_common::{EXTENSION_BYTES, Extension, FileIdRecord, INODE_HEAD_BYTES, OFFSET_ABSENT};
+use monitor_common::{
+    EXTENSION_BYTES, Extension, FileIdRecord, INODE_HEAD_BYTES, InodeKey, OFFSET_ABSENT,
+};
 
 use super::{Fault, at, field};
 use crate::globals::{
@@ -63,6 +65,17 @@ impl InodeHead {
     #[inline(always)]
     pub(crate) fn superblock(&self) -> Result<u64, Fault> {
         self.get(&OFF_INODE_SB)
+    }
+
+    /// Key of the label map. Without the generation: the daemon cannot ask for it without opening
+    /// the file, so it compares the generation of the record instead.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> Result<InodeKey, Fault> {
+        Ok(InodeKey {
+            inode: self.get(&OFF_INODE_INO)?,
+            device: field(self.superblock()?, &OFF_SB_DEV)?,
+            generation: 0,
+        })
     }
 
     /// Identity. The generation is beyond what was read at once.

@@ -32,6 +32,8 @@ pub(crate) struct PathSpan {
     pub(crate) start: u32,
     pub(crate) len: u32,
     pub(crate) truncated: bool,
+    /// Whether the file never had a place in a directory tree: a memfd, a socket, a pipe.
+    pub(crate) unplaced: bool,
 }
 
 impl PathBuffer {
@@ -53,18 +55,23 @@ impl PathBuffer {
         let mut vfsmount = vfsmount;
         let mut dentry = dentry;
         let mut truncated = true;
+        let mut unplaced = false;
         self.set_position(PATH_BYTES_MAX as u32);
         for _ in 0..PATH_DEPTH_MAX {
             let root: u64 = field(vfsmount, &OFF_VFSMNT_ROOT)?;
             let parent: u64 = field(dentry, &OFF_DENTRY_PARENT)?;
-            if dentry == root || dentry == parent {
+            if dentry == parent && dentry != root {
+                // A dentry of its own (fs/dcache.c, d_alloc_pseudo): its name is all there is.
+                unplaced = true;
+                truncated = false;
+            } else if dentry == root {
                 let mount_offset = OFF_MOUNT_MNT.load();
                 if mount_offset == OFFSET_ABSENT {
                     return Err(Fault);
                 }
                 let mount = vfsmount - u64::from(mount_offset);
                 let above: u64 = field(mount, &OFF_MOUNT_PARENT)?;
-                if above == mount || dentry != root {
+                if above == mount {
                     truncated = false;
                     break;
                 }
@@ -81,6 +88,9 @@ impl PathBuffer {
             }
             self.set_position(position - length - 1);
             self.put(name, length)?;
+            if unplaced {
+                break;
+            }
             dentry = parent;
         }
         if self.position() == PATH_BYTES_MAX as u32 {
@@ -89,7 +99,7 @@ impl PathBuffer {
             self.bytes[PATH_BYTES_MAX - 1] = b'/';
         }
         let start = self.position() & (PATH_BYTES_MAX as u32 - 1);
-        Ok(PathSpan { start, len: PATH_BYTES_MAX as u32 - start, truncated })
+        Ok(PathSpan { start, len: PATH_BYTES_MAX as u32 - start, truncated, unplaced })
     }
 
     /// Writes `/name` at the position.

@@ -1,0 +1,209 @@
+//! Watches the running kernel for one test: loads the sensors, keeps every decoded event.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use monitor::decode::{self, DecodeStats};
+use monitor::kernel::support;
+use monitor::model::{Body, Event};
+use monitor::sensor::{self, Drain, DrainStats, Frame, KernelCounters, Settings, SharedMaps, Wake};
+use monitor_common::{CLASS_WEIGHTS, InodeKey};
+
+/// The sensors and what they saw.
+pub(crate) struct Watch {
+    events: Arc<Mutex<Vec<Event>>>,
+    stats: Arc<Mutex<DecodeStats>>,
+    drained: Arc<DrainStats>,
+    maps: SharedMaps,
+    wake: Wake,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    _loaded: sensor::Loaded,
+}
+
+impl Watch {
+    /// Loads and attaches everything, flows to loopback included.
+    pub(crate) fn start() -> Self {
+        support::check().expect("run as root on a kernel with BTF");
+        let root = support::cgroup2_root().expect("a cgroup v2 hierarchy");
+        let settings = Settings { report_loopback: true, ..Settings::default() };
+        let mut loaded = sensor::load(&settings, &root).expect("the sensors load");
+        let (high, bulk) = loaded.take_rings().expect("the rings are there");
+        let mut maps = loaded.take_maps().expect("the maps are there");
+        assert!(maps.name_class("safetensors", CLASS_WEIGHTS));
+        let drained = Arc::new(DrainStats::default());
+        let (drain, mut high, mut bulk) =
+            Drain::new(high, bulk, Arc::clone(&drained)).expect("a reader");
+        let wake = drain.wake();
+        let stop = Arc::new(AtomicBool::new(false));
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let stats = Arc::new(Mutex::new(DecodeStats::default()));
+        let reader = std::thread::spawn(move || drain.run(|| {}));
+        let decoder = std::thread::spawn({
+            let (stop, events, stats) =
+                (Arc::clone(&stop), Arc::clone(&events), Arc::clone(&stats));
+            move || {
+                let mut frame = Frame::new();
+                loop {
+                    let stopping = stop.load(Ordering::Acquire);
+                    while high.next(&mut frame) || bulk.next(&mut frame) {
+                        let result = decode::decode(&frame);
+                        stats.lock().expect("not poisoned").count(&result);
+                        events.lock().expect("not poisoned").push(result.expect("decodes"));
+                    }
+                    if stopping {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let threads = vec![reader, decoder];
+        Self { events, stats, drained, maps, wake, stop, threads, _loaded: loaded }
+    }
+
+    /// Labels a file's inode.
+    pub(crate) fn label(&mut self, path: &Path, label: u32) {
+        let meta = std::fs::metadata(path).expect("the file is there");
+        let device = rustix::fs::major(meta.dev()) << 20 | rustix::fs::minor(meta.dev());
+        let key = InodeKey { inode: meta.ino(), device, generation: 0 };
+        assert!(self.maps.label(key, Some(label)));
+    }
+
+    /// The first event that matches, past or to come.
+    pub(crate) fn wait(&self, at_most: Duration, matches: impl Fn(&Event) -> bool) -> Event {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(event) =
+                self.events.lock().expect("not poisoned").iter().find(|event| matches(event))
+            {
+                return event.clone();
+            }
+            assert!(Instant::now() < deadline, "the event did not come; {}", self.accounts());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Events that match so far.
+    pub(crate) fn count(&self, matches: impl Fn(&Event) -> bool) -> usize {
+        self.events.lock().expect("not poisoned").iter().filter(|event| matches(event)).count()
+    }
+
+    /// Waits until nothing has come for longer than any pause of a busy machine.
+    pub(crate) fn settle(&self) {
+        let (mut before, mut quiet) = (usize::MAX, 0);
+        while quiet < 5 {
+            std::thread::sleep(Duration::from_millis(150));
+            let now = self.events.lock().expect("not poisoned").len();
+            quiet = if now == before { quiet + 1 } else { 0 };
+            before = now;
+        }
+    }
+
+    /// What the kernel side counted.
+    pub(crate) fn counters(&self) -> Vec<KernelCounters> {
+        self.maps.counters()
+    }
+
+    /// Everything that is counted, and the last events, for a test that failed.
+    pub(crate) fn accounts(&self) -> String {
+        let events = self.events.lock().expect("not poisoned");
+        let tail: Vec<&Event> = events
+            .iter()
+            .rev()
+            .filter(|event| {
+                matches!(event.body, Body::Flow(_) | Body::FileOpen(_) | Body::SocketNew(_))
+            })
+            .take(12)
+            .collect();
+        format!(
+            "drain {:?}, decode {:?}, kernel {:?}, last events {tail:?}",
+            self.drained,
+            self.stats.lock().expect("not poisoned"),
+            self.counters()
+        )
+    }
+
+    /// `received = decoded + malformed + unknown`, and what was sent was received.
+    pub(crate) fn assert_received_is_accounted_for(&self) {
+        let stats = *self.stats.lock().expect("not poisoned");
+        assert_eq!(stats.received, stats.decoded + stats.malformed + stats.unknown);
+        let drained =
+            self.drained.high.load(Ordering::Relaxed) + self.drained.bulk.load(Ordering::Relaxed);
+        assert!(stats.received <= drained);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.wake.stop();
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            assert!(thread.join().is_ok(), "a thread of the watch panicked");
+        }
+    }
+}
+
+/// Runs a Python script to its end and gives its process id.
+pub(crate) fn python(_watch: &Watch, script: &str, args: &[&str]) -> u32 {
+    let mut child = Command::new("/usr/bin/env")
+        .args(["python3", "-c", script])
+        .args(args)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("python3 is there");
+    let id = child.id();
+    let status = child.wait().expect("it ends");
+    assert!(status.success(), "the script failed: {status}");
+    id
+}
+
+/// A TCP server on loopback that counts what it gets.
+pub(crate) struct Sink {
+    port: u16,
+    received: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+}
+
+impl Sink {
+    /// Listens on a free port for one connection.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let received = Arc::new(AtomicU64::new(0));
+        let done = Arc::new(AtomicBool::new(false));
+        std::thread::spawn({
+            let (received, done) = (Arc::clone(&received), Arc::clone(&done));
+            move || {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut buffer = vec![0; 65536];
+                while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                    received.fetch_add(read as u64, Ordering::Relaxed);
+                }
+                done.store(true, Ordering::Release);
+            }
+        });
+        Self { port, received, done }
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Bytes it got, once the connection has ended.
+    pub(crate) fn received(&self) -> u64 {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.done.load(Ordering::Acquire) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.received.load(Ordering::Relaxed)
+    }
+}
