@@ -1,1 +1,55 @@
-//! enrich
+//! Enrichment: joins each event with what is known of its process, workload, files and GPUs.
+//!
+//! A pure state machine: the clock is the event's, and the host is asked through [`ProcSource`].
+//! Every table is bounded (`limit`) and counts what had to make room.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `enricher` | the state, and the way of one event through it |
+//! | `subject`, `process` | which process an event belongs to; births, programs, ends, lineage |
+//! | `settle`, `workload`, `place` | which workload a process belongs to, from its cgroup |
+//! | `effect`, `account` | what an event adds to the account of its workload |
+//! | `label`, `content`, `scan` | which files are weights |
+//! | `net`, `payload`, `flow` | peers, protocols, first payloads |
+//! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
+//! | `profile` | what is asked of profiles, orchestrators and the GPU sampler |
+//! | `source`, `procfs` | what is read of the host |
+
+mod account;
+mod content;
+mod effect;
+mod enricher;
+mod evidence;
+mod facts;
+mod flow;
+mod label;
+pub mod limit;
+mod net;
+mod payload;
+mod place;
+mod process;
+mod procfs;
+mod profile;
+mod scan;
+mod settle;
+mod source;
+mod subject;
+mod table;
+mod workload;
+
+#[cfg(test)]
+mod tests;
+
+pub use content::{FileClass, Format};
+pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
+pub use facts::Enriched;
+pub use label::{LabelChange, LabelId, LabelSeed};
+pub use net::{PeerClass, family_name, is_pool_name, protocol_name, socket_type_name};
+pub use payload::AppProto;
+pub use place::{Place, WorkloadKind};
+pub use procfs::Procfs;
+pub use profile::{
+    GpuFeatures, Names, NoGpu, NoNames, NoProfiles, Peers, ProfileView, Profiles, WorkloadNames,
+};
+pub use scan::{ScanProgress, kernel_device, scan};
+pub use source::{FileHead, NoSource, ProcInfo, ProcSource};

@@ -1,0 +1,123 @@
+//! What an event does to the account of its workload.
+
+use std::sync::Arc;
+
+use super::content::FileClass;
+use super::enricher::{Enricher, Observation};
+use super::limit::{NAMES_MAX, WEIGHTS_BYTES_MIN};
+use super::net::{PeerClass, is_pool_name};
+use super::payload::{self, AppProto};
+use crate::model::{
+    Actor, Body, BootNs, Dns, Event, FileOpen, FileType, Flow, FlowPhase, GpuSample, Tgid,
+};
+
+impl Enricher {
+    /// Books an event on the account of its workload.
+    pub(super) fn apply(&mut self, event: &Event, seen: &mut Observation) {
+        let tgid = event.actor.as_ref().map_or(Tgid(0), |actor: &Actor| actor.process.tgid);
+        match &event.body {
+            Body::FileOpen(open) => self.opened(open, tgid, event.time, seen),
+            Body::Flow(flow) => self.flowed(flow, tgid, event.time, seen),
+            Body::Dns(dns) => self.resolved(dns, event.time, seen),
+            Body::GpuSample(sample) => self.sampled(sample, event.time, seen),
+            Body::ProcessSeen(_)
+            | Body::TaskNew(_)
+            | Body::Exec(_)
+            | Body::Exit(_)
+            | Body::SocketNew(_)
+            | Body::Loss(_) => {}
+        }
+    }
+
+    fn opened(&mut self, open: &FileOpen, process: Tgid, time: BootNs, seen: &mut Observation) {
+        if process != self.own || self.own.0 == 0 {
+            let (source, changes) = (&*self.source, &mut seen.label_changes);
+            seen.label = self.labels.open(open, process, time, source, changes);
+        }
+        seen.class = self.labels.classes.of(&open.path);
+        let Some(handle) = seen.workload else { return };
+        let is_new = open.reads() && open.file_type == FileType::Regular && {
+            let pair = (handle, open.id);
+            match self.reads.find(&pair) {
+                Some(known) => {
+                    self.reads.touch(known);
+                    false
+                }
+                None => {
+                    self.reads.insert(pair, ());
+                    true
+                }
+            }
+        };
+        let label = seen.label.and_then(|label| self.labels.get(label)).copied();
+        let Some(workload) = self.workloads.get_mut(handle) else { return };
+        let account = &mut workload.account;
+        if is_new {
+            account.file_bytes = account.file_bytes.saturating_add(open.size_bytes);
+        }
+        if let Some(label) = label.filter(|_| open.reads()) {
+            let name = self.labels.model(label.label).map_or("", |model| model.name.as_str());
+            account.read_weights(label.label, name, is_new.then_some(open.size_bytes), time);
+        }
+        let is_notable = label.is_some()
+            || seen.class != FileClass::None
+            || (is_new && open.size_bytes >= WEIGHTS_BYTES_MIN);
+        if is_notable {
+            account.note_file(open, process, time);
+        }
+    }
+
+    fn flowed(&mut self, flow: &Flow, sender: Tgid, time: BootNs, seen: &mut Observation) {
+        let handle = self.flows.of(flow.flow_id);
+        seen.flow = Some(handle);
+        if flow.phase == FlowPhase::End {
+            self.flows.end(handle);
+        }
+        let Some(state) = self.flows.get_mut(handle) else { return };
+        if let Some(payload) = &flow.payload {
+            let port = flow.remote.map_or(0, |remote| remote.port());
+            let reading = payload::read(&payload.0, port);
+            state.app_proto = reading.proto.or(state.app_proto);
+            state.sni = reading.sni.map(Arc::from).or(state.sni.take());
+        }
+        let workload = seen.workload.and_then(|workload| self.workloads.get_mut(workload));
+        let Some(workload) = workload else { return };
+        let account = &mut workload.account;
+        if state.name.is_none()
+            && let Some(remote) = flow.remote
+        {
+            state.name = account.names.get(remote.ip(), time).cloned();
+        }
+        let is_mining = state.app_proto == Some(AppProto::Stratum)
+            || (flow.payload.is_some() && state.sni.as_deref().is_some_and(is_pool_name));
+        account.stratum_seen |= is_mining;
+        let is_local =
+            flow.remote.is_some_and(|remote| PeerClass::of(remote.ip()) == PeerClass::Loopback);
+        if !is_local {
+            account.egress_bytes = account.egress_bytes.saturating_add(flow.bytes_out);
+        }
+        account.note_flow(flow, sender, state.name.as_ref(), state.app_proto);
+    }
+
+    fn resolved(&mut self, dns: &Dns, time: BootNs, seen: &mut Observation) {
+        let workload = seen.workload.and_then(|workload| self.workloads.get_mut(workload));
+        let Some(workload) = workload else { return };
+        workload.account.stratum_seen |= is_pool_name(&dns.name);
+        let name: Arc<str> = Arc::from(dns.name.as_str());
+        for answer in &dns.answers {
+            let may_grow = self.names_len < NAMES_MAX;
+            let (grown, evicted) =
+                workload.account.names.put(answer.ip, &name, answer.ttl_seconds, time, may_grow);
+            self.names_len += grown;
+            self.names_evicted += u64::from(evicted);
+        }
+    }
+
+    fn sampled(&mut self, sample: &GpuSample, time: BootNs, seen: &mut Observation) {
+        let tree = self.tree(seen);
+        let workload = seen.workload.and_then(|workload| self.workloads.get_mut(workload));
+        if let (Some(workload), Some(tree)) = (workload, tree) {
+            workload.account.note_gpu(sample, tree, time);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Every bound of this stage. At each of them the least recently used entry makes room and is
+//! counted, unless the bound's own line says otherwise.
+
+/// Processes that are known at once, ended ones within their grace included: twice the default
+/// `pid_max` of a host (32 768), so that a host full of processes fits with its recent dead.
+pub const PROCESSES_MAX: usize = 65_536;
+
+/// How long an ended process is still known, in nanoseconds: records that waited in the bulk ring
+/// and children that have not been seen yet must find it.
+pub const ENDED_GRACE_NS: u64 = 60_000_000_000;
+
+/// Ancestors of a process that are kept. Real chains (systemd, kubelet, shim, shell, launcher,
+/// rank, worker) stay below 16.
+pub const LINEAGE_DEPTH_MAX: usize = 32;
+
+/// Of those, how many of the eldest survive a chain that is longer: forking on and on must not
+/// push the first ancestors out of sight, so the middle is left out.
+pub const LINEAGE_ELDEST_KEPT: usize = 8;
+
+/// Workloads with an account: a full node has some hundred pods; the rest is room for ended ones.
+pub const WORKLOADS_MAX: usize = 4_096;
+
+/// Ended workloads looked at to find one that can make room; beyond, a live one does.
+pub const WORKLOAD_SCAN_MAX: usize = 256;
+
+/// cgroup descriptions that are kept parsed.
+pub const PLACES_MAX: usize = 8_192;
+
+/// Bytes of `/proc/PID/cgroup` that are read: 16 controllers with paths of `PATH_MAX` do not
+/// happen; 64 lines of 256 bytes do.
+pub const CGROUP_BYTES_MAX: usize = 16_384;
+
+/// Flows that are known at once, as many as the kernel side counts.
+pub const FLOWS_MAX: usize = monitor_common::FLOWS_MAX as usize;
+
+/// Labelled files, as many as the kernel's label map holds.
+pub const LABELS_MAX: usize = monitor_common::LABELS_MAX as usize;
+
+/// Models that labels name. One more is refused, and its files stay unlabelled and are counted.
+pub const MODELS_MAX: usize = 8_192;
+
+/// Files looked at without finding weights, remembered so that they are not read again.
+pub const PLAIN_FILES_MAX: usize = 65_536;
+
+/// First bytes read from a file about to be labelled per second of event time: bounds the reads
+/// that a process opening many files can cause.
+pub const HEADS_PER_SECOND_MAX: u32 = 500;
+
+/// Bytes read from the start of a file: a zip's first entry name is the longest thing looked at.
+pub const HEAD_BYTES: usize = 128;
+
+/// (workload, file) pairs remembered so that a file read twice is counted once. A pair that was
+/// evicted counts again: the sum stays an upper bound.
+pub const READS_MAX: usize = 65_536;
+
+/// Models listed per workload.
+pub const WORKLOAD_MODELS_MAX: usize = 64;
+
+/// Recent files shown per workload.
+pub const RECENT_FILES_MAX: usize = 16;
+
+/// Largest flows shown per workload.
+pub const LARGEST_FLOWS_MAX: usize = 16;
+
+/// GPUs and MIG instances per workload: 8 GPUs of 7 instances.
+pub const WORKLOAD_GPUS_MAX: usize = 56;
+
+/// Names of addresses per workload.
+pub const WORKLOAD_NAMES_MAX: usize = 1_024;
+
+/// Names of addresses over all workloads; beyond, a workload replaces its own oldest.
+pub const NAMES_MAX: usize = 65_536;
+
+/// Seconds a name is kept at least: resolvers answer with zero, and the flow comes after.
+pub const NAME_TTL_MIN_S: u32 = 300;
+
+/// Seconds a name is kept at most.
+pub const NAME_TTL_MAX_S: u32 = 86_400;
+
+/// Directories a scan for weights goes below its start.
+pub const SCAN_DEPTH_MAX: usize = 16;
+
+/// Directory entries a scan looks at, per labelled file allowed.
+pub const SCAN_ENTRIES_PER_FILE: usize = 16;
+
+/// Smallest file that is labelled because its content and name say so, in bytes.
+pub const WEIGHTS_BYTES_MIN: u64 = 1 << 20;
+
+/// Smallest file that is labelled because of its name alone, in bytes.
+pub const WEIGHTS_BY_NAME_BYTES_MIN: u64 = 16 << 20;
+
+/// Time between two questions for the names of a workload that has none yet, in nanoseconds:
+/// an orchestrator learns of a pod about when its first process starts.
+pub const NAMES_RETRY_NS: u64 = 1_000_000_000;

@@ -1,0 +1,109 @@
+//! What this stage asks of others: profiles, names of workloads, features of GPUs. Each is a
+//! trait, so that the stage depends on none of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::place::Place;
+use crate::gpu::{FeatureTable, FeatureView};
+use crate::model::{Facts, GpuUuid, ProcessKey, ProfileId};
+
+/// Which profile selects a workload.
+pub trait Profiles: Send + Sync {
+    /// The profile for the workload of this event; `None` when none selects it.
+    fn select(&self, facts: &dyn Facts) -> Option<ProfileView>;
+}
+
+/// Peers that a profile allows.
+pub trait Peers: Send + Sync {
+    /// Whether a peer is allowed. `name` is the one the workload resolved the address from.
+    fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool;
+}
+
+/// What this stage needs of a profile.
+#[derive(Clone)]
+pub struct ProfileView {
+    /// Its id.
+    pub id: ProfileId,
+    /// Its role.
+    pub role: Arc<str>,
+    /// Whether it declares its workloads isolated.
+    pub isolated: bool,
+    /// Peers it allows.
+    pub peers: Arc<dyn Peers>,
+}
+
+impl fmt::Debug for ProfileView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProfileView")
+            .field("id", &self.id)
+            .field("role", &self.role)
+            .field("isolated", &self.isolated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// No profile selects anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProfiles;
+
+impl Profiles for NoProfiles {
+    fn select(&self, _facts: &dyn Facts) -> Option<ProfileView> {
+        None
+    }
+}
+
+/// What an orchestrator calls a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Kubernetes pod name.
+    pub pod: Option<String>,
+    /// Labels of the pod.
+    pub labels: BTreeMap<String, String>,
+    /// SLURM partition.
+    pub slurm_partition: Option<String>,
+    /// SLURM user.
+    pub slurm_user: Option<String>,
+}
+
+/// Where names come from: a cache that an orchestrator's client fills. It must answer at once.
+pub trait WorkloadNames: Send + Sync {
+    /// The names of the workload at this place, as far as they are known now.
+    fn names(&self, place: &Place) -> Option<Arc<Names>>;
+}
+
+/// Nobody names workloads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoNames;
+
+impl WorkloadNames for NoNames {
+    fn names(&self, _place: &Place) -> Option<Arc<Names>> {
+        None
+    }
+}
+
+/// What ten minutes of a process tree on a GPU looked like.
+pub trait GpuFeatures {
+    /// The features of a process tree (by its root) on a GPU.
+    fn features(&self, tree: ProcessKey, gpu: &GpuUuid) -> Option<FeatureView>;
+}
+
+impl GpuFeatures for FeatureTable {
+    fn features(&self, tree: ProcessKey, gpu: &GpuUuid) -> Option<FeatureView> {
+        Self::features(self, tree, gpu)
+    }
+}
+
+/// No GPU was sampled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoGpu;
+
+impl GpuFeatures for NoGpu {
+    fn features(&self, _tree: ProcessKey, _gpu: &GpuUuid) -> Option<FeatureView> {
+        None
+    }
+}

@@ -1,0 +1,72 @@
+//! What this stage reads of the host, as a trait, so that everything else is pure.
+
+use crate::model::{BootNs, CgroupId, Tgid};
+
+/// A process as `/proc` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcInfo {
+    /// Process id of the parent; zero without one.
+    pub parent: Tgid,
+    /// When it started, cut to a clock tick (10 ms), which is all that `/proc/PID/stat` tells.
+    pub start: BootNs,
+    /// Name (comm).
+    pub name: String,
+    /// Path of the executable without the kernel's ` (deleted)`; empty where unreadable.
+    pub exe: String,
+    /// Whether the executable has no name left.
+    pub exe_deleted: bool,
+    /// Arguments, bounded.
+    pub args: Vec<String>,
+    /// Whether the arguments were cut.
+    pub args_truncated: bool,
+    /// Working directory; empty where unreadable.
+    pub cwd: String,
+    /// Effective user id.
+    pub uid: u32,
+}
+
+/// The start of a file, with the identity of what was really read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileHead {
+    /// Inode number.
+    pub inode: u64,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Bytes of the buffer that were filled.
+    pub filled: usize,
+}
+
+/// Where facts that no record carries come from. Every answer may be missing: the process may
+/// have ended. Calls must be bounded and must not wait.
+pub trait ProcSource: Send {
+    /// The text of `/proc/PID/cgroup`.
+    fn cgroup(&self, process: Tgid) -> Option<String>;
+    /// Id of the cgroup v2 directory at `path`, to tell whether a path still belongs to an id.
+    fn cgroup_id(&self, path: &str) -> Option<CgroupId>;
+    /// What `/proc` says of a process.
+    fn process(&self, process: Tgid) -> Option<ProcInfo>;
+    /// Reads the start of the regular file at `path` in the process's mount view.
+    fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead>;
+}
+
+/// A source that knows nothing, for replays of recorded events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSource;
+
+impl ProcSource for NoSource {
+    fn cgroup(&self, _process: Tgid) -> Option<String> {
+        None
+    }
+
+    fn cgroup_id(&self, _path: &str) -> Option<CgroupId> {
+        None
+    }
+
+    fn process(&self, _process: Tgid) -> Option<ProcInfo> {
+        None
+    }
+
+    fn head(&self, _process: Tgid, _path: &str, _into: &mut [u8]) -> Option<FileHead> {
+        None
+    }
+}

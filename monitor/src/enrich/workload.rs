@@ -1,0 +1,171 @@
+//! Workloads: who a process works for, and what they did.
+
+use std::sync::Arc;
+
+use super::account::Account;
+use super::limit::{WORKLOAD_SCAN_MAX, WORKLOADS_MAX};
+use super::place::{Place, WorkloadKind};
+use super::process::Process;
+use super::profile::{Names, ProfileView};
+use super::table::{Handle, Table};
+use crate::model::{BootNs, ProcessKey, WorkloadId};
+
+/// A workload.
+#[derive(Debug)]
+pub(super) struct Workload {
+    pub(super) id: WorkloadId,
+    /// Where its first process was seen.
+    pub(super) place: Arc<Place>,
+    /// The name a person would use.
+    pub(super) name: String,
+    pub(super) names: Option<Arc<Names>>,
+    /// When names were last asked for in vain.
+    pub(super) names_asked: BootNs,
+    pub(super) profile: Option<ProfileView>,
+    /// Set of profiles that was last asked.
+    pub(super) profiles_epoch: u64,
+    /// Processes that have not ended.
+    pub(super) live: usize,
+    pub(super) account: Account,
+}
+
+impl Workload {
+    pub(super) fn kind(&self) -> WorkloadKind {
+        self.place.kind
+    }
+
+    pub(super) fn is_isolated(&self) -> bool {
+        self.profile.as_ref().is_some_and(|profile| profile.isolated)
+    }
+}
+
+/// Every workload that is known, bounded.
+pub(super) struct Workloads {
+    table: Table<WorkloadId, Workload>,
+}
+
+impl Workloads {
+    pub(super) fn new() -> Self {
+        Self { table: Table::new(WORKLOADS_MAX) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn evicted(&self) -> u64 {
+        self.table.evicted()
+    }
+
+    pub(super) fn get(&self, handle: Handle<Workload>) -> Option<&Workload> {
+        self.table.get(handle)
+    }
+
+    pub(super) fn get_mut(&mut self, handle: Handle<Workload>) -> Option<&mut Workload> {
+        self.table.get_mut(handle)
+    }
+
+    pub(super) fn touch(&mut self, handle: Handle<Workload>) {
+        self.table.touch(handle);
+    }
+
+    pub(super) fn find(&self, id: &WorkloadId) -> Option<Handle<Workload>> {
+        self.table.find(id)
+    }
+
+    /// Adds a workload that is not in the table; returns what had to make room.
+    pub(super) fn insert(&mut self, workload: Workload) -> (Handle<Workload>, Option<Workload>) {
+        let victim = if self.table.is_full() { self.make_room() } else { None };
+        let (handle, _) = self.table.insert(workload.id.clone(), workload);
+        (handle, victim)
+    }
+
+    /// Those without a living process go first.
+    fn make_room(&mut self) -> Option<Workload> {
+        let ended = self
+            .table
+            .oldest_first()
+            .take(WORKLOAD_SCAN_MAX)
+            .find(|handle| self.table.get(*handle).is_some_and(|workload| workload.live == 0));
+        let taken = match ended {
+            Some(handle) => self.table.evict(handle),
+            None => self.table.evict_oldest(),
+        };
+        taken.map(|(_, workload)| workload)
+    }
+}
+
+/// Id of the workload at a place: its own, or the process tree's in the root cgroup.
+pub(super) fn workload_id(place: &Place, tree: ProcessKey) -> WorkloadId {
+    match place.workload_id() {
+        Some(id) => WorkloadId::from(id.as_str()),
+        None => WorkloadId::from(format!("tree:{}:{}", tree.tgid.0, tree.start.0).as_str()),
+    }
+}
+
+/// The name a person would use for a workload.
+pub(super) fn workload_name(place: &Place, names: Option<&Names>, process: &Process) -> String {
+    /// Digits of a container id that people are used to see.
+    const SHORT_ID: usize = 12;
+    let text = |option: &Option<String>| option.clone().unwrap_or_default();
+    match place.kind {
+        WorkloadKind::K8s => names
+            .and_then(|names| names.pod.clone())
+            .unwrap_or_else(|| format!("pod {}", place.pod_uid.as_deref().unwrap_or(""))),
+        WorkloadKind::Slurm => format!("job {}", place.slurm_job.as_deref().unwrap_or("")),
+        WorkloadKind::Container => text(&place.container_id).chars().take(SHORT_ID).collect(),
+        WorkloadKind::Unit => text(&place.unit),
+        WorkloadKind::Cgroup => place.cgroup.clone(),
+        WorkloadKind::Tree => match process.image.exe_name() {
+            "" => process.image.name.clone(),
+            name => name.to_owned(),
+        },
+    }
+}
+
+/// Daemons whose children work for different people. A child of such a daemon begins a process
+/// tree of its own, where cgroups do not tell workloads apart.
+const TREE_BOUNDARIES: &[&str] = &[
+    "systemd",
+    "init",
+    "sshd",
+    "login",
+    "cron",
+    "crond",
+    "atd",
+    "anacron",
+    "slurmd",
+    "dockerd",
+    "containerd",
+    "containerd-shim",
+    "containerd-shim-runc-v2",
+    "kubelet",
+    "supervisord",
+    "conmon",
+];
+
+/// Whether a child of this process begins a tree. Only a daemon directly below process 1 splits:
+/// `sshd` forks once for a session and again for its privileges, and both belong together.
+pub(super) fn splits_tree(parent: ProcessKey, grandparent: ProcessKey, exe_name: &str) -> bool {
+    let first = 1;
+    parent.tgid.0 <= first + 1
+        || (grandparent.tgid.0 == first && TREE_BOUNDARIES.contains(&exe_name))
+}
+
+/// Whether a process that shows up at another place keeps the workload it had.
+///
+/// A runtime starts a container by moving a process there, and systemd starts a unit the same way,
+/// so such moves are followed. But a process must not shed what is known of it by a move: whoever
+/// is confined stays with its pod, job or container, and so does whoever is declared isolated; and
+/// one that has read weights may be put into a container, but not just into another unit.
+pub(super) fn keeps_workload(workload: &Workload, to: WorkloadKind) -> bool {
+    workload.kind().confines()
+        || workload.is_isolated()
+        || (!to.confines() && workload.account.weights_read.is_some())
+}
+
+/// Seconds between two moments.
+#[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days; beyond, microseconds do")]
+pub(super) fn seconds(from: BootNs, to: BootNs) -> f64 {
+    to.since(from) as f64 / 1e9
+}

@@ -1,0 +1,128 @@
+//! What the sampler hands on: readings with a time, and how they become events.
+
+use std::sync::Arc;
+
+use super::backend::{Activity, Device, DeviceReading, MigInstance, ProcessRoles};
+use super::status::BackendState;
+use crate::model::{Actor, Body, BootNs, Event, GpuSample, GpuUuid, Tgid};
+
+/// One round over all GPUs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GpuBatch {
+    /// When the round began.
+    pub time: BootNs,
+    /// The GPUs.
+    pub devices: Vec<DeviceSample>,
+    /// The processes on them, one entry per process and GPU (or MIG instance).
+    pub processes: Vec<ProcessSample>,
+    /// Critical faults since the previous round.
+    pub faults: Vec<GpuFault>,
+    /// How the backend is.
+    pub state: BackendState,
+}
+
+/// One GPU at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceSample {
+    /// The GPU.
+    pub device: Arc<Device>,
+    /// What was read.
+    pub reading: DeviceReading,
+    /// Its MIG instances; empty where MIG is off.
+    pub instances: Vec<MigInstance>,
+}
+
+/// A critical fault the driver reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuFault {
+    /// The GPU.
+    pub gpu: GpuUuid,
+    /// XID number as in the kernel log; zero where the driver gives none.
+    pub xid: u64,
+}
+
+/// Why a reading was made outside the steady beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// The process was not there in the previous round.
+    Appeared,
+    /// The process was there in the previous round and is gone; this is its last reading.
+    Vanished,
+    /// The process came and went between two rounds; the driver remembers that it used the GPU.
+    Brief,
+}
+
+/// One process on one GPU at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessSample {
+    /// The process, in the host's pid namespace.
+    pub pid: Tgid,
+    /// The GPU, or the MIG instance.
+    pub gpu: GpuUuid,
+    /// Index of the GPU.
+    pub index: u32,
+    /// Product name.
+    pub model: Arc<str>,
+    /// Utilisation of the GPU in percent; SM activity of the instance under MIG.
+    pub util_percent: Option<f64>,
+    /// SM utilisation by the process in percent. Zero means that the driver had nothing to say of
+    /// it for a second; `None` that it cannot say, or not yet.
+    pub proc_util_percent: Option<f64>,
+    /// Memory the process uses in bytes.
+    pub mem_used_bytes: Option<u64>,
+    /// Power of the GPU in watts.
+    pub power_watts: Option<f64>,
+    /// Temperature of the GPU in degrees Celsius.
+    pub temperature_celsius: Option<f64>,
+    /// Activity of the GPU or instance since the previous round.
+    pub activity: Option<Activity>,
+    /// How the process uses the GPU.
+    pub roles: ProcessRoles,
+    /// Whether it is the only process on the GPU or instance.
+    pub is_alone: bool,
+    /// Set where the process appeared or vanished.
+    pub edge: Option<Edge>,
+}
+
+impl ProcessSample {
+    /// Utilisation to judge the process by, in percent: its own where the driver tells it, else
+    /// that of the GPU or instance where the process is alone on it, else `None`.
+    pub fn attributed_util(&self) -> Option<f64> {
+        self.proc_util_percent.or(if self.is_alone { self.util_percent } else { None })
+    }
+
+    fn body(&self) -> Body {
+        Body::GpuSample(GpuSample {
+            gpu: self.gpu.clone(),
+            index: self.index,
+            model: self.model.to_string(),
+            util_percent: self.util_percent,
+            proc_util_percent: self.proc_util_percent,
+            mem_used_bytes: self.mem_used_bytes,
+            power_watts: self.power_watts,
+            temperature_celsius: self.temperature_celsius,
+            tensor_util_percent: self.activity.and_then(|activity| activity.tensor_percent),
+            is_edge: self.edge.is_some(),
+        })
+    }
+}
+
+impl GpuBatch {
+    /// A batch that says only how the backend is.
+    pub fn of_state(time: BootNs, state: BackendState) -> Self {
+        Self { time, devices: Vec::new(), processes: Vec::new(), faults: Vec::new(), state }
+    }
+
+    /// One event per process and GPU. `actor` looks a process up; where it knows none, the event
+    /// has no actor: the GPU was used, by whom is not known.
+    pub fn events(
+        &self,
+        mut actor: impl FnMut(Tgid) -> Option<Actor>,
+    ) -> impl Iterator<Item = Event> {
+        self.processes.iter().map(move |process| Event {
+            time: self.time,
+            actor: actor(process.pid),
+            body: process.body(),
+        })
+    }
+}
