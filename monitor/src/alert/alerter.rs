@@ -276,14 +276,14 @@ impl Alerter {
         self.open.insert(key, Incident { reported: alert.count, alert, expires, next_update });
     }
 
-    /// Ends an incident; says so where somebody has yet to hear of its last repeats.
+    /// Ends an incident; reports its count where somebody has yet to hear of the last repeats.
     fn close(&mut self, key: &Key) {
         if let Some(at) = self.expiry_of.remove(key) {
             self.by_expiry.remove(&at);
         }
         let Some(incident) = self.open.remove(key) else { return };
-        if incident.alert.count > 1 {
-            self.push_pending(Alert { activity: Activity::Close, ..incident.alert });
+        if incident.alert.count > incident.reported {
+            self.push_pending(Alert { activity: Activity::Update, ..incident.alert });
         }
     }
 
@@ -326,14 +326,12 @@ impl Alerter {
         let Some(suppression) = &mut self.suppression else { return };
         let is_over = now.since(suppression.last) >= LIMIT_QUIET_NS;
         let count = suppression.announcement.count;
-        let is_due = now >= suppression.next_update && count > suppression.reported;
-        if is_due || is_over {
+        let is_news = count > suppression.reported;
+        let is_due = is_news && now >= suppression.next_update;
+        if is_due || (is_over && is_news) {
             let mut alert = suppression.announcement.clone();
-            alert.activity = match (is_over, suppression.reported) {
-                (_, 0) => Activity::New,
-                (true, _) => Activity::Close,
-                (false, _) => Activity::Update,
-            };
+            alert.activity =
+                if suppression.reported == 0 { Activity::New } else { Activity::Update };
             alert.summary = suppression_summary(suppression, &self.config);
             suppression.reported = count;
             suppression.next_update = BootNs(now.0.saturating_add(self.config.update_every_ns));

@@ -72,10 +72,9 @@ pub struct Alert {
 pub enum Activity {
     /// The first message of this id.
     New,
-    /// A later message of the same id: a new count and a new last time.
+    /// A later message of the same id: a new count and a new last time. The last one comes when
+    /// the dedupe time is over.
     Update,
-    /// The last message of the same id: its dedupe time is over, the count is final.
-    Close,
 }
 
 impl Activity {
@@ -84,7 +83,6 @@ impl Activity {
         match self {
             Self::New => "new",
             Self::Update => "update",
-            Self::Close => "close",
         }
     }
 }

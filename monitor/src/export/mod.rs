@@ -1,1 +1,5 @@
-//! export
+//! Encoders, sinks, the disk spool.
+
+pub mod config;
+pub mod encode;
+pub mod spool;

@@ -65,7 +65,7 @@ fn the_last_word_has_the_final_count() {
     alerter.on_finding(medium("a", 11), Evidence::default());
     let closed = alerter.tick(BootNs(3611 * SECOND_NS));
     assert_eq!(closed.len(), 1);
-    assert_eq!((closed[0].activity, closed[0].count), (Activity::Close, 2));
+    assert_eq!((closed[0].activity, closed[0].count), (Activity::Update, 2));
     assert_eq!(closed[0].id, first.id);
     assert_eq!(alerter.stats().open, 0);
 }
@@ -105,7 +105,7 @@ fn a_full_table_forgets_the_oldest_and_counts_it() {
     assert_eq!((alerter.stats().evicted, alerter.stats().open), (1, 2));
     let said = alerter.tick(BootNs(5 * SECOND_NS));
     assert_eq!(said.len(), 1, "the evicted incident still reports its count");
-    assert_eq!((said[0].activity, said[0].count), (Activity::Close, 2));
+    assert_eq!((said[0].activity, said[0].count), (Activity::Update, 2));
     assert!(alerter.on_finding(medium("a", 6), Evidence::default()).is_some());
 }
 
@@ -136,10 +136,11 @@ fn the_rate_limit_announces_itself_once_and_says_what_it_held_back() {
     assert_eq!(said[0].rule.id, "gpuwarden.rate_limit");
     assert_eq!((said[0].activity, said[0].count), (Activity::New, 17));
     assert!(said[0].summary.contains("r (17)"), "{}", said[0].summary);
-    assert_eq!(alerter.tick(BootNs(102 * SECOND_NS)), []);
+    alerter.on_finding(medium("more", 102), Evidence::default());
+    assert_eq!(alerter.tick(BootNs(103 * SECOND_NS)), [], "once, not each second");
     let over = alerter.tick(BootNs(200 * SECOND_NS));
-    assert_eq!(over.len(), 1);
-    assert_eq!((over[0].activity, &over[0].id), (Activity::Close, &said[0].id));
+    assert_eq!((over.len(), over[0].count), (1, 18));
+    assert_eq!((over[0].activity, &over[0].id), (Activity::Update, &said[0].id));
     let stats = alerter.stats();
     assert_eq!(stats.findings, stats.alerted + stats.repeated + stats.rate_limited);
 }
