@@ -157,7 +157,8 @@ mod tests {
             let line = syslog(&alert, &header());
             prop_assert!(line.len() <= SYSLOG_LINE_BYTES_MAX);
             prop_assert!(!line.chars().any(char::is_control));
-            prop_assert!(line.contains("\"] \u{feff}"));
+            let has_end = line.contains("\"] \u{feff}");
+            prop_assert!(has_end);
             let words: Vec<&str> = line.splitn(8, ' ').collect();
             prop_assert_eq!(words[6], "[gpuwarden@32473");
         }
