@@ -7,6 +7,7 @@
 //! | `table` | the keys of one rule, bounded |
 //! | `state` | the windows of one key, and when it fires |
 //! | `history`, `values` | what a window remembers |
+//! | `rehearsal` | the tests in rule files |
 //! | `snapshot` | long windows on disk |
 
 mod engine;
@@ -15,6 +16,7 @@ mod history;
 mod key;
 pub mod limit;
 mod plan;
+mod rehearsal;
 mod slot;
 mod snapshot;
 mod state;
@@ -28,5 +30,6 @@ mod tests;
 pub use engine::Engine;
 pub use finding::Finding;
 pub use limit::CorrelateLimits;
+pub use rehearsal::{Rehearsal, RehearsedAlert, rehearse};
 pub use snapshot::{Restored, Snapshot, SnapshotError};
 pub use stats::{CorrelateStats, KeyStats, RuleStats};

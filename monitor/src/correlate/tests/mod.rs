@@ -3,6 +3,7 @@
 mod bound;
 mod fire;
 mod law;
+mod rehearsal;
 mod restart;
 mod temporal;
 
