@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::correlate::{Rehearsal, RehearsedAlert, RuleStats, rehearse};
+use crate::model::{FactRow, Facts};
 use crate::rule::RuleSet;
 use crate::rule::spec::{Rule, RuleTest};
 
@@ -46,8 +47,8 @@ struct Row<'a> {
     is_passed: bool,
     failures: Vec<String>,
     /// What the rule saw, when the test failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trace: Vec<String>,
     alerts: Vec<RehearsedAlert>,
 }
 
@@ -61,8 +62,8 @@ struct Results<'a> {
     tests: Vec<Row<'a>>,
 }
 
-/// Runs the tests and writes the results to `out`. Exit code 0 when all passed, 1 when one failed, 2
-/// when the rules cannot be loaded or no test was found. An error is one of the output's.
+/// Runs the tests and writes the results to `out`. Exit code 0 when all passed, 1 when one failed,
+/// 2 when the rules cannot be loaded or no test was found. An error is one of the output's.
 pub fn run(args: &TestArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let set = match RuleSet::read_paths(&args.paths) {
         Ok(set) => set,
@@ -117,35 +118,36 @@ fn row<'a>(set: &RuleSet, rule: &'a Rule, test: &'a RuleTest, result: Rehearsal)
         place: format!("{}:{}", rule.meta.source, test.line),
         events: test.events.len(),
         is_passed,
-        trace: (!is_passed).then(|| trace(set, rule, &result.stats)),
+        trace: if is_passed { vec![] } else { trace(set, rule, test, &result.stats) },
         failures: result.failures,
         alerts: result.alerts,
     }
 }
 
 /// Where the events were stopped, in the order in which a rule asks.
-fn trace(set: &RuleSet, rule: &Rule, stats: &RuleStats) -> String {
+fn trace(set: &RuleSet, rule: &Rule, test: &RuleTest, stats: &RuleStats) -> Vec<String> {
     let RuleStats { seen, when, silenced, unkeyed, matches, findings, .. } = stats;
-    let mut trace = format!("events of its kinds: {seen}; `when` was true of {when}");
-    let outline = set.outline(&rule.meta.id);
-    if *when == 0
-        && *seen > 0
-        && let Some(outline) = outline
-    {
-        let _ = write!(trace, " ({})", outline.when);
+    let mut lines = vec![format!("`when` was true of {when} of {seen} events of its kinds")];
+    if when < seen {
+        let of_kind = |row: &&FactRow| rule.kinds.contains(row.kind());
+        for clause in set.clauses(&rule.meta.id) {
+            let holds = test.events.iter().filter(of_kind).filter(|row| clause.holds(*row)).count();
+            lines.push(format!("  {holds} of {seen}: {}", clause.text));
+        }
     }
     if !rule.exceptions.is_empty() {
-        let _ = write!(trace, "; exceptions silenced {silenced}");
+        lines.push(format!("exceptions silenced {silenced}"));
     }
     if rule.correlation.is_some() {
-        let _ = write!(trace, "; lacked a field of the window: {unkeyed}");
-        let condition = outline.and_then(|outline| outline.condition.as_deref());
-        let condition =
-            condition.map_or("all rules matched".to_owned(), |text| format!("`{text}`"));
-        let _ = write!(trace, "; the window's condition ({condition}) was true of {matches}");
+        lines.push(format!("{unkeyed} lacked a field of the window"));
+        let condition = set.outline(&rule.meta.id).and_then(|outline| outline.condition.as_deref());
+        lines.push(match condition {
+            Some(text) => format!("the window's condition was true of {matches}: {text}"),
+            None => format!("all rules it waits for had matched at {matches}"),
+        });
     }
-    let _ = write!(trace, "; findings before dedupe: {findings}");
-    trace
+    lines.push(format!("{findings} findings before dedupe"));
+    lines
 }
 
 fn text(results: &Results<'_>) -> String {
@@ -185,7 +187,8 @@ fn junit(results: &Results<'_>) -> String {
         let name = escape(suite[0].rule);
         let failed = suite.iter().filter(|row| !row.is_passed).count();
         let total = suite.len();
-        let _ = writeln!(xml, r#"  <testsuite name="{name}" tests="{total}" failures="{failed}">"#);
+        let counts = format!(r#"tests="{total}" failures="{failed}""#);
+        let _ = writeln!(xml, r#"  <testsuite name="{name}" {counts}>"#);
         for row in suite {
             let test = escape(row.test);
             let _ = write!(xml, r#"    <testcase classname="{name}" name="{test}""#);
@@ -193,14 +196,12 @@ fn junit(results: &Results<'_>) -> String {
                 xml.push_str("/>\n");
                 continue;
             }
-            let lines: Vec<&str> = row.failures.iter().chain(&row.trace).map(|l| &**l).collect();
             let message = escape(row.failures.first().map_or("", |line| line));
-            let place = escape(&row.place);
-            let detail = escape(&lines.join("\n"));
-            let _ = writeln!(
-                xml,
-                "><failure message=\"{message}\">{place}\n{detail}</failure></testcase>"
-            );
+            let _ = writeln!(xml, ">\n      <failure message=\"{message}\">");
+            for line in std::iter::once(&row.place).chain(&row.failures).chain(&row.trace) {
+                let _ = writeln!(xml, "{}", escape(line));
+            }
+            xml.push_str("      </failure>\n    </testcase>\n");
         }
         xml.push_str("  </testsuite>\n");
     }
@@ -284,7 +285,10 @@ rules:
         FAIL big-flow: eleven bytes to <443>
                at DIR/rule.yaml:11, 1 events
                expected 1 high alert, found 0
-               events of its kinds: 1; `when` was true of 0 (net.bytes_out > 10 && net.dst.port == 443); findings before dedupe: 0
+               `when` was true of 0 of 1 events of its kinds
+                 1 of 1: net.bytes_out > 10
+                 0 of 1: net.dst.port == 443
+               0 findings before dedupe
         ok   big-flow: nothing
         1 of 2 tests failed
         ");
@@ -292,8 +296,16 @@ rules:
         <?xml version="1.0" encoding="UTF-8"?>
         <testsuites name="gpuwarden rules" tests="2" failures="1">
           <testsuite name="big-flow" tests="2" failures="1">
-            <testcase classname="big-flow" name="eleven bytes to &lt;443&gt;"><failure message="expected 1 high alert, found 0">DIR/rule.yaml:11
-        expected 1 high alert, found 0&#10;events of its kinds: 1; `when` was true of 0 (net.bytes_out &gt; 10 &amp;&amp; net.dst.port == 443); findings before dedupe: 0</failure></testcase>
+            <testcase classname="big-flow" name="eleven bytes to &lt;443&gt;">
+              <failure message="expected 1 high alert, found 0">
+        DIR/rule.yaml:11
+        expected 1 high alert, found 0
+        `when` was true of 0 of 1 events of its kinds
+          1 of 1: net.bytes_out &gt; 10
+          0 of 1: net.dst.port == 443
+        0 findings before dedupe
+              </failure>
+            </testcase>
             <testcase classname="big-flow" name="nothing"/>
           </testsuite>
         </testsuites>

@@ -19,7 +19,7 @@ pub(super) fn write_key(out: &mut String, facts: &dyn Facts, fields: &[FieldId])
     })
 }
 
-/// Writes one value to the end of `out`, cut at [`KEY_VALUE_BYTES_MAX`]; `false` when it is missing.
+/// Writes one value to the end of `out`, cut at [`KEY_VALUE_BYTES_MAX`]; `false` when missing.
 pub(super) fn write_value(out: &mut String, value: Value<'_>) -> bool {
     let start = out.len();
     let written = match value {

@@ -1,5 +1,8 @@
 //! Same events in, same findings out; and sums are what a naive model says.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -33,16 +36,43 @@ fn events() -> impl Strategy<Value = Vec<FactRow>> {
 
 /// For each event, in time order, the sum over `(t - span, t]`, by looking at every other event.
 fn naive_sums(rows: &[(u64, i64)], span: u64) -> Vec<i64> {
-    let sum_at =
-        |t: u64| rows.iter().filter(|(at, _)| *at <= t && at + span > t).map(|r| r.1).sum();
+    let is_in = |at: u64, t: u64| at <= t && at + span > t;
+    let sum_at = |t: u64| rows.iter().filter(|(at, _)| is_in(*at, t)).map(|row| row.1).sum();
     rows.iter().map(|(t, _)| sum_at(*t)).collect()
+}
+
+/// For each event, the sum that the engine sees over `window`; times in nanoseconds.
+fn seen_sums(rows: &[(u64, i64)], window: Window) -> Vec<i64> {
+    let seen = Arc::new(Mutex::new(vec![]));
+    let sink = Arc::clone(&seen);
+    let kind = CorrelationKind::ValueSum(FieldId::NetBytesOut);
+    let rule = correlated("sum", kind, window, move |vars| {
+        sink.lock().unwrap().push(vars.sum);
+        false
+    });
+    let facts: Vec<_> = rows.iter().map(|(at, bytes)| flow(*at, "w", *bytes, 1)).collect();
+    feed(&mut engine(vec![rule]), &facts);
+    seen.lock().unwrap().clone()
+}
+
+/// Keys that fired, for rows of second, delay, workload and bytes.
+fn fired_keys(rows: &[(u64, u64, u8, i64)]) -> BTreeSet<Vec<String>> {
+    let row = |(at, _, key, bytes): &(u64, u64, u8, i64)| {
+        flow(at * SECOND, &format!("w{key}"), *bytes, 1)
+    };
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    let rule = with_dedupe(sum_rule("sum", sliding(SPAN), 60), HOUR);
+    feed(&mut engine(vec![rule]), &rows).into_iter().map(|finding| finding.dedupe_key).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn batches_make_no_difference(rows in events(), cuts in prop::collection::vec(0_usize..150, 0..6)) {
+    fn batches_make_no_difference(
+        rows in events(),
+        cuts in prop::collection::vec(0_usize..150, 0..6),
+    ) {
         let whole = feed(&mut engine(rules()), &rows);
         let mut in_batches = engine(rules());
         let mut findings = vec![];
@@ -75,20 +105,18 @@ proptest! {
         mut rows in prop::collection::vec((0_u64..400, 0_i64..100), 1..120),
     ) {
         rows.sort_by_key(|row| row.0);
-        rows.dedup_by_key(|row| row.0);
-        // Lateness adds five seconds to what is retained: 65 different whole seconds at most, one of
-        // which is the newest.
-        let expected = naive_sums(&rows, SPAN - LATENESS);
-        let window = sliding(SPAN - LATENESS);
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(vec![]));
-        let sink = Arc::clone(&seen);
-        let rule = correlated("sum", CorrelationKind::ValueSum(FieldId::NetBytesOut), window, move |vars| {
-            sink.lock().unwrap().push(vars.sum);
-            false
-        });
-        let rows: Vec<_> = rows.iter().map(|(at, bytes)| flow(at * SECOND, "w", *bytes, 1)).collect();
-        feed(&mut engine(vec![rule]), &rows);
-        prop_assert_eq!(&*seen.lock().unwrap(), &expected);
+        // What is retained is the window and the lateness: 60 whole seconds, fewer than stretches.
+        let span = SPAN - LATENESS;
+        for row in &mut rows {
+            row.0 *= SECOND;
+        }
+        let seen = seen_sums(&rows, sliding(span));
+        // Of events at one moment, the last sees them all.
+        let expected = naive_sums(&rows, span * SECOND);
+        let is_last = |at: &usize| rows.get(at + 1).is_none_or(|next| next.0 > rows[*at].0);
+        for at in (0..rows.len()).filter(is_last) {
+            prop_assert_eq!(seen[at], expected[at]);
+        }
     }
 
     /// A dense window never falls short, and reaches back one grain (1/31) too far at most.
@@ -96,25 +124,20 @@ proptest! {
     fn a_dense_sliding_sum_lies_between_the_span_and_the_span_and_a_grain(
         steps in prop::collection::vec((1_u64..900, 0_i64..100), 200..600),
     ) {
-        let millisecond = SECOND / 1_000;
         let mut at = 0;
         let rows: Vec<(u64, i64)> = steps
             .into_iter()
-            .map(|(step, bytes)| { at += step * millisecond; (at, bytes) })
+            .map(|(step_ms, bytes)| {
+                at += step_ms * SECOND / 1_000;
+                (at, bytes)
+            })
             .collect();
         let span = SPAN * SECOND;
         let grain = (span + LATENESS * SECOND).div_ceil(31);
-        let seen = Arc::new(std::sync::Mutex::new(vec![]));
-        let sink = Arc::clone(&seen);
-        let rule = correlated("sum", CorrelationKind::ValueSum(FieldId::NetBytesOut), sliding(SPAN), move |vars| {
-            sink.lock().unwrap().push(vars.sum);
-            false
-        });
-        let facts: Vec<_> = rows.iter().map(|(at, bytes)| flow(*at, "w", *bytes, 1)).collect();
-        feed(&mut engine(vec![rule]), &facts);
         let (low, high) = (naive_sums(&rows, span), naive_sums(&rows, span + grain));
-        for (at, sum) in seen.lock().unwrap().iter().enumerate() {
-            prop_assert!((low[at]..=high[at]).contains(sum), "{} not in {}..={}", sum, low[at], high[at]);
+        for (at, sum) in seen_sums(&rows, sliding(SPAN)).iter().enumerate() {
+            let (low, high) = (low[at], high[at]);
+            prop_assert!((low..=high).contains(sum), "{} not in {}..={}", sum, low, high);
         }
     }
 
@@ -123,15 +146,6 @@ proptest! {
     fn a_shuffle_within_the_lateness_fires_for_the_same_keys(
         rows in prop::collection::vec((0_u64..300, 0_u64..5_000, 0_u8..3, 0_i64..20), 1..60),
     ) {
-        let fired_keys = |rows: &[(u64, u64, u8, i64)]| {
-            let rows: Vec<_> = rows.iter()
-                .map(|(at, _, key, bytes)| flow(at * SECOND, &format!("w{key}"), *bytes, 1))
-                .collect();
-            let rule = with_dedupe(sum_rule("sum", sliding(SPAN), 60), HOUR);
-            let findings = feed(&mut engine(vec![rule]), &rows);
-            let keys: std::collections::BTreeSet<_> = findings.into_iter().map(|f| f.dedupe_key).collect();
-            keys
-        };
         let mut in_order = rows.clone();
         in_order.sort_unstable();
         let mut as_arrived = rows;

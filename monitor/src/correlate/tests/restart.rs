@@ -110,7 +110,8 @@ proptest! {
 
     #[test]
     fn a_restart_makes_no_difference_to_long_windows(
-        mut moments in prop::collection::vec((0_u64..200_000, 0_u8..3, 0_i64..60, 0_i64..6), 2..200),
+        mut moments in
+            prop::collection::vec((0_u64..200_000, 0_u8..3, 0_i64..60, 0_i64..6), 2..200),
         cut in 0_usize..200,
     ) {
         moments.sort_unstable();
