@@ -59,10 +59,11 @@ pub struct FactRow {
 }
 
 impl FactRow {
-    /// Copies every field that `facts` has.
-    pub fn snapshot(facts: &impl Facts) -> Self {
+    /// Copies every field that `facts` has; kind and time are kept as such and not as fields.
+    pub fn snapshot(facts: &(impl Facts + ?Sized)) -> Self {
         let fields = CATALOGUE
             .iter()
+            .filter(|field| !matches!(field.id, FieldId::EvtKind | FieldId::EvtTimeNs))
             .filter_map(|field| own(facts.field(field.id)).map(|value| (field.id, value)))
             .collect();
         Self { kind: facts.kind(), time: facts.time(), fields }

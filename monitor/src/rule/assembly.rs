@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::model::{EventKind, FieldId, KindSet, RuleId};
 
 use super::cel::{Condition, Context, Names};
+use super::clause::{Clause, clauses};
 use super::correlation;
 use super::diagnostic::{Located, Reported, Sink, Span, suggest};
 use super::file::{RawException, RawRule, RawTags};
@@ -27,6 +28,7 @@ pub(crate) const DEDUPE_NS_MAX: u64 = correlation::WINDOW_SPAN_NS_MAX;
 pub(crate) struct Assembled {
     pub(crate) rule: Rule,
     pub(crate) outline: Outline,
+    pub(crate) clauses: Vec<Clause>,
     pub(crate) respond: Vec<Response>,
     /// Where its id stands.
     pub(crate) span: Span,
@@ -76,6 +78,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
     if sink.len() > mistakes {
         return Err(Reported);
     }
+    let clauses = raw.when.as_ref().map(|when| clauses(when, &context)).unwrap_or_default();
     let (when, message) = (when?, message.ok_or(Reported)??);
     let (correlated, dedupe) = (correlated?, dedupe?);
     let id_place = raw.id.ok_or(Reported)?;
@@ -116,7 +119,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         tests: tests.into_iter().collect::<Result<_, _>>()?,
     };
     let named = raw.correlate.map(|block| block.rules).unwrap_or_default();
-    Ok(Assembled { rule, outline, respond: respond?, span: id_place.span, named })
+    Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span, named })
 }
 
 /// The kinds a rule looks at: its own, or those of the rules it names.

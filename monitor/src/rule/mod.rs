@@ -6,6 +6,7 @@
 //! | `yaml` | text to a tree that knows where everything stands |
 //! | `file` | the envelope: keys to raw parts |
 //! | `cel` | conditions: typed against the field catalogue, evaluated over facts |
+//! | `clause` | the parts of a `when`, for failed tests |
 //! | `template` | messages |
 //! | `correlation` | the `correlate:` block |
 //! | `trial` | the `tests:` of a rule |
@@ -15,6 +16,7 @@
 
 mod assembly;
 mod cel;
+mod clause;
 mod correlation;
 mod diagnostic;
 mod file;
@@ -29,6 +31,7 @@ mod template;
 mod trial;
 mod yaml;
 
+pub use clause::Clause;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::API_VERSION;
 pub use net::NetSet;

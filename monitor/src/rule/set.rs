@@ -8,6 +8,7 @@ use crate::model::{CATALOGUE, EventKind, FieldId, KindSet, RuleId};
 
 use super::assembly::{Assembled, Bench, assemble, read_kinds};
 use super::cel::{Context, Names, check};
+use super::clause::Clause;
 use super::correlation;
 use super::diagnostic::{Diagnostics, Document, Located, Sink, Span, nearest};
 use super::file::{RawFile, RawRule, read};
@@ -28,6 +29,7 @@ pub struct RuleSet {
     /// The profiles.
     pub profiles: ProfileSet,
     texts: BTreeMap<RuleId, (Outline, Vec<Response>)>,
+    clauses: BTreeMap<RuleId, Vec<Clause>>,
 }
 
 impl RuleSet {
@@ -84,7 +86,8 @@ impl RuleSet {
             sink.error(extra.span, format!("more than {RULES_MAX} rules"));
         }
         let mut set = Self { profiles: ProfileSet::of(profiles), ..Self::default() };
-        for Assembled { rule, outline, respond, .. } in rules {
+        for Assembled { rule, outline, clauses, respond, .. } in rules {
+            set.clauses.insert(rule.meta.id.clone(), clauses);
             set.texts.insert(rule.meta.id.clone(), (outline, respond));
             set.rules.push(Arc::new(rule));
         }
@@ -99,6 +102,11 @@ impl RuleSet {
     /// What the file of a rule says.
     pub fn outline(&self, id: &RuleId) -> Option<&Outline> {
         self.texts.get(id).map(|(outline, _)| outline)
+    }
+
+    /// The parts that a rule's `when` joins with `&&`; none when it has no `when`.
+    pub fn clauses(&self, id: &RuleId) -> &[Clause] {
+        self.clauses.get(id).map_or(&[], Vec::as_slice)
     }
 
     /// What a rule asks the daemon to do besides telling somebody.

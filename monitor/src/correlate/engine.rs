@@ -1,0 +1,154 @@
+//! The engine: offers each event to the rules of its kind, and each match to the rules that wait
+//! for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::limit::CorrelateLimits;
+use super::slot::{Scratch, Slot, steps};
+use super::stats::CorrelateStats;
+use super::{Finding, snapshot};
+use crate::model::{BootNs, EventKind, Facts, RuleId};
+use crate::rule::spec::Rule;
+
+/// Holds events against rules. Its only clock is the events' own time, and its state depends on
+/// nothing but the events and their order: batches make no difference.
+pub struct Engine {
+    limits: CorrelateLimits,
+    slots: Vec<Slot>,
+    /// For each kind, the rules that look at it.
+    by_kind: Vec<Vec<usize>>,
+    /// For each rule, the temporal rules that wait for it, and at which step.
+    waiting: Vec<Vec<(usize, usize)>>,
+    newest: BootNs,
+    events: u64,
+    scratch: Scratch,
+    matched: Vec<usize>,
+    /// Temporal rules and steps reached by this event.
+    reached: Vec<(usize, usize)>,
+}
+
+impl Engine {
+    /// An engine without state.
+    pub fn new(rules: &[Arc<Rule>], limits: CorrelateLimits) -> Self {
+        let mut engine = Self {
+            limits,
+            slots: Vec::new(),
+            by_kind: Vec::new(),
+            waiting: Vec::new(),
+            newest: BootNs::default(),
+            events: 0,
+            scratch: Scratch::default(),
+            matched: Vec::new(),
+            reached: Vec::new(),
+        };
+        engine.replace_rules(rules);
+        engine
+    }
+
+    /// Takes new rules. A rule whose id and version are unchanged keeps its windows and counts.
+    pub fn replace_rules(&mut self, rules: &[Arc<Rule>]) {
+        let mut old: HashMap<RuleId, Slot> =
+            self.slots.drain(..).map(|slot| (slot.rule.meta.id.clone(), slot)).collect();
+        self.slots = rules
+            .iter()
+            .map(|rule| match old.remove(&rule.meta.id) {
+                Some(slot) if slot.is_same(rule) => slot.renew(Arc::clone(rule)),
+                _ => Slot::new(Arc::clone(rule), &self.limits),
+            })
+            .collect();
+        self.by_kind = index_kinds(&self.slots);
+        self.waiting = index_steps(&self.slots);
+    }
+
+    /// Holds one event against every rule of its kind. Every rule that matches fires; findings are
+    /// added to `out`.
+    pub fn on_event(&mut self, facts: &dyn Facts, out: &mut Vec<Finding>) {
+        self.events += 1;
+        self.newest = self.newest.max(facts.time());
+        self.matched.clear();
+        for &at in &self.by_kind[facts.kind() as usize] {
+            if self.slots[at].offer(facts, self.newest, &mut self.scratch, out) {
+                self.matched.push(at);
+            }
+        }
+        self.pass_on(facts, out);
+    }
+
+    /// Counts since start.
+    pub fn stats(&self) -> CorrelateStats {
+        let rules = self.slots.iter().map(Slot::stats).collect();
+        CorrelateStats { events: self.events, rules }
+    }
+
+    /// The state of long windows, for the disk. `boot_id` names the boot of this host
+    /// (`/proc/sys/kernel/random/boot_id`): event times mean nothing in another one.
+    pub fn snapshot(&self, boot_id: &str) -> snapshot::Snapshot {
+        snapshot::take(&self.slots, self.newest, boot_id, self.limits.snapshot_keys_max)
+    }
+
+    /// Takes back the state of long windows. Call it before the first event; keys that are there
+    /// already stay as they are.
+    pub fn restore(
+        &mut self,
+        snapshot: snapshot::Snapshot,
+        boot_id: &str,
+    ) -> Result<snapshot::Restored, snapshot::SnapshotError> {
+        let newest = snapshot::newest(&snapshot);
+        let restored = snapshot::put_back(&mut self.slots, snapshot, boot_id)?;
+        self.newest = self.newest.max(newest);
+        Ok(restored)
+    }
+
+    /// Offers matches to the temporal rules that wait for them, in rounds: a temporal rule can be
+    /// waited for in turn. A rule is passed on once an event, so rules that wait for each other do
+    /// not loop; a round takes all that this event matches, so the order of rules does not matter.
+    fn pass_on(&mut self, facts: &dyn Facts, out: &mut Vec<Finding>) {
+        let mut passed_on = 0;
+        while passed_on < self.matched.len() {
+            self.reached.clear();
+            for matched in &self.matched[passed_on..] {
+                self.reached.extend_from_slice(&self.waiting[*matched]);
+            }
+            passed_on = self.matched.len();
+            self.reached.sort_unstable();
+            for reached in self.reached.chunk_by(|before, after| before.0 == after.0) {
+                let at = reached[0].0;
+                let slot = &mut self.slots[at];
+                let kinds = slot.rule.kinds;
+                if !kinds.is_empty() && !kinds.contains(facts.kind()) {
+                    continue;
+                }
+                self.scratch.steps.clear();
+                self.scratch.steps.extend(reached.iter().map(|(_, step)| *step));
+                let is_match = slot.offer(facts, self.newest, &mut self.scratch, out);
+                if is_match && !self.matched.contains(&at) {
+                    self.matched.push(at);
+                }
+            }
+        }
+    }
+}
+
+fn index_kinds(slots: &[Slot]) -> Vec<Vec<usize>> {
+    let looks_at = |slot: &Slot, kind| slot.looks_at_events() && slot.rule.kinds.contains(kind);
+    EventKind::ALL
+        .iter()
+        .map(|kind| (0..slots.len()).filter(|at| looks_at(&slots[*at], *kind)).collect())
+        .collect()
+}
+
+fn index_steps(slots: &[Slot]) -> Vec<Vec<(usize, usize)>> {
+    let by_id: HashMap<&RuleId, usize> =
+        slots.iter().enumerate().map(|(at, slot)| (&slot.rule.meta.id, at)).collect();
+    let mut waiting = vec![Vec::new(); slots.len()];
+    for (at, slot) in slots.iter().enumerate() {
+        let Some(correlation) = &slot.rule.correlation else { continue };
+        for (step, id) in steps(&correlation.kind).iter().enumerate() {
+            if let Some(waited_for) = by_id.get(id) {
+                waiting[*waited_for].push((at, step));
+            }
+        }
+    }
+    waiting
+}

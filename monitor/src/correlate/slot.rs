@@ -1,0 +1,165 @@
+//! One rule at work: its predicates, its keys, its counts.
+
+use std::sync::Arc;
+
+use super::Finding;
+use super::key::{value_text, write_key, write_value};
+use super::limit::CorrelateLimits;
+use super::plan::Plan;
+use super::state::Input;
+use super::stats::RuleStats;
+use super::table::KeyTable;
+use crate::model::{BootNs, FactRow, Facts, Value};
+use crate::rule::spec::{Correlation, CorrelationKind, Rule, Vars};
+
+/// Text that is built for each match, kept so that it is not allocated anew.
+#[derive(Default)]
+pub(super) struct Scratch {
+    key: String,
+    value: String,
+    /// For a temporal rule, the steps at which it waits for rules that the event matches.
+    pub(super) steps: Vec<usize>,
+}
+
+/// One rule at work.
+pub(super) struct Slot {
+    pub(super) rule: Arc<Rule>,
+    pub(super) table: Option<KeyTable>,
+    stats: RuleStats,
+}
+
+impl Slot {
+    pub(super) fn new(rule: Arc<Rule>, limits: &CorrelateLimits) -> Self {
+        let table = rule.correlation.as_ref().map(|correlation| {
+            let values_max = limits.values_per_key_max.max(1);
+            let plan = Plan::new(correlation, &rule.dedupe, limits.lateness_ns, values_max);
+            KeyTable::new(plan, limits)
+        });
+        let stats = RuleStats::new(rule.meta.id.clone());
+        Self { rule, table, stats }
+    }
+
+    /// The same rule, loaded again: keeps its windows.
+    pub(super) fn renew(self, rule: Arc<Rule>) -> Self {
+        Self { rule, ..self }
+    }
+
+    /// Whether `rule` is this one, text and all.
+    pub(super) fn is_same(&self, rule: &Rule) -> bool {
+        self.rule.meta.id == rule.meta.id && self.rule.meta.version == rule.meta.version
+    }
+
+    /// Whether it looks at events itself and not at matches of other rules.
+    pub(super) fn looks_at_events(&self) -> bool {
+        self.rule.correlation.as_ref().is_none_or(|c| steps(&c.kind).is_empty())
+    }
+
+    pub(super) fn stats(&self) -> RuleStats {
+        let keys = self.table.as_ref().map(KeyTable::stats).unwrap_or_default();
+        RuleStats { keys, ..self.stats.clone() }
+    }
+
+    /// Offers an event of one of its kinds, or (for a temporal rule, with `scratch.steps`) one that
+    /// rules it waits for have matched. Returns whether this rule matches.
+    pub(super) fn offer(
+        &mut self,
+        facts: &dyn Facts,
+        watermark: BootNs,
+        scratch: &mut Scratch,
+        out: &mut Vec<Finding>,
+    ) -> bool {
+        self.stats.seen += 1;
+        if !self.is_wanted(facts) {
+            return false;
+        }
+        let rule = Arc::clone(&self.rule);
+        let Some((correlation, table)) = rule.correlation.as_ref().zip(self.table.as_mut()) else {
+            self.stats.matches += 1;
+            self.stats.findings += 1;
+            out.push(finding(&rule, facts, Vars::default(), facts.time()));
+            return true;
+        };
+        let Some((key, input)) = input(correlation, facts, scratch) else {
+            self.stats.unkeyed += 1;
+            return false;
+        };
+        let condition = |vars: &Vars| {
+            correlation.condition.as_ref().is_none_or(|condition| condition(facts, vars))
+        };
+        let at = facts.time().0;
+        let verdict = table.offer(key, at, watermark.0, input, condition);
+        self.stats.matches += u64::from(verdict.is_match);
+        if let Some((vars, first)) = verdict.fire {
+            self.stats.findings += 1;
+            out.push(finding(&rule, facts, vars, BootNs(first)));
+        }
+        verdict.is_match
+    }
+
+    fn is_wanted(&mut self, facts: &dyn Facts) -> bool {
+        let vars = Vars::default();
+        if !(self.rule.when)(facts, &vars) {
+            return false;
+        }
+        self.stats.when += 1;
+        if self.rule.exceptions.iter().any(|exception| (exception.when)(facts, &vars)) {
+            self.stats.silenced += 1;
+            return false;
+        }
+        true
+    }
+}
+
+/// The rules that a temporal correlation waits for, in order; none for the others.
+pub(super) fn steps(kind: &CorrelationKind) -> &[crate::model::RuleId] {
+    match kind {
+        CorrelationKind::Temporal(rules) | CorrelationKind::TemporalOrdered(rules) => rules,
+        CorrelationKind::EventCount
+        | CorrelationKind::ValueCount(_)
+        | CorrelationKind::ValueSum(_) => &[],
+    }
+}
+
+/// Writes the key and works out what the event adds; `None` when it lacks a field.
+fn input<'a>(
+    correlation: &Correlation,
+    facts: &dyn Facts,
+    scratch: &'a mut Scratch,
+) -> Option<(&'a str, Input<'a>)> {
+    let Scratch { key, value, steps } = scratch;
+    if !write_key(key, facts, &correlation.group_by) {
+        return None;
+    }
+    let input = match &correlation.kind {
+        CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_) => Input::Steps(steps),
+        CorrelationKind::ValueSum(field) => Input::Number(number(facts.field(*field))?),
+        CorrelationKind::ValueCount(field) => {
+            value.clear();
+            write_value(value, facts.field(*field)).then_some(Input::Text(value))?
+        }
+        CorrelationKind::EventCount => Input::Number(0),
+    };
+    Some((key, input))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a float beyond i64 saturates, as sums do")]
+fn number(value: Value<'_>) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(number),
+        Value::Float(number) => Some(number.round() as i64),
+        _ => None,
+    }
+}
+
+fn finding(rule: &Rule, facts: &dyn Facts, vars: Vars, first_time: BootNs) -> Finding {
+    Finding {
+        rule: Arc::clone(&rule.meta),
+        time: facts.time(),
+        first_time,
+        facts: FactRow::snapshot(facts),
+        vars,
+        message: (rule.message)(facts, &vars),
+        dedupe_key: rule.dedupe.key.iter().map(|field| value_text(facts.field(*field))).collect(),
+        dedupe_for_ns: rule.dedupe.for_ns,
+    }
+}
