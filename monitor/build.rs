@@ -4,7 +4,8 @@
 //! `AYA_BUILD_SKIP=1` skips the kernel side: the daemon then builds with an empty object and says
 //! so when it starts. That is for editing the daemon on a machine without a BPF toolchain.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain, build_ebpf};
@@ -13,6 +14,7 @@ use aya_build::{Package, Toolchain, build_ebpf};
 const LINKED_TOOLCHAIN: &str = "gpuwarden-bpf";
 
 fn main() -> Result<()> {
+    embed_rules()?;
     println!("cargo:rerun-if-env-changed=GPUWARDEN_BPF_TOOLCHAIN");
     println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
     println!("cargo:rerun-if-changed=../monitor-common/src");
@@ -31,4 +33,35 @@ fn main() -> Result<()> {
         Toolchain::Custom(&toolchain),
     )
     .context("build the kernel programs; `cargo xtask setup` installs what they need")
+}
+
+/// Writes the shipped rules into the binary, as a list of (name, text).
+fn embed_rules() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let mut files = Vec::new();
+    collect_yaml(&root, &mut files)?;
+    files.sort();
+    let mut list = String::from("&[\n");
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap_or(&file).display().to_string();
+        println!("cargo:rerun-if-changed={}", file.display());
+        writeln!(list, "    ({:?}, include_str!({:?})),", format!("shipped/{name}"), file)?;
+    }
+    list.push(']');
+    let out = std::env::var_os("OUT_DIR").ok_or_else(|| anyhow!("OUT_DIR is not set"))?;
+    std::fs::write(Path::new(&out).join("shipped_rules.rs"), list).context("write the rule list")
+}
+
+fn collect_yaml(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect_yaml(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(path);
+        }
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@
 //! | `source`, `procfs` | what is read of the host |
 
 mod account;
+mod census;
 mod content;
 mod effect;
 mod enricher;
@@ -40,6 +41,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use census::CENSUS_MAX;
 pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
 pub use facts::Enriched;

@@ -69,6 +69,10 @@ impl Workloads {
         self.table.touch(handle);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Workload> + '_ {
+        self.table.oldest_first().filter_map(|handle| self.table.get(handle))
+    }
+
     pub(super) fn find(&self, id: &WorkloadId) -> Option<Handle<Workload>> {
         self.table.find(id)
     }

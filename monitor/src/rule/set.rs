@@ -54,7 +54,13 @@ impl RuleSet {
 
     /// Reads, checks and compiles every `*.yaml` file at or below `paths`.
     pub fn read_paths(paths: &[PathBuf]) -> Result<Self, Diagnostics> {
-        let (sources, mut mistakes) = source::read_paths(paths);
+        Self::read_with(Vec::new(), paths)
+    }
+
+    /// As [`Self::read_paths`], together with sources that are in memory already.
+    pub fn read_with(mut sources: Vec<Source>, paths: &[PathBuf]) -> Result<Self, Diagnostics> {
+        let (read, mut mistakes) = source::read_paths(paths);
+        sources.extend(read);
         match Self::load(&sources) {
             Ok(set) if mistakes.is_empty() => Ok(set),
             Ok(_) => Err(Diagnostics(mistakes)),
@@ -74,7 +80,10 @@ impl RuleSet {
         report_twice(profile_ids.filter_map(|profile| profile.id.as_ref()), sink);
         for (file, source) in files.into_iter().zip(sources) {
             let bench = Bench { sink, names, dir: source.dir.as_deref(), kinds_of: &kinds_of };
-            for raw in file.rules {
+            for mut raw in file.rules {
+                if source.untested {
+                    raw.tests.clear();
+                }
                 report_unknown(&raw, &kinds, sink);
                 rules.extend(assemble(raw, &bench));
             }

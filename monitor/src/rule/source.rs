@@ -23,6 +23,8 @@ pub struct Source {
     pub text: String,
     /// Its folder, in which fixtures are looked for.
     pub dir: Option<PathBuf>,
+    /// Whether its tests are left out: those of the rules in the binary are run when it is built.
+    pub untested: bool,
 }
 
 /// Reads every `*.yaml` file at or below `paths`, in order of name. What cannot be read is told;
@@ -117,7 +119,7 @@ fn read(path: &Path) -> Result<Source, Diagnostic> {
         let message = format!("not UTF-8 text: line {}, byte {at} of the file", before + 1);
         Diagnostic::of_file(&name(path), message)
     })?;
-    Ok(Source { name: name(path), text, dir: path.parent().map(Path::to_path_buf) })
+    Ok(Source { name: name(path), text, dir: path.parent().map(Path::to_path_buf), untested: false })
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ profiles:
 "#;
 
 pub(super) fn source(text: &str) -> Source {
-    Source { name: "r.yaml".into(), text: text.into(), dir: None }
+    Source { name: "r.yaml".into(), text: text.into(), dir: None, untested: false }
 }
 
 pub(super) fn load(text: &str) -> Result<RuleSet, Diagnostics> {

@@ -1,0 +1,33 @@
+//! Who is there now: for metrics, and for the GPU sampler, which knows processes by pid alone.
+
+use super::enricher::Enricher;
+use super::limit::WORKLOADS_MAX;
+use crate::model::{Actor, Tgid, Tid, WorkloadEvidence};
+
+/// Workloads of one census; as many as are known.
+pub const CENSUS_MAX: usize = WORKLOADS_MAX;
+
+impl Enricher {
+    /// The process that has this pid now, as the actor of an event that the kernel did not report.
+    pub fn actor(&self, pid: Tgid) -> Option<Actor> {
+        let handle = self.processes.find_tgid(pid)?;
+        let process = self.processes.get(handle)?;
+        Some(Actor {
+            process: self.processes.key(handle)?,
+            tid: Tid(pid.0),
+            cgroup: process.cgroup,
+            uid: process.uid,
+            comm: process.image.name.clone(),
+        })
+    }
+
+    /// Every workload that has a living process, or had bytes to account for.
+    pub fn census(&self) -> impl Iterator<Item = WorkloadEvidence> + '_ {
+        self.workloads.iter().take(CENSUS_MAX).filter_map(|workload| {
+            let account = &workload.account;
+            let counts = account.egress_bytes > 0 || account.weight_bytes > 0;
+            (counts || (workload.live > 0 && !account.gpus.is_empty()))
+                .then(|| super::evidence::workload_evidence(workload, None))
+        })
+    }
+}
