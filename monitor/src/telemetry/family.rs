@@ -1,0 +1,214 @@
+//! Every metric: name, type, labels, meaning. The only place where a name is written.
+//!
+//! No label carries a pid, a path, a command line or an address: those are in the alerts.
+
+use std::fmt::Write as _;
+
+/// Type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the daemon runs.
+    Counter,
+    /// A value at the moment of the scrape.
+    Gauge,
+}
+
+/// How values are brought together, in the series for what is over the bound and where two rows
+/// have the same labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fold {
+    Sum,
+    Max,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+    pub(super) fold: Fold,
+}
+
+macro_rules! families {
+    ($($ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $fold:ident, $help:literal;)+) => {
+        $(pub(super) const $ident: Family = Family {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+            fold: Fold::$fold,
+        };)+
+
+        /// Every metric, in the order of the documentation.
+        pub const FAMILIES: &[Family] = &[$($ident,)+];
+    };
+}
+
+families! {
+    BUILD_INFO = "gpuwarden_build_info", Gauge, ["version", "revision"], Max,
+        "Always 1; the labels say which build runs.";
+    READY = "gpuwarden_ready", Gauge, [], Max,
+        "Whether /readyz answers 200.";
+    RELOAD_OK = "gpuwarden_config_last_reload_successful", Gauge, [], Max,
+        "Whether the last load of configuration and rules was taken; 0 means the older ones run on.";
+    RELOAD_TIME = "gpuwarden_config_last_reload_success_timestamp_seconds", Gauge, [], Max,
+        "Unix time of the last load that was taken.";
+
+    KERNEL_RECORDS = "gpuwarden_kernel_records_total", Counter, ["kind", "outcome"], Sum,
+        "Records in the kernel, by outcome; seen = sent + filtered + ring_full + too_long + map_full + read_fault + rate_limited.";
+    DRAIN_RECORDS = "gpuwarden_drain_records_total", Counter, ["result"], Sum,
+        "Records read from the rings, by result.";
+    DECODE_RECORDS = "gpuwarden_decode_records_total", Counter, ["result"], Sum,
+        "Records by result of decoding; received = decoded + malformed + unknown.";
+    SENSOR_STATE = "gpuwarden_sensor_state", Gauge, ["sensor", "state"], Max,
+        "1 for the state a sensor is in (attached, fallback, off), 0 for the others.";
+    STATE_ENTRIES = "gpuwarden_state_entries", Gauge, ["table"], Sum,
+        "Entries in a table of the daemon.";
+    STATE_ENTRIES_MAX = "gpuwarden_state_entries_max", Gauge, ["table"], Sum,
+        "Bound on the entries of a table.";
+    STATE_EVICTED = "gpuwarden_state_evicted_total", Counter, ["table"], Sum,
+        "Entries forgotten early because a table was full.";
+
+    RULES = "gpuwarden_rules", Gauge, ["state"], Sum,
+        "Rules loaded, active or inactive.";
+    RULE_MATCHES = "gpuwarden_rule_matches_total", Counter, ["rule"], Sum,
+        "Findings of a rule, before dedupe.";
+    ALERTS = "gpuwarden_alerts_total", Counter, ["rule", "severity"], Sum,
+        "Alerts of a rule.";
+    FINDINGS = "gpuwarden_findings_total", Counter, ["outcome"], Sum,
+        "Findings by outcome: alerted, repeated (merged into an alert), rate_limited.";
+
+    SINK_UP = "gpuwarden_sink_up", Gauge, ["sink", "kind"], Max,
+        "Whether the last delivery to a sink, if there was one, went well.";
+    SINK_ALERTS = "gpuwarden_sink_alerts_total", Counter, ["sink", "outcome"], Sum,
+        "Alerts by what became of them: sent, filtered, refused (dead-letter file), dropped_queue, dropped_spool.";
+    SINK_FAILURES = "gpuwarden_sink_failures_total", Counter, ["sink"], Sum,
+        "Failed attempts to deliver to a sink.";
+    SINK_PENDING = "gpuwarden_sink_pending_alerts", Gauge, ["sink"], Sum,
+        "Alerts that wait for a sink.";
+    SPOOL_BYTES = "gpuwarden_spool_bytes", Gauge, [], Sum,
+        "Bytes of the spool on disk.";
+    SPOOL_BYTES_MAX = "gpuwarden_spool_bytes_max", Gauge, [], Sum,
+        "Bound on the bytes of the spool; over it the oldest alerts go.";
+    SPOOL_APPENDED = "gpuwarden_spool_appended_total", Counter, [], Sum,
+        "Alerts written to the spool.";
+    SPOOL_MEMORY = "gpuwarden_spool_memory_alerts", Gauge, [], Sum,
+        "Alerts held in memory because the disk takes none.";
+    SPOOL_LOST = "gpuwarden_spool_lost_total", Counter, ["reason"], Sum,
+        "Records lost: torn (cut off at start), damaged, memory_full.";
+    SPOOL_ERRORS = "gpuwarden_spool_write_errors_total", Counter, [], Sum,
+        "Failed writes to the spool, cursors included.";
+
+    EGRESS_BYTES = "gpuwarden_workload_egress_bytes_total", Counter,
+        ["workload", "kind", "namespace", "pod"], Sum,
+        "Bytes a workload sent to peers other than loopback.";
+    WEIGHT_BYTES = "gpuwarden_workload_weight_bytes_read_total", Counter,
+        ["workload", "kind", "namespace", "pod"], Sum,
+        "Bytes of labelled weights a workload read.";
+    WORKLOAD_GPU_UTIL = "gpuwarden_workload_gpu_utilization_ratio", Gauge,
+        ["workload", "gpu", "UUID", "modelName", "namespace", "pod", "container"], Max,
+        "Share of time that a workload's kernels ran on a GPU, 0 to 1.";
+    WORKLOAD_GPU_MEMORY = "gpuwarden_workload_gpu_memory_used_bytes", Gauge,
+        ["workload", "gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "GPU memory a workload uses.";
+    GPU_UTIL = "gpuwarden_gpu_utilization_ratio", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Max,
+        "Share of time that any kernel ran on a GPU, 0 to 1.";
+    GPU_MEMORY = "gpuwarden_gpu_memory_used_bytes", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "Memory in use on a GPU.";
+    GPU_POWER = "gpuwarden_gpu_power_watts", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "Power a GPU draws.";
+
+    SERIES_DROPPED = "gpuwarden_metrics_series_dropped_total", Counter, ["family"], Sum,
+        "Series folded into the one labelled __overflow__ because a metric had too many.";
+
+    PROCESS_CPU = "process_cpu_seconds_total", Counter, [], Sum,
+        "User and system CPU time of the daemon.";
+    PROCESS_RSS = "process_resident_memory_bytes", Gauge, [], Sum,
+        "Resident memory of the daemon.";
+    PROCESS_VSIZE = "process_virtual_memory_bytes", Gauge, [], Sum,
+        "Virtual memory of the daemon.";
+    PROCESS_THREADS = "process_threads", Gauge, [], Sum,
+        "Threads of the daemon.";
+    PROCESS_FDS = "process_open_fds", Gauge, [], Sum,
+        "Open file descriptors of the daemon.";
+    PROCESS_FDS_MAX = "process_max_fds", Gauge, [], Sum,
+        "Bound on the open file descriptors of the daemon.";
+    PROCESS_START = "process_start_time_seconds", Gauge, [], Sum,
+        "Unix time at which the daemon started.";
+}
+
+/// `docs/metrics.md`: made from the table above.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         <!-- Made from monitor/src/telemetry/family.rs; a test compares the two. -->\n\n\
+         `GET /metrics` gives these in Prometheus' text format. No label carries a pid, a path, a\n\
+         command line or an address. A metric has at most 1000 series; what is over that is folded\n\
+         into one series whose labels are all `__overflow__`, and counted in\n\
+         `gpuwarden_metrics_series_dropped_total`. Series of a workload end with the workload.\n\n\
+         The keys `gpu`, `UUID`, `modelName`, `namespace`, `pod` and `container` are those of\n\
+         dcgm-exporter, so that dashboards can join on `UUID`. Scrape with `honorLabels: true`, or\n\
+         Prometheus renames `namespace` and `pod`.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for family in FAMILIES {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let labels: Vec<String> =
+            family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = labels.join(", ");
+        let _ = writeln!(text, "| `{}` | {kind} | {labels} | {} |", family.name, family.help);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAMILIES, Kind, markdown};
+
+    #[test]
+    fn names_keep_to_the_conventions() {
+        for family in FAMILIES {
+            let name = family.name;
+            assert_eq!(name.ends_with("_total"), family.kind == Kind::Counter, "{name}");
+            assert!(name.starts_with("gpuwarden_") || name.starts_with("process_"), "{name}");
+            assert!(family.help.ends_with('.'), "{name}");
+            let forbidden = ["pid", "path", "cmdline", "args", "ip", "id"];
+            assert!(family.labels.iter().all(|label| !forbidden.contains(label)), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FAMILIES.len());
+    }
+
+    #[test]
+    fn the_documentation_is_that_of_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("GPUWARDEN_BLESS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            found,
+            markdown(),
+            "docs/metrics.md is older than the table; GPUWARDEN_BLESS=1 cargo test -p monitor --lib \
+             telemetry:: writes it"
+        );
+    }
+}
