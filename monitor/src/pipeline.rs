@@ -1,1 +1,345 @@
-//! pipeline
+//! The only place that knows every stage: it builds them from a checked configuration, joins them
+//! by queues, and takes them down again in order.
+//!
+//! | thread | what it does |
+//! |---|---|
+//! | `ring-reader` | drains both rings |
+//! | `engine` | decode → enrich → correlate → alert, one event after the other |
+//! | `label-scan` | finds weight files at start, then ends |
+//! | `gpu-sampler` | asks the driver; may hang there while nobody waits |
+//! | `telemetry` | `/metrics`, `/livez`, `/readyz` |
+//! | one per sink, and the spool's writer | deliver |
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | [`plan`] | configuration → what each stage is told; rules and profiles |
+//! | `engine` | the engine thread |
+//! | `loss` | what was lost, as events and as completeness |
+//! | `report` | the snapshot for metrics |
+//! | `state` | long windows on disk |
+
+mod engine;
+mod loss;
+pub mod plan;
+mod report;
+mod state;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::alert::{Alerter, Host};
+use crate::config::Config;
+use crate::correlate::{CorrelateLimits, Engine as Correlator};
+use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
+use crate::export::{ExportError, Exporter};
+use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
+use crate::kernel::support::{self, SupportError};
+use crate::model::{Clock, Tgid};
+use crate::rule::{Diagnostics, RuleSet};
+use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
+use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
+
+use engine::{Engine, Inputs, Stages};
+pub use plan::OutputChoice;
+use state::WindowStore;
+
+/// Messages to the engine that wait; label seeds are the only ones that come in numbers.
+pub const CONTROL_MAX: usize = 65_536;
+/// How long stopping waits for sinks to take what is left; the rest stays in the spool.
+pub const STOP_FLUSH: Duration = Duration::from_millis(1_000);
+
+/// Why the monitor does not run.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// The host lacks something.
+    #[error(transparent)]
+    Support(#[from] SupportError),
+    /// Rules or profiles are wrong.
+    #[error("the rules have mistakes; nothing was started\n{0}")]
+    Rules(Diagnostics),
+    /// Sinks cannot be set up.
+    #[error("alerts cannot be delivered:{}", lines(.0))]
+    Export(Vec<ExportError>),
+    /// The metrics address is taken.
+    #[error(transparent)]
+    Telemetry(#[from] ServerError),
+    /// The kernel side does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// What the kernel side reads is not to be trusted.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// A thread or descriptor could not be made.
+    #[error("cannot start {what}: {source}; check the limits on threads and open files")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl PipelineError {
+    /// The process's exit code for this error.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Support(error) | Self::Load(LoadError::Support(error)) => error.exit_code(),
+            Self::Rules(_) => 65,
+            Self::Export(_) => 73,
+            Self::Telemetry(_) => 74,
+            Self::Load(_) => 82,
+            Self::Seed(_) => 83,
+            Self::Start { .. } => 71,
+        }
+    }
+}
+
+fn lines(errors: &[ExportError]) -> String {
+    errors.iter().map(|error| format!("\n  {error}")).collect()
+}
+
+/// What the engine is told from outside.
+pub enum Control {
+    /// A weight file was found.
+    Label(LabelSeed),
+    /// The scan for weight files ended.
+    LabelsDone(enrich::ScanProgress),
+    /// Other rules and profiles.
+    Rules(Box<RuleSet>),
+    /// A reload failed; the old rules stay.
+    ReloadFailed,
+    /// Take what is left and end.
+    Stop,
+}
+
+/// A running monitor.
+pub struct Pipeline {
+    config: Config,
+    control: Sender<Control>,
+    engine: JoinHandle<()>,
+    reader: JoinHandle<()>,
+    wake: Wake,
+    readiness: Arc<Readiness>,
+    server: Option<Server>,
+    exporter: Arc<Exporter>,
+    loaded: sensor::Loaded,
+}
+
+impl Pipeline {
+    /// Builds and starts every stage. On an error nothing stays attached.
+    pub fn start(config: Config) -> Result<Self, PipelineError> {
+        support::check()?;
+        let rules = plan::rules(&config.rules).map_err(PipelineError::Rules)?;
+        let host = Host::read();
+        let exporter = Exporter::start(plan::export(&config.export, &host))
+            .map(Arc::new)
+            .map_err(PipelineError::Export)?;
+        let readiness = Arc::new(Readiness::default());
+        let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
+        let server = start_server(&config, &metrics, &readiness)?;
+        let mut loaded = load(&config)?;
+        let (high, bulk) = loaded.take_rings()?;
+        let stats = Arc::new(DrainStats::default());
+        let (drain, high, bulk) = Drain::new(high, bulk, Arc::clone(&stats))
+            .map_err(|source| PipelineError::Start { what: "the ring reader", source })?;
+        let wake = drain.wake();
+        let (control, orders) = channel();
+        let inputs = Inputs { high, bulk, orders, stats };
+        let stages = stages(&config, rules, host, &exporter, &mut loaded)?;
+        let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
+        let engine = spawn("engine", move || engine.run())?;
+        let notified = engine.thread().clone();
+        let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;
+        scan_labels(&config, &control)?;
+        readiness.set_ready();
+        Ok(Self { config, control, engine, reader, wake, readiness, server, exporter, loaded })
+    }
+
+    /// Where metrics are served.
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.server.as_ref().map(Server::address)
+    }
+
+    /// What became of each sensor.
+    pub fn status(&self) -> &[sensor::Status] {
+        &self.loaded.status
+    }
+
+    /// Reads the rules again. Bad ones change nothing and are returned.
+    pub fn reload(&self) -> Result<usize, Diagnostics> {
+        match plan::rules(&self.config.rules) {
+            Ok(rules) => {
+                let count = rules.rules.len();
+                self.order(Control::Rules(Box::new(rules)));
+                Ok(count)
+            }
+            Err(mistakes) => {
+                self.order(Control::ReloadFailed);
+                Err(mistakes)
+            }
+        }
+    }
+
+    fn order(&self, order: Control) {
+        if self.control.send(order).is_err() {
+            tracing::error!("the engine thread is gone; restart the monitor");
+        }
+        self.engine.thread().unpark();
+    }
+
+    /// Whether the engine still runs; it ends early only by a fault of its own.
+    pub fn is_running(&self) -> bool {
+        !self.engine.is_finished()
+    }
+
+    /// Takes what the rings hold, delivers what it can, and ends.
+    pub fn stop(self) {
+        let deadline = Instant::now() + STOP_FLUSH;
+        self.readiness.set_not_ready("stopping");
+        self.wake.stop();
+        join(self.reader, "ring reader");
+        if self.control.send(Control::Stop).is_err() {
+            tracing::warn!("the engine had ended before it was told to");
+        }
+        self.engine.thread().unpark();
+        join(self.engine, "engine");
+        drop(self.loaded);
+        if !self.exporter.flush(deadline) {
+            tracing::info!("some alerts wait in the spool for the next start");
+        }
+        drop(self.server);
+    }
+}
+
+/// What this build is.
+pub const BUILD: BuildInfo = BuildInfo {
+    version: env!("CARGO_PKG_VERSION"),
+    revision: match option_env!("GPUWARDEN_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    },
+};
+
+fn spawn(
+    what: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, PipelineError> {
+    std::thread::Builder::new()
+        .name(what.to_owned())
+        .spawn(run)
+        .map_err(|source| PipelineError::Start { what, source })
+}
+
+fn join(thread: JoinHandle<()>, what: &str) {
+    if thread.join().is_err() {
+        tracing::error!("the {what} thread panicked; please report this with the log before it");
+    }
+}
+
+fn start_server(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    readiness: &Arc<Readiness>,
+) -> Result<Option<Server>, PipelineError> {
+    if !config.telemetry.enabled {
+        return Ok(None);
+    }
+    let server =
+        Server::start(config.telemetry.listen, Arc::clone(metrics), Arc::clone(readiness))?;
+    Ok(Some(server))
+}
+
+fn load(config: &Config) -> Result<sensor::Loaded, PipelineError> {
+    let root = match &config.kernel.cgroup_root {
+        Some(root) => root.clone(),
+        None => support::cgroup2_root()?,
+    };
+    let loaded = sensor::load(&plan::kernel(&config.kernel), &root)?;
+    for status in &loaded.status {
+        if let Some(gap) = status.gap() {
+            tracing::warn!(sensor = gap.sensor, state = gap.state, reason = gap.reason, "sensor");
+        }
+    }
+    Ok(loaded)
+}
+
+/// Builds what the engine thread owns, seeded with what ran before.
+fn stages(
+    config: &Config,
+    rules: RuleSet,
+    host: Host,
+    exporter: &Arc<Exporter>,
+    loaded: &mut sensor::Loaded,
+) -> Result<Stages, PipelineError> {
+    let clock = Clock::measure();
+    let mut maps = loaded.take_maps()?;
+    plan::name_classes(&config.watch.name_classes, &mut maps);
+    let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
+    let profiles = plan::profiles(&rules);
+    let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
+    if let Some(iterator) = loaded.take_iterator() {
+        let seeds = sensor::seed(iterator)?;
+        if seeds.left_out > 0 {
+            tracing::warn!(left_out = seeds.left_out, "older processes beyond the bound");
+        }
+        for event in &seeds.events {
+            enricher.observe(event);
+        }
+    }
+    let windows = WindowStore::new(&config.export.spool_dir, &host.boot_id);
+    let mut correlator = Correlator::new(&rules.rules, CorrelateLimits::default());
+    windows.load(&mut correlator);
+    let gpu = config.gpu.enabled.then(|| start_gpu(config)).transpose()?;
+    Ok(Stages {
+        enricher,
+        correlator,
+        alerter: Alerter::new(plan::alert(&config.alert), host, clock),
+        exporter: Arc::clone(exporter),
+        features: FeatureTable::default(),
+        gpu,
+        maps,
+        status: loaded.status.clone(),
+        logger: loaded.logger(),
+        rules,
+        windows,
+    })
+}
+
+fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
+    let driver = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let mut sampling = SamplerConfig::default();
+    sampling.beat.steady_ns = config.gpu.interval_ms.saturating_mul(1_000_000);
+    sampling.beat.fast_ns = sampling.beat.fast_ns.min(sampling.beat.steady_ns);
+    sampling.stall_after_ns = config.gpu.timeout_ms.saturating_mul(1_000_000);
+    GpuSampler::start(Box::new(driver), sampling)
+        .map_err(|source| PipelineError::Start { what: "the GPU sampler", source })
+}
+
+/// Looks for weight files beside everything else: a large store must not delay the start.
+fn scan_labels(config: &Config, control: &Sender<Control>) -> Result<(), PipelineError> {
+    let (watch, control) = (config.watch.clone(), control.clone());
+    spawn("label-scan", move || {
+        let mut told = Instant::now();
+        let progress = enrich::scan(&watch, &mut |seed, progress| {
+            if told.elapsed() >= Duration::from_secs(5) {
+                told = Instant::now();
+                let (entries, files) = (progress.entries, progress.files);
+                tracing::info!(entries, files, "still looking for weight files");
+            }
+            control.send(Control::Label(seed)).is_ok()
+        });
+        if control.send(Control::LabelsDone(progress)).is_err() {
+            tracing::debug!("the monitor ended before the scan for weight files did");
+        }
+    })
+    .map(drop)
+}
+
+/// The next order, without waiting.
+fn next_order(orders: &Receiver<Control>) -> Option<Control> {
+    orders.try_recv().ok()
+}

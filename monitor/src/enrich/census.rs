@@ -21,6 +21,13 @@ impl Enricher {
         })
     }
 
+    /// The workload of the process that has this pid now.
+    pub fn workload_of_pid(&self, pid: Tgid) -> Option<WorkloadEvidence> {
+        let process = self.processes.get(self.processes.find_tgid(pid)?)?;
+        let workload = self.workloads.get(process.workload?)?;
+        Some(super::evidence::workload_evidence(workload, Some(process)))
+    }
+
     /// Every workload that has a living process, or had bytes to account for.
     pub fn census(&self) -> impl Iterator<Item = WorkloadEvidence> + '_ {
         self.workloads.iter().take(CENSUS_MAX).filter_map(|workload| {

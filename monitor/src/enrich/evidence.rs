@@ -161,7 +161,10 @@ fn gpu_evidence(gpu: &UsedGpu, gpus: &dyn GpuFeatures) -> GpuEvidence {
     }
 }
 
-pub(super) fn workload_evidence(workload: &Workload, process: Option<&Process>) -> WorkloadEvidence {
+pub(super) fn workload_evidence(
+    workload: &Workload,
+    process: Option<&Process>,
+) -> WorkloadEvidence {
     let names = workload.names.as_deref();
     // Where the acting process is, which in a pod is one container of several.
     let place = process.map_or(&workload.place, |process| &process.place);

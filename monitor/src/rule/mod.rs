@@ -25,6 +25,7 @@ mod outline;
 pub mod profile;
 mod quantity;
 mod set;
+mod shipped;
 mod source;
 pub mod spec;
 mod template;
@@ -39,6 +40,7 @@ pub use outline::{Outline, Response};
 pub use profile::{Profile, ProfileSet, Role};
 pub use quantity::format_span;
 pub use set::{RuleSet, is_gpu};
+pub use shipped::shipped;
 pub use source::Source;
 pub use trial::parse_rows;
 

@@ -119,7 +119,12 @@ fn read(path: &Path) -> Result<Source, Diagnostic> {
         let message = format!("not UTF-8 text: line {}, byte {at} of the file", before + 1);
         Diagnostic::of_file(&name(path), message)
     })?;
-    Ok(Source { name: name(path), text, dir: path.parent().map(Path::to_path_buf), untested: false })
+    Ok(Source {
+        name: name(path),
+        text,
+        dir: path.parent().map(Path::to_path_buf),
+        untested: false,
+    })
 }
 
 #[cfg(test)]

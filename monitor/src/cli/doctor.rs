@@ -1,0 +1,332 @@
+//! `gpuwarden doctor`: kernel, sensors, GPU, workload, rules and sinks of this host, each with its
+//! state, the reason, and the cure. It attaches for a moment what `run` would attach, and changes
+//! nothing.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::FOUND;
+use crate::config::{self, Config, SinkKind};
+use crate::enrich::{Place, ProcSource as _, Procfs};
+use crate::gpu::{BackendState, GpuSampler, NvmlDriver, SamplerConfig};
+use crate::kernel::support;
+use crate::model::{Clock, Tgid};
+use crate::pipeline::plan;
+use crate::sensor::{self, State};
+
+/// How long the GPU driver is waited for.
+const GPU_WAIT: Duration = Duration::from_secs(6);
+/// How long a sink's receiver is waited for.
+const SINK_WAIT: Duration = Duration::from_secs(3);
+
+/// What `doctor` takes.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Configuration file; without it the one that `run` would read.
+    #[arg(long, value_name = "FILE", env = "GPUWARDEN_CONFIG")]
+    config: Option<PathBuf>,
+    /// As a JSON array of checks.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Good,
+    /// Less is seen, or not all of it works.
+    Limited,
+    /// The monitor does not run, or does not see what it is for.
+    Bad,
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+struct Check {
+    area: &'static str,
+    name: String,
+    verdict: Verdict,
+    says: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cure: String,
+}
+
+impl Check {
+    fn new(area: &'static str, name: &str, verdict: Verdict, says: String, cure: &str) -> Self {
+        Self { area, name: name.to_owned(), verdict, says, cure: cure.to_owned() }
+    }
+}
+
+pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut checks = Vec::new();
+    let config = match config::load(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(errors) => {
+            let cure = "mend the file; `gpuwarden config check FILE` shows the same";
+            checks.push(Check::new("config", "file", Verdict::Bad, errors.to_string(), cure));
+            Config::default()
+        }
+    };
+    kernel(&config, &mut checks);
+    gpu(&config, &mut checks);
+    workload(&mut checks);
+    rules(&config, &mut checks);
+    sinks(&config, &mut checks);
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &checks)?;
+        writeln!(out)?;
+    } else {
+        print(&checks, out)?;
+    }
+    let bad = checks.iter().any(|check| check.verdict == Verdict::Bad);
+    Ok(if bad { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+}
+
+fn kernel(config: &Config, checks: &mut Vec<Check>) {
+    let release = support::release();
+    checks.push(Check::new("kernel", "release", Verdict::Good, release, ""));
+    if let Err(error) = support::check() {
+        checks.push(Check::new("kernel", "support", Verdict::Bad, error.to_string(), ""));
+        return;
+    }
+    let root = match config.kernel.cgroup_root.clone().map_or_else(support::cgroup2_root, Ok) {
+        Ok(root) => root,
+        Err(error) => {
+            checks.push(Check::new("kernel", "cgroup v2", Verdict::Bad, error.to_string(), ""));
+            return;
+        }
+    };
+    let says = format!("mounted at {}", root.display());
+    checks.push(Check::new("kernel", "cgroup v2", Verdict::Good, says, ""));
+    tier(checks);
+    match sensor::load(&plan::kernel(&config.kernel), &root) {
+        Err(error) => {
+            let cure = "see docs/install-kubernetes.md for the capabilities the monitor needs";
+            checks.push(Check::new("kernel", "programs", Verdict::Bad, error.to_string(), cure));
+        }
+        Ok(mut loaded) => {
+            sensors(&loaded, checks);
+            canary(&mut loaded, checks);
+        }
+    }
+}
+
+/// The full tier's programs are not part of this build; the doctor says what that costs.
+fn tier(checks: &mut Vec<Check>) {
+    let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let listed = lsm.trim().split(',').any(|name| name == "bpf");
+    let says = format!(
+        "base tier; the full tier (LSM, fentry) is not part of this version. BPF LSM is {} on \
+         this kernel",
+        if listed { "listed" } else { "not listed" }
+    );
+    checks.push(Check::new("kernel", "tier", Verdict::Limited, says, ""));
+}
+
+fn sensors(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
+    for status in &loaded.status {
+        let sensor = status.sensor;
+        let (verdict, says) = match &status.state {
+            State::Attached if sensor.bound.is_empty() => {
+                (Verdict::Good, format!("attached: {}", sensor.sees))
+            }
+            State::Attached => {
+                (Verdict::Good, format!("attached: {}; bound: {}", sensor.sees, sensor.bound))
+            }
+            State::Fallback(lost) => (Verdict::Limited, format!("fallback: {lost}")),
+            State::Off(why) => {
+                (Verdict::Limited, format!("off: {why}; not seen: {}", sensor.lost))
+            }
+        };
+        let cure = match &status.state {
+            State::Off(why) if why.contains("tracefs") => {
+                "mount tracefs: mount -t tracefs tracefs /sys/kernel/tracing"
+            }
+            State::Off(_) => "a newer kernel brings what is missing; the rest works without it",
+            State::Attached | State::Fallback(_) => "",
+        };
+        checks.push(Check::new("sensor", sensor.name, verdict, says, cure));
+    }
+}
+
+fn canary(loaded: &mut sensor::Loaded, checks: &mut Vec<Check>) {
+    let Some(iterator) = loaded.take_iterator() else { return };
+    let check = match sensor::seed(iterator) {
+        Ok(seeds) => {
+            let says = format!(
+                "what the kernel side reads of this process is what /proc/self says; {} processes \
+                 were there",
+                seeds.events.len()
+            );
+            Check::new("kernel", "canary", Verdict::Good, says, "")
+        }
+        Err(error) => Check::new("kernel", "canary", Verdict::Bad, error.to_string(), ""),
+    };
+    checks.push(check);
+}
+
+fn gpu(config: &Config, checks: &mut Vec<Check>) {
+    if !config.gpu.enabled {
+        let says = "switched off by gpu.enabled".to_owned();
+        checks.push(Check::new("gpu", "nvml", Verdict::Limited, says, ""));
+        return;
+    }
+    let driver =
+        NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let sampler = match GpuSampler::start(Box::new(driver), SamplerConfig::default()) {
+        Ok(sampler) => sampler,
+        Err(error) => {
+            checks.push(Check::new("gpu", "nvml", Verdict::Bad, error.to_string(), ""));
+            return;
+        }
+    };
+    let deadline = Instant::now() + GPU_WAIT;
+    let state = loop {
+        let state = sampler.status(Clock::boot_now()).state;
+        if state != BackendState::Starting || Instant::now() >= deadline {
+            break state;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let (verdict, cure) = match &state {
+        BackendState::Active { .. } => (Verdict::Good, ""),
+        BackendState::Off(_) => (
+            Verdict::Limited,
+            "without an NVIDIA driver everything else works; rules on gpu.* fields are inactive. \
+             Set gpu.library_paths where the driver lies elsewhere",
+        ),
+        BackendState::Degraded { .. } | BackendState::Stalled { .. } | BackendState::Starting => {
+            (Verdict::Limited, "look at nvidia-smi and at the kernel log for Xid errors")
+        }
+    };
+    checks.push(Check::new("gpu", "nvml", verdict, state.to_string(), cure));
+    if !sampler.stop() {
+        tracing::warn!("the GPU driver hangs; its thread is left behind");
+    }
+}
+
+fn workload(checks: &mut Vec<Check>) {
+    let mut source = Procfs::default();
+    let own = Tgid(std::process::id());
+    let check = match source.cgroup(own) {
+        Some(text) => {
+            let place = Place::parse(&text);
+            let id = place.workload_id().unwrap_or_else(|| "its process tree".to_owned());
+            let says = format!("this process belongs to {id} (cgroup {})", place.cgroup);
+            Check::new("workload", "resolution", Verdict::Good, says, "")
+        }
+        None => Check::new(
+            "workload",
+            "resolution",
+            Verdict::Bad,
+            "/proc/self/cgroup cannot be read".to_owned(),
+            "mount /proc of the host (hostPID: true in Kubernetes)",
+        ),
+    };
+    checks.push(check);
+}
+
+fn rules(config: &Config, checks: &mut Vec<Check>) {
+    let check = match plan::rules(&config.rules) {
+        Ok(set) => {
+            let says = format!("{} rules, {} profiles", set.rules.len(), set.profiles.len());
+            Check::new("rules", "load", Verdict::Good, says, "")
+        }
+        Err(mistakes) => {
+            let cure = "gpuwarden rules check PATH shows the same";
+            Check::new("rules", "load", Verdict::Bad, mistakes.to_string(), cure)
+        }
+    };
+    checks.push(check);
+}
+
+fn sinks(config: &Config, checks: &mut Vec<Check>) {
+    for sink in &config.export.sinks {
+        let (verdict, says) = match &sink.kind {
+            SinkKind::Stdout { .. } => (Verdict::Good, "standard output".to_owned()),
+            SinkKind::File(file) => (Verdict::Good, format!("writes {}", file.path.display())),
+            SinkKind::Syslog(syslog) => reachable(&syslog.host, syslog.port),
+            SinkKind::Webhook(webhook) => match host_and_port(&webhook.url) {
+                Some((host, port)) => reachable(&host, port),
+                None => (Verdict::Limited, "the URL names no host".to_owned()),
+            },
+        };
+        let cure = if verdict == Verdict::Good {
+            ""
+        } else {
+            "alerts wait in the spool until the receiver is back"
+        };
+        checks.push(Check::new("sink", &sink.name, verdict, says, cure));
+    }
+}
+
+/// Host and port of an http or https URL.
+fn host_and_port(url: &str) -> Option<(String, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+    let default = if scheme == "https" { 443 } else { 80 };
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+        }
+        _ => Some((authority.trim_matches(['[', ']']).to_owned(), default)),
+    }
+}
+
+fn reachable(host: &str, port: u16) -> (Verdict, String) {
+    use std::net::{TcpStream, ToSocketAddrs as _};
+    let address = match (host, port).to_socket_addrs().map(|mut found| found.next()) {
+        Ok(Some(address)) => address,
+        Ok(None) => return (Verdict::Limited, format!("{host} has no address")),
+        Err(error) => return (Verdict::Limited, format!("{host} cannot be resolved: {error}")),
+    };
+    match TcpStream::connect_timeout(&address, SINK_WAIT) {
+        Ok(_) => (Verdict::Good, format!("{host}:{port} answers")),
+        Err(error) => (Verdict::Limited, format!("{host}:{port} does not answer: {error}")),
+    }
+}
+
+fn print(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()> {
+    let colour = std::io::stdout().is_terminal();
+    for check in checks {
+        let (word, code) = match check.verdict {
+            Verdict::Good => ("good   ", "32"),
+            Verdict::Limited => ("limited", "33"),
+            Verdict::Bad => ("bad    ", "31"),
+        };
+        let Check { area, name, says, cure, .. } = check;
+        if colour {
+            writeln!(out, "\x1b[{code}m{word}\x1b[0m {area:<8} {name:<13} {says}")?;
+        } else {
+            writeln!(out, "{word} {area:<8} {name:<13} {says}")?;
+        }
+        if !cure.is_empty() {
+            writeln!(out, "{:>31} → {cure}", "")?;
+        }
+    }
+    let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad).count();
+    let limited = checks.iter().filter(|check| check.verdict == Verdict::Limited).count();
+    writeln!(out, "{} checks, {limited} limited, {bad} bad", checks.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_port_are_read_from_any_url() {
+        let read = |url| host_and_port(url).map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(read("https://siem.example/hook?x=1").as_deref(), Some("siem.example 443"));
+        assert_eq!(read("http://user:pw@10.0.0.1:8080/").as_deref(), Some("10.0.0.1 8080"));
+        assert_eq!(read("http://[::1]:9/").as_deref(), Some("::1 9"));
+        assert_eq!(read("http://[::1]/").as_deref(), Some("::1 80"));
+        assert_eq!(read("not a url"), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! `gpuwarden run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{FAILED, fail, log};
+use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::shutdown::{Request, Signals};
+
+/// How often the engine is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// Exit code when the engine ended by a fault of its own.
+const ENGINE_DIED: u8 = 70;
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Configuration file; without it /etc/gpuwarden/config.yaml where it exists, else defaults.
+    #[arg(long, value_name = "FILE", env = "GPUWARDEN_CONFIG")]
+    config: Option<PathBuf>,
+    /// How alerts are printed on standard output.
+    #[arg(long, value_enum, env = "GPUWARDEN_OUTPUT")]
+    output: Option<Output>,
+    /// Address of /metrics, /livez and /readyz.
+    #[arg(long, value_name = "ADDRESS", env = "GPUWARDEN_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Rule file or directory, beside the shipped rules; may be given more than once.
+    #[arg(long, value_name = "PATH")]
+    rules: Vec<PathBuf>,
+    /// Leave the shipped rules out.
+    #[arg(long)]
+    no_shipped_rules: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// Lines for people.
+    Human,
+    /// Native JSON, one alert a line.
+    Json,
+    /// OCSF Detection Finding, one alert a line.
+    Ocsf,
+}
+
+/// Watches this host until it is told to stop.
+pub(super) fn run(args: &RunArgs) -> ExitCode {
+    let config = match config::load(args.config.as_deref()) {
+        Ok(config) => apply(args, config),
+        Err(errors) => {
+            fail(&errors.to_string());
+            return ExitCode::from(FAILED);
+        }
+    };
+    log::start(config.log);
+    match serve(config) {
+        Ok(code) => code,
+        Err(error) => {
+            fail(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The command line goes over the file.
+fn apply(args: &RunArgs, mut config: Config) -> Config {
+    if let Some(output) = args.output {
+        let format = match output {
+            Output::Human => OutputFormat::Human,
+            Output::Json => OutputFormat::Json,
+            Output::Ocsf => OutputFormat::Ocsf,
+        };
+        set_stdout(&mut config, format);
+    }
+    if let Some(listen) = args.listen {
+        config.telemetry.listen = listen;
+        config.telemetry.enabled = true;
+    }
+    if !args.rules.is_empty() {
+        if !config.rules.paths_given {
+            config.rules.paths.retain(|path| path.exists());
+        }
+        config.rules.paths.extend(args.rules.iter().cloned());
+        config.rules.paths_given = true;
+    }
+    if args.no_shipped_rules {
+        config.rules.shipped = false;
+    }
+    config
+}
+
+/// Sets the format of standard output, which becomes a sink where it was none.
+fn set_stdout(config: &mut Config, format: OutputFormat) {
+    let kind = SinkKind::Stdout { format };
+    let sinks = &mut config.export.sinks;
+    match sinks.iter_mut().find(|sink| matches!(sink.kind, SinkKind::Stdout { .. })) {
+        Some(sink) => sink.kind = kind,
+        None => sinks.push(SinkConfig { kind, ..SinkConfig::stdout() }),
+    }
+}
+
+fn serve(config: Config) -> Result<ExitCode, PipelineError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| PipelineError::Start { what: "the signal runtime", source })?;
+    let mut signals = runtime
+        .block_on(async { Signals::listen() })
+        .map_err(|source| PipelineError::Start { what: "signal handling", source })?;
+    let pipeline = Pipeline::start(config)?;
+    let attached =
+        pipeline.status().iter().filter(|status| status.gap().is_none()).count();
+    tracing::info!(
+        sensors = attached,
+        of = pipeline.status().len(),
+        metrics = pipeline.address().map(|address| format!("http://{address}/metrics")),
+        "watching"
+    );
+    let code = runtime.block_on(watch(&pipeline, &mut signals));
+    pipeline.stop();
+    tracing::info!("stopped");
+    Ok(code)
+}
+
+async fn watch(pipeline: &Pipeline, signals: &mut Signals) -> ExitCode {
+    loop {
+        match signals.next(WATCH_EVERY).await {
+            Request::Stop => return ExitCode::SUCCESS,
+            Request::Reload => match pipeline.reload() {
+                Ok(rules) => tracing::info!(rules, "rules were reloaded"),
+                Err(mistakes) => {
+                    tracing::error!("the old rules stay, the new ones have mistakes\n{mistakes}");
+                }
+            },
+            Request::Nothing if !pipeline.is_running() => {
+                tracing::error!("the engine ended by a fault of its own; the log before says why");
+                return ExitCode::from(ENGINE_DIED);
+            }
+            Request::Nothing => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_goes_over_the_file() {
+        let mut config = Config::default();
+        config.export.sinks.clear();
+        set_stdout(&mut config, OutputFormat::Json);
+        set_stdout(&mut config, OutputFormat::Ocsf);
+        assert_eq!(config.export.sinks.len(), 1);
+        assert_eq!(
+            config.export.sinks[0].kind,
+            SinkKind::Stdout { format: OutputFormat::Ocsf }
+        );
+    }
+}

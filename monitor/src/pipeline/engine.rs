@@ -1,0 +1,366 @@
+//! The engine thread: one event after the other through decode → enrich → correlate → alert. It
+//! owns all state, so nothing in it is locked, and the same events give the same alerts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use monitor_common::InodeKey;
+
+use super::loss::LossMeter;
+use super::state::WindowStore;
+use super::{Control, next_order, plan, report};
+use crate::alert::{Alert, Alerter};
+use crate::correlate::{Engine as Correlator, Finding};
+use crate::decode::{self, DecodeStats};
+use crate::enrich::{Enricher, LabelChange, ScanProgress};
+use crate::export::{Exporter, Submitted};
+use crate::gpu::{FeatureTable, GpuBatch, GpuSampler};
+use crate::model::{Body, Clock, Completeness, Event, FileId, FileType, Severity};
+use crate::rule::RuleSet;
+use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
+use crate::telemetry::{Metrics, Readiness};
+
+/// High-priority frames that are taken before anything else is looked at.
+const HIGH_BATCH_MAX: usize = 1024;
+/// Bulk frames that are taken before the high-priority queue is looked at again.
+const BULK_BATCH_MAX: usize = 64;
+/// How often counters are read, metrics are filled and windows are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often long windows are written to disk.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// `NVIDIA_MAJOR`: opening one of its nodes makes the sampler look soon.
+const NVIDIA_MAJOR: u32 = 195;
+
+/// Where events come from.
+pub(super) struct Inputs {
+    pub(super) high: Frames,
+    pub(super) bulk: Frames,
+    pub(super) orders: Receiver<Control>,
+    pub(super) stats: Arc<DrainStats>,
+}
+
+/// What the engine thread owns.
+pub(super) struct Stages {
+    pub(super) enricher: Enricher,
+    pub(super) correlator: Correlator,
+    pub(super) alerter: Alerter,
+    pub(super) exporter: Arc<Exporter>,
+    pub(super) features: FeatureTable,
+    pub(super) gpu: Option<GpuSampler>,
+    pub(super) maps: SharedMaps,
+    pub(super) status: Vec<Status>,
+    pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    pub(super) rules: RuleSet,
+    pub(super) windows: WindowStore,
+}
+
+/// Counts that no stage keeps itself.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) decode: DecodeStats,
+    pub(super) alerts: std::collections::BTreeMap<(String, Severity), u64>,
+    pub(super) alerts_dropped: u64,
+    pub(super) labels_refused: u64,
+    pub(super) reload_failed: bool,
+    pub(super) reloaded_wall_s: u64,
+}
+
+/// The engine.
+pub(super) struct Engine {
+    inputs: Inputs,
+    pub(super) stages: Stages,
+    pub(super) tally: Tally,
+    losses: LossMeter,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    findings: Vec<Finding>,
+    pub(super) last_batch: Option<GpuBatch>,
+    clock: Clock,
+}
+
+impl Engine {
+    pub(super) fn new(
+        inputs: Inputs,
+        stages: Stages,
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+    ) -> Self {
+        let clock = Clock::measure();
+        let wall_s = clock.wall(Clock::boot_now()).0 / 1_000_000_000;
+        let tally = Tally { reloaded_wall_s: wall_s, ..Tally::default() };
+        Self {
+            inputs,
+            stages,
+            tally,
+            losses: LossMeter::default(),
+            metrics,
+            readiness,
+            findings: Vec::new(),
+            last_batch: None,
+            clock,
+        }
+    }
+
+    /// Runs until told to stop, then takes what is left.
+    pub(super) fn run(mut self) {
+        let mut frame = Frame::new();
+        let mut ticked = Instant::now();
+        let mut saved = Instant::now();
+        self.tick();
+        loop {
+            let stopping = self.take_orders();
+            let moved = self.take_frames(&mut frame);
+            self.take_gpu();
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                self.tick();
+            }
+            if saved.elapsed() >= SAVE_EVERY {
+                saved = Instant::now();
+                self.stages.windows.save(&self.stages.correlator);
+            }
+            if moved {
+                continue;
+            }
+            if stopping {
+                break;
+            }
+            std::thread::park_timeout(TICK.saturating_sub(ticked.elapsed()));
+        }
+        self.finish();
+    }
+
+    fn finish(mut self) {
+        self.tick();
+        for alert in self.stages.alerter.close_all() {
+            self.submit(alert);
+        }
+        self.stages.windows.save(&self.stages.correlator);
+        if let Some(gpu) = self.stages.gpu.take() {
+            if !gpu.stop() {
+                tracing::warn!("the GPU driver hangs; its thread is left behind");
+            }
+        }
+    }
+
+    /// Follows orders. Returns whether to stop.
+    fn take_orders(&mut self) -> bool {
+        let mut stopping = false;
+        while let Some(order) = next_order(&self.inputs.orders) {
+            match order {
+                Control::Label(seed) => {
+                    let changes = self.stages.enricher.label(&seed);
+                    self.apply_labels(&changes);
+                }
+                Control::LabelsDone(progress) => report_scan(&progress),
+                Control::Rules(rules) => self.replace_rules(*rules),
+                Control::ReloadFailed => self.tally.reload_failed = true,
+                Control::Stop => stopping = true,
+            }
+        }
+        stopping
+    }
+
+    fn replace_rules(&mut self, rules: RuleSet) {
+        self.stages.correlator.replace_rules(&rules.rules);
+        self.stages.enricher.set_profiles(plan::profiles(&rules));
+        self.stages.rules = rules;
+        self.tally.reload_failed = false;
+        self.tally.reloaded_wall_s = self.clock.wall(Clock::boot_now()).0 / 1_000_000_000;
+    }
+
+    /// Takes frames, high priority first. Returns whether there were any.
+    fn take_frames(&mut self, frame: &mut Frame) -> bool {
+        let mut moved = false;
+        for _ in 0..HIGH_BATCH_MAX {
+            if !self.inputs.high.next(frame) {
+                break;
+            }
+            moved = true;
+            self.take_frame(frame);
+        }
+        for _ in 0..BULK_BATCH_MAX {
+            if !self.inputs.bulk.next(frame) {
+                break;
+            }
+            moved = true;
+            self.take_frame(frame);
+        }
+        moved
+    }
+
+    fn take_frame(&mut self, frame: &Frame) {
+        let result = decode::decode(frame);
+        self.tally.decode.count(&result);
+        match result {
+            Ok(event) => self.take_event(&event),
+            Err(error) => tracing::debug!(%error, "a record was refused"),
+        }
+    }
+
+    fn take_event(&mut self, event: &Event) {
+        let stages = &mut self.stages;
+        let mut seen = stages.enricher.observe(event);
+        let changes = std::mem::take(&mut seen.label_changes);
+        match &event.body {
+            Body::GpuSample(sample) => {
+                if let Some(tree) = stages.enricher.tree(&seen) {
+                    let util = sample.proc_util_percent.or(sample.util_percent);
+                    let (gpu, memory) = (&sample.gpu, sample.mem_used_bytes);
+                    stages.features.observe(tree, gpu, event.time, util, memory);
+                }
+            }
+            Body::FileOpen(open)
+                if open.file_type == FileType::Char && open.rdev >> 20 == NVIDIA_MAJOR =>
+            {
+                if let Some(gpu) = &stages.gpu {
+                    gpu.hint();
+                }
+            }
+            _ => {}
+        }
+        if event.body.kind().is_some() {
+            let facts = stages.enricher.facts(event, &seen, &stages.features);
+            stages.correlator.on_event(&facts, &mut self.findings);
+        }
+        self.apply_labels(&changes);
+        if self.findings.is_empty() {
+            return;
+        }
+        for finding in std::mem::take(&mut self.findings) {
+            let completeness = self.completeness(&finding);
+            let stages = &mut self.stages;
+            let (enricher, features) = (&stages.enricher, &stages.features);
+            let alert = stages.alerter.on_finding_with(finding, || {
+                enricher.evidence(event, &seen, features, completeness)
+            });
+            if let Some(alert) = alert {
+                self.submit(alert);
+            }
+        }
+    }
+
+    /// How complete the data behind a finding is: what was lost lately, which sensors see less
+    /// than they could, and for rules on GPU facts the state of the driver.
+    fn completeness(&self, finding: &Finding) -> Completeness {
+        let mut gaps: Vec<_> = self.stages.status.iter().filter_map(Status::gap).collect();
+        let rule = self.stages.rules.get(&finding.rule.id);
+        if rule.is_some_and(|rule| rule.fields.iter().any(|field| crate::rule::is_gpu(*field))) {
+            let status = self.stages.gpu.as_ref().map(|gpu| gpu.status(Clock::boot_now()));
+            gaps.extend(status.and_then(|status| status.sensor_gap()));
+        }
+        let losses = self.losses.recent();
+        Completeness {
+            complete: losses.is_empty() && gaps.is_empty(),
+            losses,
+            gaps,
+            unknowns: Vec::new(),
+        }
+    }
+
+    fn submit(&mut self, alert: Alert) {
+        if alert.activity == crate::alert::Activity::New {
+            let key = (alert.rule.id.clone(), alert.severity);
+            *self.tally.alerts.entry(key).or_default() += 1;
+        }
+        if self.stages.exporter.submit(alert) == Submitted::Dropped {
+            self.tally.alerts_dropped += 1;
+        }
+    }
+
+    /// Keeps the kernel's label map as the daemon's.
+    fn apply_labels(&mut self, changes: &[LabelChange]) {
+        for change in changes {
+            let (id, label) = match change {
+                LabelChange::Set(id, label) => (id, Some(label.0)),
+                LabelChange::Remove(id) => (id, None),
+            };
+            if !self.stages.maps.label(inode_key(*id), label) && label.is_some() {
+                self.tally.labels_refused += 1;
+            }
+        }
+    }
+
+    fn take_gpu(&mut self) {
+        loop {
+            let now = Clock::boot_now();
+            let Some(batch) = self.stages.gpu.as_mut().and_then(|gpu| gpu.poll(now)) else {
+                return;
+            };
+            let enricher = &self.stages.enricher;
+            let events: Vec<Event> = batch.events(|pid| enricher.actor(pid)).collect();
+            for event in &events {
+                self.take_event(event);
+            }
+            self.last_batch = Some(batch);
+        }
+    }
+
+    /// Once a second: losses become events, alerts get their counts, metrics are filled.
+    fn tick(&mut self) {
+        let now = Clock::boot_now();
+        let counters = self.stages.maps.counters();
+        let noisiest = self.stages.maps.noisiest().map(|(cgroup, _)| cgroup);
+        let losses = self.losses.take(now, &counters, self.tally.decode, noisiest);
+        for event in &losses {
+            if let Body::Loss(loss) = &event.body {
+                tracing::warn!(
+                    sensor = loss.sensor,
+                    reason = loss.reason.as_str(),
+                    lost = loss.lost,
+                    cgroup = loss.noisiest.map(|cgroup| cgroup.0),
+                    "records were lost; see docs/metrics.md for what each reason means"
+                );
+            }
+            self.take_event(event);
+        }
+        for alert in self.stages.alerter.tick(now) {
+            self.submit(alert);
+        }
+        self.stages.features.expire(now);
+        self.flush_kernel_log();
+        self.readiness.beat(now);
+        let drained = [
+            ("high", self.inputs.stats.high.load(Ordering::Relaxed)),
+            ("bulk", self.inputs.stats.bulk.load(Ordering::Relaxed)),
+            ("stalled", self.inputs.stats.stalls.load(Ordering::Relaxed)),
+            ("oversized", self.inputs.stats.oversized.load(Ordering::Relaxed)),
+        ];
+        self.metrics.set(report::snapshot(self, &counters, &drained));
+    }
+
+    /// Hands the kernel side's own log on. The reader panics on a record it cannot read; that must
+    /// not end the engine.
+    fn flush_kernel_log(&mut self) {
+        let Some(mut logger) = self.stages.logger.take() else { return };
+        let flushed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            logger.flush();
+            logger
+        }));
+        match flushed {
+            Ok(logger) => self.stages.logger = Some(logger),
+            Err(_) => tracing::warn!("the kernel side's log could not be read; it is closed"),
+        }
+    }
+}
+
+/// The kernel's key of a file: without its generation, which is known only once it was opened.
+const fn inode_key(id: FileId) -> InodeKey {
+    InodeKey { inode: id.inode, device: id.device, generation: 0 }
+}
+
+fn report_scan(progress: &ScanProgress) {
+    let ScanProgress { entries, files, unreadable, truncated } = *progress;
+    if truncated {
+        tracing::warn!(
+            entries,
+            files,
+            "the scan for weight files ended at its bound; raise `watch.scan_files_max` or narrow \
+             `watch.weights`"
+        );
+    } else {
+        tracing::info!(entries, files, unreadable, "weight files were labelled");
+    }
+}

@@ -1,0 +1,227 @@
+//! Configuration → what each stage is told. Everything here is checked already; this only
+//! translates.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS};
+
+use crate::alert::{AlertConfig, Host};
+use crate::config::{self, KernelConfig, NameClasses, RulesConfig, SinkKind};
+use crate::enrich::{Peers, ProfileView, Profiles};
+use crate::export::config::{
+    ExportConfig, Format, RetryConfig, SinkConfig, SinkTarget, SyslogConfig, SyslogTransport,
+    TIMEOUT, WebhookConfig,
+};
+use crate::export::spool::SpoolConfig;
+use crate::model::Facts;
+use crate::rule::{Diagnostics, Profile, RuleSet, shipped};
+use crate::sensor::{Settings, SharedMaps};
+
+/// High-priority records a second and CPU of one cgroup: twice what a fork bomb manages.
+const RATE_HIGH_PER_S: u64 = 50_000;
+/// No limit.
+const RATE_NONE: u64 = u64::MAX;
+
+/// What `run` was asked to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputChoice {
+    /// Lines for people.
+    Human,
+    /// Native JSON lines.
+    Json,
+    /// OCSF JSON lines.
+    Ocsf,
+}
+
+/// What the kernel side is told.
+pub fn kernel(kernel: &KernelConfig) -> Settings {
+    let bulk = kernel.rate_per_cgroup_per_s;
+    Settings {
+        ring_high_bytes: kernel.ring_high_bytes,
+        ring_bulk_bytes: kernel.ring_bulk_bytes,
+        rate_high_per_s: RATE_HIGH_PER_S,
+        rate_bulk_per_s: if bulk == 0 { RATE_NONE } else { bulk },
+        report_loopback: kernel.report_loopback,
+        big_file_bytes: kernel.big_file_bytes,
+        watch_dirs: false,
+    }
+}
+
+/// Tells the kernel side which extensions have a class. What does not fit is said.
+pub fn name_classes(classes: &NameClasses, maps: &mut SharedMaps) {
+    let named = [
+        (&classes.weights, CLASS_WEIGHTS),
+        (&classes.archive, CLASS_ARCHIVE),
+        (&classes.secret, CLASS_SECRET),
+    ];
+    for (extensions, class) in named {
+        for extension in extensions {
+            if !maps.name_class(extension, class) {
+                tracing::warn!(extension, "the kernel side does not take this extension");
+            }
+        }
+    }
+}
+
+/// Shipped rules, where wanted, and those of the files; without the disabled ones.
+pub fn rules(config: &RulesConfig) -> Result<RuleSet, Diagnostics> {
+    let sources = if config.shipped { shipped() } else { Vec::new() };
+    let paths: Vec<PathBuf> =
+        config.paths.iter().filter(|path| config.paths_given || path.exists()).cloned().collect();
+    let mut set = RuleSet::read_with(sources, &paths)?;
+    for id in &config.disabled {
+        if !set.rules.iter().any(|rule| rule.meta.id.as_str() == id) {
+            tracing::warn!(rule = id, "`rules.disabled` names a rule that does not exist");
+        }
+    }
+    set.rules.retain(|rule| !config.disabled.iter().any(|id| rule.meta.id.as_str() == id));
+    Ok(set)
+}
+
+/// The profiles as enrichment asks for them.
+pub fn profiles(rules: &RuleSet) -> Arc<dyn Profiles> {
+    Arc::new(Selection(rules.profiles.iter().cloned().collect()))
+}
+
+struct Selection(Vec<Arc<Profile>>);
+
+impl Profiles for Selection {
+    fn select(&self, facts: &dyn Facts) -> Option<ProfileView> {
+        let profile = self.0.iter().find(|profile| profile.matches(facts))?;
+        Some(ProfileView {
+            id: profile.id.clone(),
+            role: profile.role.map_or("", crate::rule::Role::as_str).into(),
+            isolated: profile.isolated,
+            peers: Arc::new(Allowed(Arc::clone(profile))),
+        })
+    }
+}
+
+struct Allowed(Arc<Profile>);
+
+impl Peers for Allowed {
+    fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool {
+        self.0.allows(ip, port, name)
+    }
+}
+
+/// What the alerter is told.
+pub fn alert(config: &config::AlertConfig) -> AlertConfig {
+    AlertConfig {
+        per_minute_max: config.rate_per_minute,
+        redact: config.redact,
+        ..AlertConfig::default()
+    }
+}
+
+/// What the exporter is told.
+pub fn export(config: &config::ExportConfig, host: &Host) -> ExportConfig {
+    let mut spool = SpoolConfig::in_dir(config.spool_dir.clone());
+    spool.bytes_max = config.spool_bytes_max;
+    spool.age_max = Duration::from_secs(config.spool_age_max_s);
+    ExportConfig {
+        sinks: config.sinks.iter().map(sink).collect(),
+        spool,
+        retry: RetryConfig::default(),
+        host: host.clone(),
+    }
+}
+
+fn sink(sink: &config::SinkConfig) -> SinkConfig {
+    let target = match &sink.kind {
+        SinkKind::Stdout { format } => SinkTarget::Stdout {
+            format: match format {
+                config::OutputFormat::Human => Format::Human,
+                config::OutputFormat::Json => Format::Json,
+                config::OutputFormat::Ocsf => Format::Ocsf,
+            },
+        },
+        SinkKind::File(file) => SinkTarget::File {
+            path: file.path.clone(),
+            format: format(file.format),
+            rotate_bytes: file.rotate_bytes,
+            keep: file.keep,
+        },
+        SinkKind::Syslog(syslog) => SinkTarget::Syslog(syslog_target(syslog)),
+        SinkKind::Webhook(webhook) => SinkTarget::Webhook(WebhookConfig {
+            url: webhook.url.clone(),
+            format: format(webhook.format),
+            headers: webhook.headers.iter().cloned().collect(),
+            hmac_secret_file: webhook.hmac_secret_file.clone(),
+            timeout: Duration::from_millis(webhook.timeout_ms),
+            ca_file: webhook.ca_file.clone(),
+        }),
+    };
+    SinkConfig { name: sink.name.clone(), min_severity: sink.min_severity, target }
+}
+
+const fn format(format: config::AlertFormat) -> Format {
+    match format {
+        config::AlertFormat::Json => Format::Json,
+        config::AlertFormat::Ocsf => Format::Ocsf,
+    }
+}
+
+fn syslog_target(syslog: &config::SyslogSinkConfig) -> SyslogConfig {
+    let host = &syslog.host;
+    let address = if host.contains(':') {
+        format!("[{host}]:{}", syslog.port)
+    } else {
+        format!("{host}:{}", syslog.port)
+    };
+    SyslogConfig {
+        transport: match syslog.transport {
+            config::SyslogTransport::Tcp => SyslogTransport::Tcp,
+            config::SyslogTransport::Tls => SyslogTransport::Tls,
+            config::SyslogTransport::Udp => SyslogTransport::Udp,
+        },
+        address,
+        ca_file: syslog.ca_file.clone(),
+        server_name: syslog.server_name.clone(),
+        facility: syslog.facility.0,
+        hostname: syslog.hostname.clone(),
+        timeout: TIMEOUT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disabled_rule_is_left_out_and_the_rest_stays() {
+        let all = rules(&RulesConfig { paths: Vec::new(), ..RulesConfig::default() })
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let disabled = vec!["stratum-handshake".to_owned()];
+        let some = rules(&RulesConfig { paths: Vec::new(), disabled, ..RulesConfig::default() })
+            .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(some.rules.len() + 1, all.rules.len());
+    }
+
+    #[test]
+    fn missing_folder_is_an_error_only_when_a_person_named_it() {
+        let paths = vec![PathBuf::from("/nonexistent/rules.d")];
+        let config = RulesConfig { paths: paths.clone(), ..RulesConfig::default() };
+        assert!(rules(&config).is_ok());
+        assert!(rules(&RulesConfig { paths_given: true, ..config }).is_err());
+    }
+
+    #[test]
+    fn ipv6_receiver_gets_its_brackets_back() {
+        let mut syslog = config::SyslogSinkConfig {
+            transport: config::SyslogTransport::Tcp,
+            host: "::1".into(),
+            port: 514,
+            ca_file: None,
+            server_name: None,
+            facility: config::SyslogFacility::default(),
+            hostname: None,
+        };
+        assert_eq!(syslog_target(&syslog).address, "[::1]:514");
+        syslog.host = "siem.example".into();
+        assert_eq!(syslog_target(&syslog).address, "siem.example:514");
+    }
+}
