@@ -58,12 +58,7 @@ fn leaves() -> Grammar {
         pick(&["true", "false", "has(proc.name)", "has(net.dst.port)", "has(k8s.labels.app)"]),
         pick(&["has(net.allowed)", "has(proc.args)", "('a' in k8s.labels)", "('ab' in proc.args)"]),
     ];
-    Grammar {
-        truth: truth.boxed(),
-        int: int.boxed(),
-        float: float.boxed(),
-        text: text.boxed(),
-    }
+    Grammar { truth: truth.boxed(), int: int.boxed(), float: float.boxed(), text: text.boxed() }
 }
 
 fn deeper(inner: &Grammar) -> Grammar {
