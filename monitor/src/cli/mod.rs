@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The command line.
 //!
 //! | file | command |
@@ -127,3 +128,8 @@ mod tests {
         }
     }
 }
+=======
+//! cli
+
+pub mod rules;
+>>>>>>> wip/rules
