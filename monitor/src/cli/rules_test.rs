@@ -231,6 +231,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// A rule whose test passes or fails with `count`.
@@ -341,21 +343,80 @@ rules:
         assert_eq!(escape("a\u{0}<\u{1b}b\n"), "a\u{fffd}&lt;\u{fffd}b&#10;");
     }
 
-    /// The shipped rules, and that each has a test that fires and one that does not.
+    fn shipped() -> RuleSet {
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules");
+        RuleSet::read_paths(&[rules.into()]).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
     #[test]
     fn shipped_rules_pass_their_tests() {
-        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules");
-        let set = RuleSet::read_paths(&[rules.into()]).unwrap_or_else(|e| panic!("{e}"));
+        let set = shipped();
         let results = test(&set, None);
         assert_eq!(results.failed, 0, "{}", text(&results));
-        for rule in &set.rules {
-            let fires = |test: &RuleTest| test.expect.iter().any(|wanted| wanted.count > 0);
-            assert!(rule.tests.iter().any(fires), "{} has no test that fires", rule.meta.id);
-            assert!(!rule.tests.iter().all(fires), "{} has no silent test", rule.meta.id);
+    }
+
+    #[test]
+    fn a_shipped_rule_has_something_to_catch_something_to_leave_alone_and_what_people_need() {
+        for rule in shipped().rules {
             let meta = &rule.meta;
+            let fires = |test: &RuleTest| test.expect.iter().any(|wanted| wanted.count > 0);
+            assert!(rule.tests.iter().any(fires), "{} has no test that fires", meta.id);
+            assert!(!rule.tests.iter().all(fires), "{} has no silent test", meta.id);
             assert!(!meta.runbook.is_empty() && !meta.false_positives.is_empty(), "{}", meta.id);
             assert_eq!(meta.tags.attack_version.as_deref(), Some("19"), "{}", meta.id);
             assert_eq!(meta.tags.atlas_version.as_deref(), Some("5.6.0"), "{}", meta.id);
+        }
+    }
+
+    /// An isolated job reads a model and uploads it: one alert for the contact, one for the bytes.
+    #[test]
+    fn an_upload_from_an_isolated_job_is_two_alerts_of_all_shipped_rules() {
+        let set = shipped();
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/weights/fixtures/");
+        let rows = std::fs::read_to_string(format!("{fixture}isolated_upload.jsonl")).unwrap();
+        let events = crate::rule::parse_rows(&rows).unwrap();
+        let incident = RuleTest { name: String::new(), line: 0, events, expect: vec![] };
+        let mut alerts = vec![];
+        for rule in &set.rules {
+            let found = rehearse(&set.rules, rule, &incident).alerts.len();
+            alerts.extend(std::iter::repeat_n(rule.meta.id.as_str(), found));
+        }
+        assert_eq!(alerts, ["isolated-training-egress", "weights-bulk-egress"]);
+    }
+
+    #[test]
+    fn shipped_profiles_select_by_label_cgroup_unit_and_partition() {
+        let set = shipped();
+        let selected = |fields: serde_json::Value| {
+            let mut object = fields.as_object().unwrap().clone();
+            object.insert("evt.kind".into(), "exec".into());
+            let row = FactRow::from_json(&object).unwrap();
+            set.profiles.select(&row).map(|profile| profile.id.to_string())
+        };
+        let label = |value: &str| selected(json!({"k8s.labels": {"gpuwarden.dev/profile": value}}));
+        for id in ["isolated-training", "training", "inference", "notebook", "batch", "system"] {
+            let cgroup = format!("/gpuwarden/{id}/job-1");
+            assert_eq!(selected(json!({"workload.cgroup": cgroup})).as_deref(), Some(id));
+            assert_eq!(label(id).as_deref(), Some(id));
+        }
+        let unit = json!({"unit.name": "llm-isolated-training.service"});
+        assert_eq!(selected(unit).as_deref(), Some("isolated-training"));
+        assert_eq!(
+            selected(json!({"unit.name": "llm-training.service"})).as_deref(),
+            Some("training")
+        );
+        assert_eq!(selected(json!({"slurm.partition": "train"})).as_deref(), Some("training"));
+        assert_eq!(selected(json!({"workload.cgroup": "/system.slice/cron.service"})), None);
+    }
+
+    #[test]
+    fn an_isolated_job_may_talk_to_itself_only() {
+        let set = shipped();
+        let profile = set.profiles.get(&"isolated-training".into()).unwrap();
+        assert!(profile.isolated && profile.same_job);
+        assert!(profile.allows("127.0.0.1".parse().unwrap(), 29_500, None));
+        for (ip, port) in [("10.42.0.7", 29_500), ("192.0.2.53", 53), ("169.254.169.254", 80)] {
+            assert!(!profile.allows(ip.parse().unwrap(), port, Some("a.ckpt.internal")), "{ip}");
         }
     }
 }
