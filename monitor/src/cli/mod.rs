@@ -1,3 +1,4 @@
 //! cli
 
+pub mod rules;
 pub mod rules_test;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::rules::RULES_DIR;
 use crate::correlate::{Rehearsal, RehearsedAlert, RuleStats, rehearse};
 use crate::model::{FactRow, Facts};
 use crate::rule::RuleSet;
@@ -23,7 +24,7 @@ const UNUSABLE: u8 = 2;
 #[derive(Args, Clone, Debug)]
 pub struct TestArgs {
     /// Rule files, or folders of them. Rules that wait for other rules need those too.
-    #[arg(default_value = "rules")]
+    #[arg(default_value = RULES_DIR)]
     pub paths: Vec<PathBuf>,
     /// Test only the rules whose id contains this.
     #[arg(long, value_name = "TEXT")]

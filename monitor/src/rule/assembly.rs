@@ -32,8 +32,6 @@ pub(crate) struct Assembled {
     pub(crate) respond: Vec<Response>,
     /// Where its id stands.
     pub(crate) span: Span,
-    /// Where the rules it names stand, for temporal correlations.
-    pub(crate) named: Vec<Located<String>>,
 }
 
 /// Where a rule is checked.
@@ -118,8 +116,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         message: message.render(),
         tests: tests.into_iter().collect::<Result<_, _>>()?,
     };
-    let named = raw.correlate.map(|block| block.rules).unwrap_or_default();
-    Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span, named })
+    Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span })
 }
 
 /// The kinds a rule looks at: its own, or those of the rules it names.

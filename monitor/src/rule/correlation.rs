@@ -20,10 +20,10 @@ pub(crate) const KEY_FIELDS_MAX: usize = 8;
 pub(crate) const TEMPORAL_RULES_MAX: usize = 8;
 
 /// The types of correlation, as files name them.
-const TYPES: [&str; 5] =
+pub(crate) const TYPES: [&str; 5] =
     ["event_count", "value_count", "value_sum", "temporal", "temporal_ordered"];
 /// The kinds of window, as files name them.
-const WINDOWS: [&str; 3] = ["sliding", "tumbling", "session"];
+pub(crate) const WINDOWS: [&str; 3] = ["sliding", "tumbling", "session"];
 
 /// What a checked block adds to its rule.
 pub(crate) struct Checked {

@@ -12,6 +12,7 @@
 //! | `trial` | the `tests:` of a rule |
 //! | `assembly` | a raw rule to a [`spec::Rule`] |
 //! | [`profile`] | what a class of workload is and may do |
+//! | `reference`, `schema` | what people and editors read of the language |
 //! | `set` | every rule of a load, or every mistake |
 
 mod assembly;
@@ -24,6 +25,8 @@ mod net;
 mod outline;
 pub mod profile;
 mod quantity;
+mod reference;
+mod schema;
 mod set;
 mod source;
 pub mod spec;
@@ -38,6 +41,8 @@ pub use net::NetSet;
 pub use outline::{Outline, Response};
 pub use profile::{Profile, ProfileSet, Role};
 pub use quantity::format_span;
+pub use reference::{fields_markdown, kind_words};
+pub use schema::schema;
 pub use set::{RuleSet, is_gpu};
 pub use source::Source;
 pub use trial::parse_rows;

@@ -472,7 +472,7 @@ impl Checker<'_, '_> {
         expr: &IdedExpr,
         loop_: &ComprehensionExpr,
     ) -> Result<Typed, Reported> {
-        let name = self.word_before(self.start(expr));
+        let name = self.word_before(self.start(expr)).to_owned();
         let body = match &loop_.loop_step.expr {
             Expr::Call(step) if step.args.len() == 2 => &step.args[1],
             _ => return Err(self.outside(expr, &format!("`{name}`"))),

@@ -87,41 +87,43 @@ impl<'a, 't> Checker<'a, 't> {
     /// Where `expr` stands in the file.
     pub(super) fn span(&self, expr: &IdedExpr) -> Span {
         let (from, to) = self.extent(expr);
-        within(self.context.sink, self.text, from, to)
+        within(self.context.sink, self.text, self.chars_before(from), self.chars_before(to))
     }
 
-    /// First character of `expr` and one past its last, as far as the parser tells.
+    /// The parser counts bytes in its tree (and characters in its errors).
+    fn chars_before(&self, byte: usize) -> usize {
+        let text = &self.text.value;
+        text.char_indices().take_while(|(at, _)| *at < byte.min(text.len())).count()
+    }
+
+    /// First byte of `expr` and one past its last, as far as the parser tells.
     fn extent(&self, expr: &IdedExpr) -> (usize, usize) {
         let (start, stop) = self.info.offset_for(expr.id).unwrap_or((0, 0));
         let (start, stop) = (start as usize, stop as usize + 1);
         match &expr.expr {
             Expr::Select(select) if !select.test => {
-                (self.extent(&select.operand).0, stop + select.field.chars().count())
-            }
-            Expr::Call(call) if call.target.is_none() && self.char_at(start) == Some('(') => {
-                (start.saturating_sub(call.func_name.chars().count()), start)
+                (self.extent(&select.operand).0, stop + select.field.len())
             }
             Expr::Call(call) => match &call.target {
                 Some(target) => (self.extent(target).0, start),
+                None if self.text.value.as_bytes().get(start) == Some(&b'(') => {
+                    (start.saturating_sub(call.func_name.len()), start)
+                }
                 None => (start, stop),
             },
+            Expr::Comprehension(_) => (start.saturating_sub(self.word_before(start).len()), start),
             _ => (start, stop),
         }
     }
 
-    fn char_at(&self, offset: usize) -> Option<char> {
-        self.text.value.chars().nth(offset)
+    /// The word that ends just before a byte.
+    pub(super) fn word_before(&self, byte: usize) -> &str {
+        let before = self.text.value.get(..byte).unwrap_or_default();
+        let rest = before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        &before[rest.len()..]
     }
 
-    /// The word that ends just before `offset`.
-    pub(super) fn word_before(&self, offset: usize) -> String {
-        let before: Vec<char> = self.text.value.chars().take(offset).collect();
-        let word = before.iter().rev().take_while(|c| c.is_alphanumeric() || **c == '_');
-        let mut word: Vec<char> = word.copied().collect();
-        word.reverse();
-        word.into_iter().collect()
-    }
-
+    /// The first byte the parser gave to `expr`.
     pub(super) fn start(&self, expr: &IdedExpr) -> usize {
         self.info.offset_for(expr.id).map_or(0, |(start, _)| start as usize)
     }

@@ -146,12 +146,9 @@ fn int(compare: Compare, left: Int, right: Int) -> Truth {
 
 fn float(compare: Compare, left: Float, right: Float) -> Truth {
     match (left, right) {
-        (Float::Const(left), Float::Const(right)) => {
-            Truth::Const(compare.holds_partial(left.partial_cmp(&right)))
-        }
         (Float::Field(id), Float::Const(number)) => Truth::FloatIs(id, compare, number),
         (Float::Const(number), Float::Field(id)) => Truth::FloatIs(id, compare.mirrored(), number),
-        (left, right) => Truth::Float(compare, Box::new([left, right])),
+        (left, right) => Truth::Float(compare, Box::new([left, right])).settled(),
     }
 }
 
@@ -238,6 +235,7 @@ impl Truth {
             Self::Text(_, pair) | Self::Part(_, pair) => {
                 matches!(&**pair, [Text::Const(_), Text::Const(_)])
             }
+            Self::Float(_, pair) => matches!(&**pair, [Float::Const(_), Float::Const(_)]),
             Self::Mixed(_, pair) => matches!(&**pair, (Int::Const(_), Float::Const(_))),
             Self::TextIn(text, _) | Self::Matches(text, _) | Self::Glob(text, _) => {
                 matches!(&**text, Text::Const(_))

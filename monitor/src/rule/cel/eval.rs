@@ -50,7 +50,7 @@ impl Truth {
                 _ => Err(Fault),
             },
             Self::FloatIs(id, compare, want) => match scene.facts.field(*id) {
-                Value::Float(number) => Ok(compare.holds_partial(number.partial_cmp(want))),
+                Value::Float(number) => compare.holds_partial(number.partial_cmp(want)),
                 _ => Err(Fault),
             },
             Self::TextIs(id, want) => match scene.facts.field(*id) {
@@ -77,11 +77,11 @@ impl Truth {
             }
             Self::Float(compare, pair) => {
                 let order = pair[0].eval(scene)?.partial_cmp(&pair[1].eval(scene)?);
-                Ok(compare.holds_partial(order))
+                compare.holds_partial(order)
             }
             Self::Mixed(compare, pair) => {
                 let order = int_cmp_float(pair.0.eval(scene)?, pair.1.eval(scene)?);
-                Ok(compare.holds_partial(order))
+                compare.holds_partial(order)
             }
             Self::Text(compare, pair) => {
                 Ok(compare.holds(pair[0].eval(scene)?.cmp(&pair[1].eval(scene)?)))
@@ -182,9 +182,14 @@ impl Compare {
         }
     }
 
-    /// As [`Self::holds`]; what cannot be ordered (NaN) is only unequal.
-    pub(crate) fn holds_partial(self, order: Option<Ordering>) -> bool {
-        order.map_or(self == Self::Ne, |order| self.holds(order))
+    /// As [`Self::holds`]. What is not a number is unequal to everything and cannot be ordered.
+    pub(crate) fn holds_partial(self, order: Option<Ordering>) -> Result<bool, Fault> {
+        match (order, self) {
+            (Some(order), _) => Ok(self.holds(order)),
+            (None, Self::Eq) => Ok(false),
+            (None, Self::Ne) => Ok(true),
+            (None, _) => Err(Fault),
+        }
     }
 
     /// The comparison with its sides exchanged.

@@ -8,6 +8,8 @@ mod conjunction;
 mod eval;
 mod name;
 mod node;
+#[cfg(test)]
+mod oracle;
 
 use std::collections::BTreeSet;
 

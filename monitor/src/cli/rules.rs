@@ -1,0 +1,427 @@
+//! `gpuwarden rules`: check, list, explain, and the reference of the language.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::{Value as Json, json};
+
+use crate::model::{CATALOGUE, EventKind, FieldId, RuleId};
+use crate::rule::spec::{CorrelationKind, Rule, Window};
+use crate::rule::{
+    Diagnostics, Outline, RuleSet, fields_markdown, format_span, is_gpu, kind_words, schema,
+};
+
+/// Where rules are looked for when no path is given.
+pub const RULES_DIR: &str = "/etc/gpuwarden/rules";
+
+/// Work with rule files. Needs neither root nor a GPU.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Read, check and compile; print every mistake with its place
+    Check {
+        /// Rule files, or folders of them
+        #[arg(default_value = RULES_DIR)]
+        paths: Vec<PathBuf>,
+        /// Print a JSON array of mistakes
+        #[arg(long)]
+        json: bool,
+    },
+    /// One line a rule
+    List {
+        /// Rule files, or folders of them
+        #[arg(default_value = RULES_DIR)]
+        paths: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every field a condition may use
+    Fields {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Print the reference page
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
+    },
+    /// One rule in plain words
+    Explain {
+        /// Id of the rule
+        id: String,
+        /// Rule files, or folders of them
+        #[arg(default_value = RULES_DIR)]
+        paths: Vec<PathBuf>,
+    },
+    /// JSON Schema of the rule file, for editors
+    Schema,
+}
+
+/// Runs a command; what people read goes to `out`. The exit code is 1 when the rules are wrong.
+pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    match command {
+        RulesCommand::Check { paths, json } => check(paths, *json, out),
+        RulesCommand::List { paths, json } => match RuleSet::read_paths(paths) {
+            Ok(set) => list(&set, *json, out),
+            Err(mistakes) => refuse(&mistakes, out),
+        },
+        RulesCommand::Fields { json, markdown } => fields(*json, *markdown, out),
+        RulesCommand::Explain { id, paths } => match RuleSet::read_paths(paths) {
+            Ok(set) => explain(&set, id, out),
+            Err(mistakes) => refuse(&mistakes, out),
+        },
+        RulesCommand::Schema => {
+            writeln!(out, "{:#}", schema())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn refuse(mistakes: &Diagnostics, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let count = mistakes.0.len();
+    let word = if count == 1 { "mistake" } else { "mistakes" };
+    writeln!(out, "{mistakes}\n\n{count} {word}; nothing was loaded")?;
+    Ok(ExitCode::FAILURE)
+}
+
+fn check(paths: &[PathBuf], as_json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    match RuleSet::read_paths(paths) {
+        Ok(_) if as_json => {
+            writeln!(out, "[]")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(set) => {
+            let tests: usize = set.rules.iter().map(|rule| rule.tests.len()).sum();
+            let untested: Vec<&str> = set
+                .rules
+                .iter()
+                .filter(|rule| rule.tests.is_empty())
+                .map(|rule| rule.meta.id.as_str())
+                .collect();
+            let (rules, profiles) = (set.rules.len(), set.profiles.len());
+            writeln!(out, "ok: {rules} rules with {tests} tests, {profiles} profiles")?;
+            if !untested.is_empty() {
+                writeln!(out, "without a test: {}", untested.join(", "))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(mistakes) if as_json => {
+            writeln!(out, "{:#}", mistakes.to_json())?;
+            Ok(ExitCode::FAILURE)
+        }
+        Err(mistakes) => refuse(&mistakes, out),
+    }
+}
+
+fn list(set: &RuleSet, as_json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if as_json {
+        let rules: Vec<Json> = set.rules.iter().map(|rule| rule_json(set, rule)).collect();
+        let profiles: Vec<Json> = set
+            .profiles
+            .iter()
+            .map(|profile| {
+                json!({
+                    "id": profile.id, "role": profile.role, "isolated": profile.isolated,
+                    "match": profile.match_text, "source": profile.source,
+                })
+            })
+            .collect();
+        writeln!(out, "{:#}", json!({"rules": rules, "profiles": profiles}))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = set.rules.iter().map(|rule| rule.meta.id.as_str().len()).max().unwrap_or(0);
+    for rule in &set.rules {
+        let meta = &rule.meta;
+        let (id, severity, title) = (meta.id.as_str(), meta.severity.as_str(), &meta.title);
+        writeln!(out, "{id:width$}  {severity:8}  {}  {title}", kind_words(rule.kinds))?;
+    }
+    for profile in set.profiles.iter() {
+        let role = profile.role.map_or("no role", |role| role.as_str());
+        let isolated = if profile.isolated { ", isolated" } else { "" };
+        writeln!(out, "profile {}: {role}{isolated}", profile.id)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rule_json(set: &RuleSet, rule: &Rule) -> Json {
+    let kinds: Vec<&str> = rule.kinds.iter().map(EventKind::as_str).collect();
+    let fields: Vec<&str> = rule.fields.iter().map(|id| id.name()).collect();
+    let mut json = serde_json::to_value(&*rule.meta).unwrap_or_default();
+    json["kinds"] = kinds.into();
+    json["fields"] = fields.into();
+    json["tests"] = rule.tests.len().into();
+    json["text"] = serde_json::to_value(set.outline(&rule.meta.id)).unwrap_or_default();
+    json["needs"] = needs(rule).into();
+    json["respond"] = serde_json::to_value(set.responses(&rule.meta.id)).unwrap_or_default();
+    json
+}
+
+fn fields(as_json: bool, markdown: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if markdown {
+        write!(out, "{}", fields_markdown())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if as_json {
+        let rows: Vec<Json> = CATALOGUE
+            .iter()
+            .map(|field| {
+                let kinds: Vec<&str> = field.kinds.iter().map(EventKind::as_str).collect();
+                json!({
+                    "name": field.name, "type": field.field_type, "kinds": kinds,
+                    "meaning": field.meaning, "example": field.example,
+                })
+            })
+            .collect();
+        writeln!(out, "{:#}", Json::from(rows))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for field in CATALOGUE {
+        let (name, kinds) = (field.name, kind_words(field.kinds));
+        writeln!(out, "{name}  ({}; {kinds})", field.field_type)?;
+        writeln!(out, "    {}\n    e.g. {}", field.meaning, field.example)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(set: &RuleSet, id: &str, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let id = RuleId::from(id);
+    let Some(rule) = set.get(&id) else {
+        bail!("no rule has the id `{id}`; `gpuwarden rules list` shows all");
+    };
+    let outline = set.outline(&id).context("a loaded rule has a text")?;
+    let meta = &rule.meta;
+    writeln!(out, "{} ({}, version {})", meta.id, meta.severity, meta.version)?;
+    writeln!(out, "{}\nfrom {}\n", meta.title, meta.source)?;
+    writeln!(out, "It looks at {} events.", kind_words(rule.kinds))?;
+    if !outline.when.is_empty() {
+        writeln!(out, "An event counts when\n{}", indent(&outline.when))?;
+    }
+    for (name, when) in &outline.exceptions {
+        writeln!(out, "but not ({name}) when\n{}", indent(when))?;
+    }
+    explain_window(rule, outline, out)?;
+    match (rule.dedupe.for_ns, rule.dedupe.key.as_slice()) {
+        (0, _) => writeln!(out, "Every match is an alert of its own.")?,
+        (for_ns, []) => writeln!(out, "Matches within {} are one alert.", format_span(for_ns))?,
+        (for_ns, key) => {
+            let (span, key) = (format_span(for_ns), names(key));
+            writeln!(out, "Matches within {span} with the same {key} are one alert.")?;
+        }
+    }
+    writeln!(out, "The alert says\n{}", indent(&outline.message))?;
+    if !set.responses(&id).is_empty() {
+        let words = serde_json::to_string(set.responses(&id))?;
+        writeln!(out, "It asks the daemon to respond with {words}, if that is switched on.")?;
+    }
+    writeln!(out, "\nIt reads {}.", names(&rule.fields))?;
+    writeln!(out, "It needs:")?;
+    for need in needs(rule) {
+        writeln!(out, "  - {need}")?;
+    }
+    explain_profiles(set, rule, out)?;
+    for harmless in &meta.false_positives {
+        writeln!(out, "It also fires on {harmless}.")?;
+    }
+    if !meta.runbook.is_empty() {
+        writeln!(out, "What to do: {}", meta.runbook.trim())?;
+    }
+    writeln!(out, "It has {} tests.", rule.tests.len())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_window(rule: &Rule, outline: &Outline, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Some(correlation) = &rule.correlation else {
+        writeln!(out, "Each such event is a match.")?;
+        return Ok(());
+    };
+    let span = match correlation.window {
+        Window::Sliding { span_ns } => format!("the last {}", format_span(span_ns)),
+        Window::Tumbling { span_ns } => format!("consecutive spans of {}", format_span(span_ns)),
+        Window::Session { gap_ns, span_max_ns } => format!(
+            "a session that ends after {} of silence, at the latest after {}",
+            format_span(gap_ns),
+            format_span(span_max_ns)
+        ),
+    };
+    let what = match &correlation.kind {
+        CorrelationKind::EventCount => "It counts such events (count)".to_owned(),
+        CorrelationKind::ValueCount(id) => {
+            format!("It counts the distinct values of {} (distinct)", id.name())
+        }
+        CorrelationKind::ValueSum(id) => format!("It adds up {} (sum)", id.name()),
+        CorrelationKind::Temporal(_) => {
+            format!("It waits for {} in any order", outline.rules.join(", "))
+        }
+        CorrelationKind::TemporalOrdered(_) => {
+            format!("It waits for {} in this order", outline.rules.join(", "))
+        }
+    };
+    let key = names(&correlation.group_by);
+    writeln!(out, "{what} over {span}, apart for each {key}.")?;
+    if let Some(condition) = &outline.condition {
+        writeln!(out, "It matches when\n{}", indent(condition))?;
+    }
+    Ok(())
+}
+
+fn explain_profiles(set: &RuleSet, rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
+    let linked = [
+        FieldId::NetAllowed,
+        FieldId::WorkloadProfile,
+        FieldId::WorkloadRole,
+        FieldId::WorkloadIsolated,
+    ];
+    if !rule.fields.iter().any(|id| linked.contains(id)) {
+        return Ok(());
+    }
+    let ids: Vec<&str> = set.profiles.iter().map(|profile| profile.id.as_str()).collect();
+    let ids = if ids.is_empty() { "none is loaded".to_owned() } else { ids.join(", ") };
+    writeln!(out, "What is allowed, isolated or of which role, the profiles say: {ids}.")?;
+    Ok(())
+}
+
+fn names(fields: &[FieldId]) -> String {
+    let names: Vec<&str> = fields.iter().map(|id| id.name()).collect();
+    names.join(", ")
+}
+
+fn indent(text: &str) -> String {
+    let lines: Vec<String> = text.trim().lines().map(|line| format!("    {line}")).collect();
+    lines.join("\n")
+}
+
+/// What a rule needs of this host, in words.
+fn needs(rule: &Rule) -> Vec<&'static str> {
+    let mut needs: Vec<&'static str> = rule
+        .kinds
+        .iter()
+        .map(|kind| match kind {
+            EventKind::Exec => "the exec sensor",
+            EventKind::Fork => "the task sensor",
+            EventKind::Exit => "the exit sensor",
+            EventKind::FileOpen => "the file sensor",
+            EventKind::Flow => "the flow sensors",
+            EventKind::Socket => "the socket sensor",
+            EventKind::Dns => "the DNS sensor",
+            EventKind::GpuSample => "NVML",
+            EventKind::Sensor => "nothing: the monitor speaks of itself",
+        })
+        .collect();
+    for id in &rule.fields {
+        let need = match id.name() {
+            "gpu.tensor_util" => "GPU performance metrics (Hopper and newer)",
+            "net.dst.name" => "DNS answers seen on the wire",
+            "net.app_proto" | "net.sni" | "workload.stratum_seen" => "first payloads of flows",
+            "net.allowed" => "a profile that selects the workload",
+            name if name.starts_with("weights.") => "labels on weight files",
+            name if name.starts_with("k8s.") => "the Kubernetes API or kubelet",
+            name if name.starts_with("slurm.") => "a SLURM cgroup",
+            _ if is_gpu(*id) => "NVML",
+            _ => continue,
+        };
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
+    }
+    needs
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: RulesCommand,
+    }
+
+    const RULES: &str = r#"apiVersion: gpuwarden.dev/v1
+rules:
+- id: bulk
+  title: Bulk egress
+  severity: high
+  on: [flow]
+  when: '!net.allowed && weights.bytes_read > 0'
+  correlate:
+    type: value_sum
+    field: net.bytes_out
+    group_by: [workload.id]
+    window: {kind: sliding, span: 10m}
+    condition: sum > 64.mib
+  exceptions: [{name: store, when: net.dst.port == 9000}]
+  dedupe: {key: [workload.id], for: 1h}
+  message: '{{sum|bytes}}'
+  falsePositives: [a checkpoint]
+  runbook: Ask the owner.
+profiles:
+- {id: p, match: has(slurm.job_id), role: training, isolated: true}
+"#;
+
+    fn run_line(line: &[&str]) -> (bool, String) {
+        let all = ["rules"].iter().chain(line);
+        let command = Line::parse_from(all).command;
+        let mut out = Vec::new();
+        let code = run(&command, &mut out).expect("runs");
+        (code == ExitCode::SUCCESS, String::from_utf8(out).expect("text"))
+    }
+
+    fn folder(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("a.yaml"), text).expect("written");
+        let path = dir.path().display().to_string();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_rule_is_explained_in_words() {
+        let (_dir, path) = folder(RULES);
+        let (ok, text) = run_line(&["explain", "bulk", &path]);
+        assert!(ok);
+        for part in [
+            "It looks at flow events.",
+            "!net.allowed && weights.bytes_read > 0",
+            "but not (store) when",
+            "It adds up net.bytes_out (sum) over the last 10m, apart for each workload.id.",
+            "Matches within 1h with the same workload.id are one alert.",
+            "labels on weight files",
+            "the profiles say: p.",
+            "What to do: Ask the owner.",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_rules_fail_the_check_and_right_ones_pass() {
+        let (_dir, path) = folder(RULES);
+        let (ok, text) = run_line(&["check", &path]);
+        assert!(ok && text.starts_with("ok: 1 rules with 0 tests, 1 profiles"), "{text}");
+        let (_dir, path) = folder(&RULES.replace("net.dst.port", "net.dst.prot"));
+        let (ok, text) = run_line(&["check", &path]);
+        assert!(!ok && text.contains("a.yaml:14:36: error: unknown field"), "{text}");
+        let (ok, text) = run_line(&["check", "--json", &path]);
+        let mistakes: Json = serde_json::from_str(&text).expect("JSON");
+        assert!(!ok && mistakes[0]["line"] == 14, "{text}");
+    }
+
+    #[test]
+    fn lists_are_for_people_and_for_machines() {
+        let (_dir, path) = folder(RULES);
+        let (_, text) = run_line(&["list", &path]);
+        assert!(
+            text.starts_with("bulk  high      flow  Bulk egress\nprofile p: training"),
+            "{text}"
+        );
+        let (_, text) = run_line(&["list", "--json", &path]);
+        let json: Json = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json["rules"][0]["kinds"], json!(["flow"]));
+        let (_, text) = run_line(&["fields", "--json"]);
+        let json: Json = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(json.as_array().map(Vec::len), Some(CATALOGUE.len()));
+    }
+}
