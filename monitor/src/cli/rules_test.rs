@@ -13,7 +13,7 @@ use super::rules::RULES_DIR;
 use crate::correlate::{Rehearsal, RehearsedAlert, RuleStats, rehearse};
 use crate::model::{FactRow, Facts};
 use crate::rule::RuleSet;
-use crate::rule::spec::{Rule, RuleTest};
+use crate::rule::spec::{CorrelationKind, Rule, RuleTest};
 
 /// Exit code when a test failed; 2 is for files that cannot be loaded.
 const FAILED: u8 = 1;
@@ -128,8 +128,12 @@ fn row<'a>(set: &RuleSet, rule: &'a Rule, test: &'a RuleTest, result: Rehearsal)
 /// Where the events were stopped, in the order in which a rule asks.
 fn trace(set: &RuleSet, rule: &Rule, test: &RuleTest, stats: &RuleStats) -> Vec<String> {
     let RuleStats { seen, when, silenced, unkeyed, matches, findings, .. } = stats;
-    let mut lines = vec![format!("`when` was true of {when} of {seen} events of its kinds")];
-    if when < seen {
+    let kind = rule.correlation.as_ref().map(|correlation| &correlation.kind);
+    let is_temporal =
+        matches!(kind, Some(CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_)));
+    let what = if is_temporal { "matches of rules it waits for" } else { "events of its kinds" };
+    let mut lines = vec![format!("`when` was true of {when} of {seen} {what}")];
+    if when < seen && !is_temporal {
         let of_kind = |row: &&FactRow| rule.kinds.contains(row.kind());
         for clause in set.clauses(&rule.meta.id) {
             let holds = test.events.iter().filter(of_kind).filter(|row| clause.holds(*row)).count();
@@ -143,7 +147,7 @@ fn trace(set: &RuleSet, rule: &Rule, test: &RuleTest, stats: &RuleStats) -> Vec<
         lines.push(format!("{unkeyed} lacked a field of the window"));
         let condition = set.outline(&rule.meta.id).and_then(|outline| outline.condition.as_deref());
         lines.push(match condition {
-            Some(text) => format!("the window's condition was true of {matches}: {text}"),
+            Some(shown) => format!("the window's condition was true of {matches}: {shown}"),
             None => format!("all rules it waits for had matched at {matches}"),
         });
     }
