@@ -132,4 +132,8 @@ mod tests {
 //! cli
 
 pub mod rules;
+<<<<<<< HEAD
 >>>>>>> wip/rules
+=======
+pub mod rules_test;
+>>>>>>> wip/correlate

@@ -9,10 +9,11 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
+use super::rules::RULES_DIR;
 use crate::correlate::{Rehearsal, RehearsedAlert, RuleStats, rehearse};
 use crate::model::{FactRow, Facts};
 use crate::rule::RuleSet;
-use crate::rule::spec::{Rule, RuleTest};
+use crate::rule::spec::{CorrelationKind, Rule, RuleTest};
 
 /// Exit code when a test failed; 2 is for files that cannot be loaded.
 const FAILED: u8 = 1;
@@ -23,7 +24,7 @@ const UNUSABLE: u8 = 2;
 #[derive(Args, Clone, Debug)]
 pub struct TestArgs {
     /// Rule files, or folders of them. Rules that wait for other rules need those too.
-    #[arg(default_value = "rules")]
+    #[arg(default_value = RULES_DIR)]
     pub paths: Vec<PathBuf>,
     /// Test only the rules whose id contains this.
     #[arg(long, value_name = "TEXT")]
@@ -127,8 +128,12 @@ fn row<'a>(set: &RuleSet, rule: &'a Rule, test: &'a RuleTest, result: Rehearsal)
 /// Where the events were stopped, in the order in which a rule asks.
 fn trace(set: &RuleSet, rule: &Rule, test: &RuleTest, stats: &RuleStats) -> Vec<String> {
     let RuleStats { seen, when, silenced, unkeyed, matches, findings, .. } = stats;
-    let mut lines = vec![format!("`when` was true of {when} of {seen} events of its kinds")];
-    if when < seen {
+    let kind = rule.correlation.as_ref().map(|correlation| &correlation.kind);
+    let is_temporal =
+        matches!(kind, Some(CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_)));
+    let what = if is_temporal { "matches of rules it waits for" } else { "events of its kinds" };
+    let mut lines = vec![format!("`when` was true of {when} of {seen} {what}")];
+    if when < seen && !is_temporal {
         let of_kind = |row: &&FactRow| rule.kinds.contains(row.kind());
         for clause in set.clauses(&rule.meta.id) {
             let holds = test.events.iter().filter(of_kind).filter(|row| clause.holds(*row)).count();
@@ -142,7 +147,7 @@ fn trace(set: &RuleSet, rule: &Rule, test: &RuleTest, stats: &RuleStats) -> Vec<
         lines.push(format!("{unkeyed} lacked a field of the window"));
         let condition = set.outline(&rule.meta.id).and_then(|outline| outline.condition.as_deref());
         lines.push(match condition {
-            Some(text) => format!("the window's condition was true of {matches}: {text}"),
+            Some(shown) => format!("the window's condition was true of {matches}: {shown}"),
             None => format!("all rules it waits for had matched at {matches}"),
         });
     }
@@ -231,6 +236,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// A rule whose test passes or fails with `count`.
@@ -341,21 +348,80 @@ rules:
         assert_eq!(escape("a\u{0}<\u{1b}b\n"), "a\u{fffd}&lt;\u{fffd}b&#10;");
     }
 
-    /// The shipped rules, and that each has a test that fires and one that does not.
+    fn shipped() -> RuleSet {
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules");
+        RuleSet::read_paths(&[rules.into()]).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
     #[test]
     fn shipped_rules_pass_their_tests() {
-        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules");
-        let set = RuleSet::read_paths(&[rules.into()]).unwrap_or_else(|e| panic!("{e}"));
+        let set = shipped();
         let results = test(&set, None);
         assert_eq!(results.failed, 0, "{}", text(&results));
-        for rule in &set.rules {
-            let fires = |test: &RuleTest| test.expect.iter().any(|wanted| wanted.count > 0);
-            assert!(rule.tests.iter().any(fires), "{} has no test that fires", rule.meta.id);
-            assert!(!rule.tests.iter().all(fires), "{} has no silent test", rule.meta.id);
+    }
+
+    #[test]
+    fn a_shipped_rule_has_something_to_catch_something_to_leave_alone_and_what_people_need() {
+        for rule in shipped().rules {
             let meta = &rule.meta;
+            let fires = |test: &RuleTest| test.expect.iter().any(|wanted| wanted.count > 0);
+            assert!(rule.tests.iter().any(fires), "{} has no test that fires", meta.id);
+            assert!(!rule.tests.iter().all(fires), "{} has no silent test", meta.id);
             assert!(!meta.runbook.is_empty() && !meta.false_positives.is_empty(), "{}", meta.id);
             assert_eq!(meta.tags.attack_version.as_deref(), Some("19"), "{}", meta.id);
             assert_eq!(meta.tags.atlas_version.as_deref(), Some("5.6.0"), "{}", meta.id);
+        }
+    }
+
+    /// An isolated job reads a model and uploads it: one alert for the contact, one for the bytes.
+    #[test]
+    fn an_upload_from_an_isolated_job_is_two_alerts_of_all_shipped_rules() {
+        let set = shipped();
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/weights/fixtures/");
+        let rows = std::fs::read_to_string(format!("{fixture}isolated_upload.jsonl")).unwrap();
+        let events = crate::rule::parse_rows(&rows).unwrap();
+        let incident = RuleTest { name: String::new(), line: 0, events, expect: vec![] };
+        let mut alerts = vec![];
+        for rule in &set.rules {
+            let found = rehearse(&set.rules, rule, &incident).alerts.len();
+            alerts.extend(std::iter::repeat_n(rule.meta.id.as_str(), found));
+        }
+        assert_eq!(alerts, ["isolated-training-egress", "weights-bulk-egress"]);
+    }
+
+    #[test]
+    fn shipped_profiles_select_by_label_cgroup_unit_and_partition() {
+        let set = shipped();
+        let selected = |fields: serde_json::Value| {
+            let mut object = fields.as_object().unwrap().clone();
+            object.insert("evt.kind".into(), "exec".into());
+            let row = FactRow::from_json(&object).unwrap();
+            set.profiles.select(&row).map(|profile| profile.id.to_string())
+        };
+        let label = |value: &str| selected(json!({"k8s.labels": {"gpuwarden.dev/profile": value}}));
+        for id in ["isolated-training", "training", "inference", "notebook", "batch", "system"] {
+            let cgroup = format!("/gpuwarden/{id}/job-1");
+            assert_eq!(selected(json!({"workload.cgroup": cgroup})).as_deref(), Some(id));
+            assert_eq!(label(id).as_deref(), Some(id));
+        }
+        let unit = json!({"unit.name": "llm-isolated-training.service"});
+        assert_eq!(selected(unit).as_deref(), Some("isolated-training"));
+        assert_eq!(
+            selected(json!({"unit.name": "llm-training.service"})).as_deref(),
+            Some("training")
+        );
+        assert_eq!(selected(json!({"slurm.partition": "train"})).as_deref(), Some("training"));
+        assert_eq!(selected(json!({"workload.cgroup": "/system.slice/cron.service"})), None);
+    }
+
+    #[test]
+    fn an_isolated_job_may_talk_to_itself_only() {
+        let set = shipped();
+        let profile = set.profiles.get(&"isolated-training".into()).unwrap();
+        assert!(profile.isolated && profile.same_job);
+        assert!(profile.allows("127.0.0.1".parse().unwrap(), 29_500, None));
+        for (ip, port) in [("10.42.0.7", 29_500), ("192.0.2.53", 53), ("169.254.169.254", 80)] {
+            assert!(!profile.allows(ip.parse().unwrap(), port, Some("a.ckpt.internal")), "{ip}");
         }
     }
 }

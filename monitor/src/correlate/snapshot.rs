@@ -89,7 +89,7 @@ pub(super) fn put_back(
     snapshot: Snapshot,
     boot_id: &str,
 ) -> Result<Restored, SnapshotError> {
-    let Snapshot { format, boot_id: found, newest: _, rules, left_out: _ } = snapshot;
+    let Snapshot { format, boot_id: found, newest, rules, left_out: _ } = snapshot;
     if format != FORMAT {
         return Err(SnapshotError::Format { found: format });
     }
@@ -106,7 +106,7 @@ pub(super) fn put_back(
             continue;
         };
         for (key, state) in keys.into_iter().rev() {
-            let is_taken = table.restore(&key, state);
+            let is_taken = state.newest() <= newest.0 && table.restore(&key, state);
             restored.keys += u64::from(is_taken);
             restored.refused += u64::from(!is_taken);
         }

@@ -157,6 +157,8 @@ impl KeyState {
             && self.histories.iter().all(History::is_sound)
             && self.values.distinct() <= plan.values_max
             && self.session.start <= self.newest
+            // A moment in the future would keep the key silent until then.
+            && self.edge.fired_at.is_none_or(|fired_at| fired_at <= self.newest)
     }
 
     /// Moves the windows to an event at `at`; `false` when it comes too late for any.

@@ -55,13 +55,13 @@ fn split(text: &str) -> Vec<&str> {
             (Some(_), '\\') if !is_raw => {
                 chars.next();
             }
-            (Some(open), _) if open == c => quote = None,
-            (Some(_), _) => {}
+            (Some(open), _) => quote = Some(open).filter(|open| *open != c),
             (None, '"' | '\'') => (quote, is_raw) = (Some(c), matches!(before, 'r' | 'R')),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
-            (None, '?') if depth == 0 => return vec![text.trim()],
-            (None, '|') if depth == 0 && before == '|' => return vec![text.trim()],
+            (None, '?' | '|') if depth == 0 && (c == '?' || before == '|') => {
+                return vec![text.trim()];
+            }
             (None, '&') if depth == 0 && before == '&' => {
                 parts.push(text[start..at - 1].trim());
                 start = at + 1;

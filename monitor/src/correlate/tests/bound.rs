@@ -58,6 +58,17 @@ fn a_dense_window_takes_no_more_than_its_stretches() {
 }
 
 #[test]
+fn cells_are_bounded_over_all_keys_of_a_rule() {
+    let mut engine = engine_within(vec![sum_rule("sum", sliding(3_600), 1_000)], tight());
+    for key in ["a", "b", "c", "d"] {
+        let rows: Vec<_> = (0..40).map(|s| flow(s * SECOND, key, 1, 1)).collect();
+        feed(&mut engine, &rows);
+    }
+    let keys = engine.stats().rules[0].keys;
+    assert_eq!((keys.cells, keys.live, keys.evicted), (80, 2, 2), "40 cells a key, 100 at most");
+}
+
+#[test]
 fn distinct_saturates_at_its_bound_and_counts_what_it_dropped() {
     let kind = CorrelationKind::ValueCount(FieldId::NetDstPort);
     let rules = vec![correlated("scan", kind, sliding(60), |vars| vars.distinct > 4)];

@@ -57,6 +57,13 @@ fn an_event_leaves_a_sliding_window_after_its_span() {
 }
 
 #[test]
+fn a_late_event_is_judged_in_the_windows_it_would_have_been_in() {
+    // In order the sum would have been 12 at second 58; the window of second 62 never holds it.
+    assert_eq!(sum_over(sliding(60), &[(0, 6), (62, 1), (58, 6)]), [(58, 12)]);
+    assert_eq!(sum_over(sliding(60), &[(0, 6), (90, 1), (58, 6)]), [], "32 seconds late");
+}
+
+#[test]
 fn a_window_fires_again_after_it_fell_and_rested() {
     assert_eq!(sum_over(sliding(10), &[(0, 10), (20, 1), (21, 10)]), [(0, 10), (21, 11)]);
     assert_eq!(sum_over(sliding(10), &[(0, 10), (20, 10)]), [(0, 10), (20, 10)]);

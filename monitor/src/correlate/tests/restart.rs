@@ -65,15 +65,25 @@ fn a_changed_rule_starts_empty() {
 
 #[test]
 fn a_key_that_is_not_sound_is_refused() {
-    let mut before = engine(vec![sum_rule("sum", sliding(3_600), 10)]);
+    let rules = || vec![sum_rule("sum", sliding(3_600), 10)];
+    let mut before = engine(rules());
     feed(&mut before, &[flow(0, "w", 5, 1)]);
-    let mut snapshot = serde_json::to_value(before.snapshot("boot")).unwrap();
-    let state = &mut snapshot["rules"][0]["keys"][0][1];
-    state["histories"] = json!([]);
-    let mut after = engine(vec![sum_rule("sum", sliding(3_600), 10)]);
-    let restored = after.restore(serde_json::from_value(snapshot).unwrap(), "boot").unwrap();
-    assert_eq!((restored.keys, restored.refused), (0, 1));
-    assert_eq!(feed(&mut after, &[flow(1, "w", 5, 1)]), []);
+    let stretch =
+        |first: u64, last: u64| json!({"first": first, "last": last, "count": 1, "sum": 5});
+    for (field, wrong) in [
+        ("histories", json!([])),
+        ("histories", json!([[stretch(9, 8)]])),
+        ("histories", json!([[stretch(1, 3), stretch(2, 4)]])),
+        ("newest", json!(SECOND)),
+        ("edge", json!({"fired_at": SECOND, "fired_window": null, "holds": false})),
+    ] {
+        let mut snapshot = serde_json::to_value(before.snapshot("boot")).unwrap();
+        snapshot["rules"][0]["keys"][0][1][field] = wrong.clone();
+        let mut after = engine(rules());
+        let restored = after.restore(serde_json::from_value(snapshot).unwrap(), "boot").unwrap();
+        assert_eq!((restored.keys, restored.refused), (0, 1), "{field}: {wrong}");
+        assert_eq!(feed(&mut after, &[flow(1, "w", 5, 1)]), []);
+    }
 }
 
 #[test]

@@ -61,6 +61,16 @@ fn a_temporal_rule_may_wait_for_a_sum() {
 }
 
 #[test]
+fn an_event_that_several_rules_match_counts_for_all_of_them_at_once() {
+    let waits =
+        |id| correlated(id, CorrelationKind::Temporal(ids(&["x", "y"])), sliding(60), |_| true);
+    let rules = vec![waits("one"), waits("two"), port_rule("y", 2), rule("x")];
+    let findings = feed(&mut engine(rules), &[flow(0, "w", 0, 1), flow(SECOND, "w", 0, 2)]);
+    let waited: Vec<_> = findings.iter().filter(|f| f.vars.count > 0).collect();
+    assert_eq!(waited.iter().map(|f| f.vars.count).collect::<Vec<_>>(), [3, 3]);
+}
+
+#[test]
 fn a_silenced_rule_completes_nothing() {
     let mut rules = both(CorrelationKind::Temporal);
     let silenced = with_exception(rules.remove(1), 1);
