@@ -1,0 +1,111 @@
+//! Conditions: the `cel` crate parses them, `check` types them against the field catalogue, and
+//! `eval` runs the typed tree.
+
+mod call;
+mod check;
+mod compare;
+mod conjunction;
+mod eval;
+mod name;
+mod node;
+
+use std::collections::BTreeSet;
+
+use crate::model::{BootNs, EventKind, Facts, FieldId, KindSet, Value};
+use crate::rule::diagnostic::{Located, Reported, Sink};
+use crate::rule::spec::{Predicate, Vars};
+
+pub(crate) use check::{check, is_variable, nearest_field, no_variable, words};
+pub(crate) use eval::{Scene, widen};
+pub(crate) use name::{ListDef, Literal, MacroDef, Names};
+pub(crate) use node::{Truth, Typed};
+
+/// Longest condition, in bytes; the longest shipped one has some 500.
+pub(crate) const CONDITION_BYTES_MAX: usize = 16 * 1024;
+/// Most nodes of a condition, macros expanded; bounds load time and the work per event.
+pub(crate) const CONDITION_NODES_MAX: usize = 4_096;
+/// Deepest nesting of a condition, macros expanded; bounds the stack.
+pub(crate) const CONDITION_DEPTH_MAX: usize = 48;
+
+/// What a condition may speak of.
+pub(crate) struct Context<'a> {
+    pub(crate) sink: &'a Sink,
+    pub(crate) names: &'a Names,
+    /// Kinds of event it will see.
+    pub(crate) kinds: KindSet,
+    /// Which of `count`, `sum` and `distinct` exist.
+    pub(crate) vars: &'a [&'static str],
+}
+
+/// A checked condition.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) truth: Truth,
+    pub(crate) fields: BTreeSet<FieldId>,
+    /// Text of every list and macro it uses, for the rule's version.
+    pub(crate) used: BTreeSet<String>,
+}
+
+impl Condition {
+    /// Checks `text`; every mistake is reported.
+    pub(crate) fn of(text: &Located<String>, context: &Context<'_>) -> Result<Self, Reported> {
+        let checked = check(text, context)?;
+        match checked.typed {
+            Typed::Truth(truth) => Ok(Self { truth, fields: checked.fields, used: checked.used }),
+            other => Err(context.sink.error(
+                text.span,
+                format!("the condition is {}, expected bool", article(other.kind())),
+            )),
+        }
+    }
+
+    /// The condition that every event passes.
+    pub(crate) fn always() -> Self {
+        Self { truth: Truth::Const(true), fields: BTreeSet::new(), used: BTreeSet::new() }
+    }
+
+    /// Whether it cannot be true for any event of `kinds`, and why.
+    pub(crate) fn impossible(&self, kinds: KindSet) -> Option<String> {
+        conjunction::impossible(&self.truth, kinds)
+    }
+
+    /// Whether every event that matches `other` matches this one too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        conjunction::implies(&other.truth, &self.truth)
+    }
+
+    /// The closure that the pipeline runs.
+    pub(crate) fn predicate(self) -> Predicate {
+        let truth = self.truth;
+        Box::new(move |facts, vars| truth.eval(&Scene { facts, vars, item: None }) == Ok(true))
+    }
+}
+
+/// `an int`, `a string`.
+pub(crate) fn article(kind: &str) -> String {
+    let vowel = kind.starts_with(['a', 'e', 'i', 'o']);
+    format!("{} {kind}", if vowel { "an" } else { "a" })
+}
+
+/// Facts of no event, to evaluate constants.
+struct Nothing;
+
+impl Facts for Nothing {
+    fn kind(&self) -> EventKind {
+        EventKind::Sensor
+    }
+
+    fn time(&self) -> BootNs {
+        BootNs(0)
+    }
+
+    fn field(&self, _: FieldId) -> Value<'_> {
+        Value::Missing
+    }
+}
+
+/// The scene of no event.
+fn nowhere() -> Scene<'static> {
+    const NO_VARS: &Vars = &Vars { count: 0, sum: 0, distinct: 0 };
+    Scene { facts: &Nothing, vars: NO_VARS, item: None }
+}

@@ -1,0 +1,191 @@
+//! Every rule and profile of a load, or every mistake in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::{CATALOGUE, EventKind, FieldId, KindSet, RuleId};
+
+use super::assembly::{Assembled, Bench, assemble, read_kinds};
+use super::cel::{Context, Names, check};
+use super::correlation;
+use super::diagnostic::{Diagnostics, Document, Located, Sink, Span, nearest};
+use super::file::{RawFile, RawRule, read};
+use super::outline::{Outline, Response};
+use super::profile::{self, ProfileSet};
+use super::source::{self, Source};
+use super::spec::Rule;
+
+/// Most rules of one load; the throughput promise is for a hundred.
+pub(crate) const RULES_MAX: usize = 10_000;
+
+/// Checked rules and profiles.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    /// The rules, in order of file name and of declaration. The order means nothing: every rule
+    /// that matches fires.
+    pub rules: Vec<Arc<Rule>>,
+    /// The profiles.
+    pub profiles: ProfileSet,
+    texts: BTreeMap<RuleId, (Outline, Vec<Response>)>,
+}
+
+impl RuleSet {
+    /// Checks and compiles `sources`. One mistake anywhere refuses the whole load, and all of them
+    /// are returned.
+    pub fn load(sources: &[Source]) -> Result<Self, Diagnostics> {
+        let documents = sources
+            .iter()
+            .map(|source| Document {
+                name: source.name.as_str().into(),
+                text: source.text.as_str().into(),
+            })
+            .collect();
+        let sink = Sink::new(documents);
+        let mut names = Names::default();
+        let files: Vec<RawFile> =
+            (0..sources.len()).map(|document| read(document, &mut names, &sink)).collect();
+        check_macros(&names, &sink);
+        let set = Self::of_files(files, sources, &names, &sink);
+        if sink.len() > 0 { Err(sink.finish()) } else { Ok(set) }
+    }
+
+    /// Reads, checks and compiles every `*.yaml` file at or below `paths`.
+    pub fn read_paths(paths: &[PathBuf]) -> Result<Self, Diagnostics> {
+        let (sources, mut mistakes) = source::read_paths(paths);
+        match Self::load(&sources) {
+            Ok(set) if mistakes.is_empty() => Ok(set),
+            Ok(_) => Err(Diagnostics(mistakes)),
+            Err(found) => {
+                mistakes.extend(found.0);
+                Err(Diagnostics(mistakes))
+            }
+        }
+    }
+
+    fn of_files(files: Vec<RawFile>, sources: &[Source], names: &Names, sink: &Sink) -> Self {
+        let kinds = kinds_by_id(&files);
+        let kinds_of = |id: &str| kinds.get(id).copied().unwrap_or(KindSet::EMPTY);
+        let (mut rules, mut profiles) = (Vec::new(), Vec::new());
+        report_twice(files.iter().flat_map(|file| &file.rules).filter_map(|r| r.id.as_ref()), sink);
+        let profile_ids = files.iter().flat_map(|file| &file.profiles);
+        report_twice(profile_ids.filter_map(|profile| profile.id.as_ref()), sink);
+        for (file, source) in files.into_iter().zip(sources) {
+            let bench = Bench { sink, names, dir: source.dir.as_deref(), kinds_of: &kinds_of };
+            for raw in file.rules {
+                report_unknown(&raw, &kinds, sink);
+                rules.extend(assemble(raw, &bench));
+            }
+            for raw in file.profiles {
+                profiles.extend(profile::check(raw, names, sink).map(|(profile, _)| profile));
+            }
+        }
+        if let Some(extra) = rules.get(RULES_MAX) {
+            sink.error(extra.span, format!("more than {RULES_MAX} rules"));
+        }
+        let mut set = Self { profiles: ProfileSet::of(profiles), ..Self::default() };
+        for Assembled { rule, outline, respond, .. } in rules {
+            set.texts.insert(rule.meta.id.clone(), (outline, respond));
+            set.rules.push(Arc::new(rule));
+        }
+        set
+    }
+
+    /// The rule called `id`.
+    pub fn get(&self, id: &RuleId) -> Option<&Arc<Rule>> {
+        self.rules.iter().find(|rule| rule.meta.id == *id)
+    }
+
+    /// What the file of a rule says.
+    pub fn outline(&self, id: &RuleId) -> Option<&Outline> {
+        self.texts.get(id).map(|(outline, _)| outline)
+    }
+
+    /// What a rule asks the daemon to do besides telling somebody.
+    pub fn responses(&self, id: &RuleId) -> &[Response] {
+        self.texts.get(id).map_or(&[], |(_, responses)| responses)
+    }
+
+    /// Every kind of event that some rule looks at.
+    pub fn kinds_needed(&self) -> KindSet {
+        self.rules.iter().fold(KindSet::EMPTY, |all, rule| all.union(rule.kinds))
+    }
+
+    /// Every field that some rule or profile reads, in order of the catalogue.
+    pub fn fields_needed(&self) -> BTreeSet<FieldId> {
+        let profiles = self.profiles.iter().flat_map(|profile| profile.fields.iter().copied());
+        self.rules.iter().flat_map(|rule| rule.fields.iter().copied()).chain(profiles).collect()
+    }
+
+    /// Whether some rule cannot work without GPU samples.
+    pub fn gpu_needed(&self) -> bool {
+        self.kinds_needed().contains(EventKind::GpuSample)
+            || self.fields_needed().iter().any(|id| is_gpu(*id))
+    }
+}
+
+/// Whether a field comes from the GPU sampler alone.
+pub fn is_gpu(id: FieldId) -> bool {
+    CATALOGUE[id as usize].kinds == KindSet::of(&[EventKind::GpuSample])
+}
+
+/// Kinds by rule id, as far as `on:` says; what is wrong with it is reported when the rule is.
+fn kinds_by_id(files: &[RawFile]) -> BTreeMap<String, KindSet> {
+    let silent = |document: usize| {
+        Sink::new(vec![Document { name: "".into(), text: "".into() }; document + 1])
+    };
+    let mut kinds = BTreeMap::new();
+    for rule in files.iter().flat_map(|file| &file.rules) {
+        let Some(id) = &rule.id else { continue };
+        let own = rule.on.as_ref().and_then(|on| read_kinds(on, &silent(on.span.document)).ok());
+        kinds.insert(id.value.clone(), own.unwrap_or(KindSet::EMPTY));
+    }
+    kinds
+}
+
+/// Reports ids that are there twice, at every place.
+fn report_twice<'a>(ids: impl Iterator<Item = &'a Located<String>>, sink: &Sink) {
+    let mut places: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
+    for id in ids {
+        places.entry(&id.value).or_default().push(id.span);
+    }
+    for (id, spans) in places.into_iter().filter(|(_, spans)| spans.len() > 1) {
+        for span in &spans {
+            let others = spans.iter().filter(|other| *other != span);
+            let others: Vec<String> = others.map(|other| sink.place(*other)).collect();
+            let message = format!("id `{id}` is there twice; also at {}", others.join(", "));
+            sink.error(*span, message);
+        }
+    }
+}
+
+/// Reports rules named by a temporal correlation that do not exist, or correlate on their own.
+fn report_unknown(raw: &RawRule, kinds: &BTreeMap<String, KindSet>, sink: &Sink) {
+    let Some(block) = &raw.correlate else { return };
+    if !correlation::is_temporal(Some(block)) {
+        return;
+    }
+    for rule in &block.rules {
+        if raw.id.as_ref().is_some_and(|id| id.value == rule.value) {
+            sink.error(rule.span, "the rule names itself");
+        } else if !kinds.contains_key(&rule.value) {
+            let message = format!("no rule has the id `{}`", rule.value);
+            match nearest(&rule.value, kinds.keys().map(String::as_str)) {
+                Some(near) => {
+                    sink.error_help(rule.span, message, format!("did you mean `{near}`?"))
+                }
+                None => sink.error(rule.span, message),
+            };
+        }
+    }
+}
+
+/// Checks every macro on its own, so that one nobody uses is checked too.
+fn check_macros(names: &Names, sink: &Sink) {
+    for def in names.macros.values().flatten() {
+        let vars = &["count", "sum", "distinct"];
+        let context = Context { sink, names, kinds: KindSet::ALL, vars };
+        // The value is of no use here; the mistakes are in the sink.
+        drop(check(&def.text, &context));
+    }
+}
