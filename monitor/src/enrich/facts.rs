@@ -64,7 +64,8 @@ impl<'e> Enriched<'e> {
     }
 
     fn actor(&self) -> Option<&'e Actor> {
-        self.event.actor.as_ref().filter(|actor| actor.process.tgid.0 != 0)
+        // What has no process here (a loss) is nobody's act, whatever the record says.
+        self.event.actor.as_ref().filter(|actor| Some(actor.process) == self.key)
     }
 
     fn image(&self) -> Option<&'e Image> {

@@ -69,6 +69,16 @@ impl Workloads {
         self.table.touch(handle);
     }
 
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Handle<Workload>, &Workload)> {
+        self.table.oldest_first().filter_map(|handle| Some((handle, self.table.get(handle)?)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_bound(workloads_max: usize) -> Self {
+        Self { table: Table::new(workloads_max) }
+    }
+
     pub(super) fn find(&self, id: &WorkloadId) -> Option<Handle<Workload>> {
         self.table.find(id)
     }
