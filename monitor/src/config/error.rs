@@ -62,7 +62,10 @@ pub enum Problem {
     #[error("not valid YAML: {0}")]
     Syntax(String),
     /// A key that does not exist.
-    #[error("unknown key `{key}` in {section}{}; known keys: {known}", did_you_mean(.nearest.as_deref()))]
+    #[error(
+        "unknown key `{key}` in {section}{}; known keys: {known}",
+        did_you_mean(.nearest.as_deref())
+    )]
     UnknownKey {
         /// The key as written.
         key: String,

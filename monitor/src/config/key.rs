@@ -88,10 +88,11 @@ pub(super) const SINK_FILE: &[Key] = &[
 pub(super) const SINK_SYSLOG: &[Key] = &[
     key("transport", "tcp, tls or udp."),
     key("address", "host:port of the receiver."),
-    key("ca_file", "Trusted certificates (PEM), for tls."),
+    key("ca_file", "Trusted certificates (PEM), for tls; the public ones where not given."),
     key("server_name", "Name in the receiver's certificate, for tls."),
     key("facility", "Facility of the messages, e.g. local0."),
     key("hostname", "Host name in the messages; this host's own where not given."),
+    key("timeout_ms", "How long one connection or message may take."),
 ];
 pub(super) const SINK_WEBHOOK: &[Key] = &[
     key("url", "Where alerts are posted; http or https."),
@@ -99,5 +100,5 @@ pub(super) const SINK_WEBHOOK: &[Key] = &[
     key("headers", "Further headers by name."),
     key("hmac_secret_file", "File with the key that signs each body."),
     key("timeout_ms", "How long one post may take."),
-    key("ca_file", "Trusted certificates (PEM), for https."),
+    key("ca_file", "Trusted certificates (PEM), for https; the public ones where not given."),
 ];

@@ -113,9 +113,7 @@ fn sinks(sinks: &[SinkConfig]) -> String {
             }
             SinkKind::Syslog(syslog) => {
                 put("transport", plain(syslog.transport.as_str()));
-                let host = &syslog.host;
-                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-                put("address", text(&format!("{host}:{}", syslog.port)));
+                put("address", text(&syslog.address()));
                 if let Some(path) = &syslog.ca_file {
                     put("ca_file", text(&path.to_string_lossy()));
                 }
@@ -123,6 +121,7 @@ fn sinks(sinks: &[SinkConfig]) -> String {
                     put("server_name", text(name));
                 }
                 put("facility", plain(syslog.facility.as_str()));
+                put("timeout_ms", plain(syslog.timeout_ms));
                 if let Some(name) = &syslog.hostname {
                     put("hostname", text(name));
                 }

@@ -1,5 +1,6 @@
 //! Where alerts go: one checked type per kind of sink.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::types::{Words, word};
@@ -77,7 +78,7 @@ pub struct SyslogSinkConfig {
     pub host: String,
     /// Port of the receiver.
     pub port: u16,
-    /// Certificates that are trusted (PEM); needed with TLS.
+    /// Certificates that are trusted (PEM); the public ones where not given.
     pub ca_file: Option<PathBuf>,
     /// Name the receiver's certificate must carry; the host where not given.
     pub server_name: Option<String>,
@@ -85,10 +86,12 @@ pub struct SyslogSinkConfig {
     pub facility: SyslogFacility,
     /// Host name in the messages; this host's own where not given.
     pub hostname: Option<String>,
+    /// How long one connection or message may take, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// An HTTP endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSinkConfig {
     /// Where alerts are posted; http or https.
     pub url: String,
@@ -100,8 +103,28 @@ pub struct WebhookSinkConfig {
     pub hmac_secret_file: Option<PathBuf>,
     /// How long one post may take, in milliseconds.
     pub timeout_ms: u64,
-    /// Certificates that are trusted (PEM); those built in where not given.
+    /// Certificates that are trusted (PEM); the public ones where not given.
     pub ca_file: Option<PathBuf>,
+}
+
+impl SyslogSinkConfig {
+    /// `host:port`, with an IPv6 address in brackets.
+    pub fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+impl fmt::Debug for WebhookSinkConfig {
+    /// Without URL and header values, which hold secrets more often than not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("WebhookSinkConfig")
+            .field("format", &self.format)
+            .field("headers", &names)
+            .field("timeout_ms", &self.timeout_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How alerts look on standard output.

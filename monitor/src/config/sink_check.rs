@@ -12,6 +12,12 @@ use super::sink::{
 };
 use crate::model::Severity;
 
+/// Time for one delivery where none is written, in milliseconds: a receiver that needs longer is
+/// down.
+const TIMEOUT_MS: u64 = 10_000;
+/// Least and most time for one delivery, in milliseconds.
+const TIMEOUT_MS_BOUNDS: (u64, u64) = (100, 300_000);
+
 #[derive(Clone, Copy)]
 enum Kind {
     Stdout,
@@ -84,11 +90,13 @@ pub(super) fn check(at: usize, node: &Node, issues: &mut Issues) -> Option<SinkC
 /// A name becomes part of a file name and of a metric label.
 fn sink_name(section: &Section<'_>, issues: &mut Issues) -> Option<String> {
     /// Bytes of a sink's name: it becomes a file name in the spool.
-    const NAME_BYTES_MAX: usize = 64;
+    const NAME_BYTES_MAX: usize = 63;
     let text = section.text("name", issues)?;
-    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let is_plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    let plain = text.bytes().all(is_plain);
     if !plain || text.len() > NAME_BYTES_MAX {
-        let expected = "expected letters, digits, `-` and `_`, at most 64";
+        let expected = "expected lower-case letters, digits, `-` and `_`, at most 63";
         section.get("name").into_iter().for_each(|node| {
             section.refuse("name", node, expected, issues);
         });
@@ -118,17 +126,14 @@ fn syslog(section: &Section<'_>, issues: &mut Issues) -> Option<SinkKind> {
     let server_name = section.text("server_name", issues).map(str::to_owned);
     let facility = section.word("facility", SyslogFacility::WORDS, issues).unwrap_or_default();
     let hostname = section.text("hostname", issues).map(str::to_owned);
-    if transport == SyslogTransport::Tls {
-        if section.get("ca_file").is_none() {
-            section.missing(key::SINK_SYSLOG[2], issues);
-        }
-    } else {
+    if transport != SyslogTransport::Tls {
         for name in ["ca_file", "server_name"] {
             if let Some(node) = section.get(name) {
                 section.refuse(name, node, "it has a meaning only with transport: tls", issues);
             }
         }
     }
+    let timeout_ms = section.count("timeout_ms", TIMEOUT_MS, TIMEOUT_MS_BOUNDS, issues);
     if section.get("address").is_none() {
         section.missing(key::SINK_SYSLOG[1], issues);
     }
@@ -146,6 +151,7 @@ fn syslog(section: &Section<'_>, issues: &mut Issues) -> Option<SinkKind> {
         server_name,
         facility,
         hostname,
+        timeout_ms,
     }))
 }
 
@@ -166,7 +172,7 @@ fn host_port(text: &str, port: u16) -> Option<(String, u16)> {
 
 fn webhook(section: &Section<'_>, issues: &mut Issues) -> Option<SinkKind> {
     let format = alert_format(section, issues);
-    let timeout_ms = section.count("timeout_ms", 10_000, (100, 300_000), issues);
+    let timeout_ms = section.count("timeout_ms", TIMEOUT_MS, TIMEOUT_MS_BOUNDS, issues);
     let hmac_secret_file = section.path("hmac_secret_file", issues);
     let ca_file = section.path("ca_file", issues);
     let headers = headers(section, issues);

@@ -60,6 +60,7 @@ fn sinks_are_checked_and_print_back() {
     assert_eq!((syslog.host.as_str(), syslog.port), ("2001:db8::1", 6514));
     assert_eq!(syslog.facility, SyslogFacility(4));
     let SinkKind::Webhook(webhook) = &config.export.sinks[3].kind else { panic!() };
+    assert!(!format!("{webhook:?}").contains("abc"), "a header's value is a secret");
     assert_eq!(webhook.headers[1], ("X-Number".into(), "7".into()));
     assert_eq!(parse(&config.to_annotated_yaml(), "printed").unwrap(), config);
 }
@@ -88,7 +89,7 @@ fn sink_mistakes_name_the_sink() {
     let found = errors(
         "export:\n  sinks:\n  - {type: stdout}\n  - {type: stdout}\n  - {type: carrier-pigeon}\n\
          \x20 - {type: syslog, address: 'host:0', ca_file: /x}\n  - {type: webhook, url: 'ftp://x/'}\n\
-         \x20 - {type: file}\n  - {name: x}\n  - {type: file, path: relative}\n",
+         \x20 - {type: file}\n  - {name: X, type: stdout}\n  - {name: x}\n  - {type: file, path: relative}\n",
     );
     let all = found.join("\n");
     for part in [
@@ -98,8 +99,9 @@ fn sink_mistakes_name_the_sink() {
         "export.sinks[3].ca_file is `/x`; it has a meaning only with transport: tls",
         "export.sinks[4].url is `ftp://x/`",
         "export.sinks[5] lacks `path`",
-        "export.sinks[6] lacks `type`",
-        "export.sinks[7].path is `relative`",
+        "export.sinks[6].name is `X`; expected lower-case",
+        "export.sinks[7] lacks `type`",
+        "export.sinks[8].path is `relative`",
     ] {
         assert!(all.contains(part), "{part} not in\n{all}");
     }

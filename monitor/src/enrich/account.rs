@@ -142,6 +142,10 @@ impl Account {
                 }
             }
         };
+        // The record of a first payload carries no counters.
+        let known = self.flows.get(at).filter(|known| known.flow_id == flow.flow_id);
+        let (bytes_before, started) =
+            known.map_or((0, flow.started), |known| (known.bytes_out, known.started));
         let noted = LargeFlow {
             flow_id: flow.flow_id,
             socket_type: flow.socket_type,
@@ -150,10 +154,10 @@ impl Account {
             local: flow.local,
             remote: flow.remote,
             name: name.cloned(),
-            bytes_out: flow.bytes_out_total,
+            bytes_out: flow.bytes_out_total.max(bytes_before),
             owner: flow.owner.tgid,
             sender,
-            started: flow.started,
+            started: started.min(flow.started),
             app_proto,
         };
         match self.flows.get_mut(at) {

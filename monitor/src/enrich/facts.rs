@@ -64,7 +64,8 @@ impl<'e> Enriched<'e> {
     }
 
     fn actor(&self) -> Option<&'e Actor> {
-        self.event.actor.as_ref().filter(|actor| actor.process.tgid.0 != 0)
+        // What has no process here (a loss) is nobody's act, whatever the record says.
+        self.event.actor.as_ref().filter(|actor| Some(actor.process) == self.key)
     }
 
     fn image(&self) -> Option<&'e Image> {
@@ -127,14 +128,12 @@ impl<'e> Enriched<'e> {
         Some(&self.process?.lineage.ancestors().first()?.image)
     }
 
-    /// Whether the profile allows the peer. Loopback never leaves the host and is always allowed.
+    /// Whether the profile allows the peer. Missing without a profile, and for a peer that is not
+    /// known: nothing can be said of it.
     fn allowed(&self) -> Option<bool> {
         *self.allowed.get_or_init(|| {
             let remote = self.flow()?.remote?;
             let profile = self.workload?.profile.as_ref()?;
-            if PeerClass::of(remote.ip()) == PeerClass::Loopback {
-                return Some(true);
-            }
             let name = self.flow.and_then(|flow| flow.name.as_deref());
             Some(profile.peers.allows(remote.ip(), remote.port(), name))
         })
@@ -388,7 +387,7 @@ impl Facts for Enriched<'_> {
             FieldId::WorkloadKind => text(self.workload.map(|workload| workload.kind().as_str())),
             FieldId::WorkloadName => known(self.workload.map(|workload| workload.name.as_str())),
             FieldId::WorkloadProfile => text(profile.map(|profile| profile.id.as_str())),
-            FieldId::WorkloadRole => known(profile.map(|profile| &*profile.role)),
+            FieldId::WorkloadRole => text(profile.and_then(|profile| profile.role)),
             FieldId::WorkloadIsolated => truth(self.workload.map(Workload::is_isolated)),
             FieldId::WorkloadCgroup => known(self.place().map(|place| place.cgroup.as_str())),
             FieldId::WorkloadBytesReadFiles => int(account.map(|account| account.file_bytes)),

@@ -39,6 +39,9 @@ pub struct LabelSeed {
     pub size_bytes: u64,
     /// Its format by content.
     pub format: Format,
+    /// The directory its inode's name stands in, for the kernel's map of watched directories:
+    /// opens in it are reported whatever the name.
+    pub directory: Option<FileId>,
 }
 
 /// A labelled file.

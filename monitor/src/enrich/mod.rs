@@ -53,5 +53,5 @@ pub use procfs::Procfs;
 pub use profile::{
     GpuFeatures, Names, NoGpu, NoNames, NoProfiles, Peers, ProfileView, Profiles, WorkloadNames,
 };
-pub use scan::{ScanProgress, kernel_device, scan};
+pub use scan::{ScanProgress, kernel_device, scan, scan_directories};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};

@@ -212,6 +212,11 @@ impl Processes {
         self.table.get(self.table.find(&key)?)
     }
 
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
+        self.table.oldest_first().filter_map(|handle| self.table.get(handle))
+    }
+
     /// The latest process with this id, whatever its start.
     pub(super) fn find_tgid(&self, tgid: Tgid) -> Option<Handle<Process>> {
         self.by_tgid.get(&tgid).copied().filter(|handle| self.table.get(*handle).is_some())

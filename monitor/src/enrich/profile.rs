@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::place::Place;
 use crate::gpu::{FeatureTable, FeatureView};
 use crate::model::{Facts, GpuUuid, ProcessKey, ProfileId};
+use crate::rule::{Profile, ProfileSet, Role};
 
 /// Which profile selects a workload.
 pub trait Profiles: Send + Sync {
@@ -27,8 +28,8 @@ pub trait Peers: Send + Sync {
 pub struct ProfileView {
     /// Its id.
     pub id: ProfileId,
-    /// Its role.
-    pub role: Arc<str>,
+    /// Its role, where it declares one.
+    pub role: Option<&'static str>,
     /// Whether it declares its workloads isolated.
     pub isolated: bool,
     /// Peers it allows.
@@ -42,6 +43,24 @@ impl fmt::Debug for ProfileView {
             .field("role", &self.role)
             .field("isolated", &self.isolated)
             .finish_non_exhaustive()
+    }
+}
+
+impl Peers for Profile {
+    fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool {
+        Self::allows(self, ip, port, name)
+    }
+}
+
+impl Profiles for ProfileSet {
+    fn select(&self, facts: &dyn Facts) -> Option<ProfileView> {
+        let profile = Self::select(self, facts)?;
+        Some(ProfileView {
+            id: profile.id.clone(),
+            role: profile.role.map(Role::as_str),
+            isolated: profile.isolated,
+            peers: Arc::clone(profile) as Arc<dyn Peers>,
+        })
     }
 }
 

@@ -146,14 +146,82 @@ impl Walk<'_> {
             return;
         }
         self.progress.files += 1;
-        let id = FileId {
-            device: kernel_device(metadata.dev()),
-            inode: metadata.ino(),
-            // User space has no safe way to ask for it; the first open tells.
-            generation: 0,
+        let target = fs::canonicalize(path).ok();
+        let seed = LabelSeed {
+            id: file_id(&metadata),
+            path: text.to_owned(),
+            size_bytes: metadata.len(),
+            format,
+            directory: target.as_deref().and_then(Path::parent).and_then(directory_id),
         };
-        let seed = LabelSeed { id, path: text.to_owned(), size_bytes: metadata.len(), format };
         self.stopped = !(self.found)(seed, &self.progress);
+    }
+}
+
+/// Identity of what was looked at. The generation is zero: user space has no safe way to ask for
+/// it, and the first open tells.
+fn file_id(metadata: &fs::Metadata) -> FileId {
+    FileId { device: kernel_device(metadata.dev()), inode: metadata.ino(), generation: 0 }
+}
+
+fn directory_id(path: &Path) -> Option<FileId> {
+    fs::metadata(path).ok().as_ref().map(file_id)
+}
+
+/// Finds the directories that files matched by `globs` can lie in, for the kernel's map of watched
+/// directories. At most `directories_max`; the flag tells whether there were more.
+pub fn scan_directories(globs: &[String], directories_max: usize) -> (Vec<FileId>, bool) {
+    let mut walk = DirectoryWalk { directories_max, found: Vec::new(), truncated: false };
+    for glob in globs {
+        let parts: Vec<&str> = glob.split('/').filter(|part| !part.is_empty()).collect();
+        walk.descend(Path::new("/"), &parts, SCAN_DEPTH_MAX);
+    }
+    walk.found.sort_unstable();
+    walk.found.dedup();
+    (walk.found, walk.truncated)
+}
+
+struct DirectoryWalk {
+    directories_max: usize,
+    found: Vec<FileId>,
+    truncated: bool,
+}
+
+impl DirectoryWalk {
+    fn descend(&mut self, directory: &Path, parts: &[&str], depth: usize) {
+        let rest = match parts {
+            [] => return,
+            ["**", ..] => parts,
+            [_] => return self.add(directory),
+            [part, rest @ ..] if is_plain(part) => {
+                return self.descend(&directory.join(part), rest, depth);
+            }
+            [_, rest @ ..] => rest,
+        };
+        let is_deep = parts.first() == Some(&"**");
+        if is_deep {
+            self.add(directory);
+        }
+        if depth == 0 || self.truncated {
+            self.truncated = true;
+            return;
+        }
+        let matcher = parts.first().filter(|_| !is_deep).and_then(|part| matcher(part));
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_directory && (is_deep || matches(matcher.as_ref(), &entry.path())) {
+                self.descend(&entry.path(), rest, depth - 1);
+            }
+        }
+    }
+
+    fn add(&mut self, directory: &Path) {
+        let Some(id) = directory_id(directory) else { return };
+        if self.found.len() >= self.directories_max {
+            self.truncated = true;
+        } else {
+            self.found.push(id);
+        }
     }
 }
 
@@ -227,7 +295,24 @@ mod tests {
         std::os::unix::fs::symlink(directory.path().join("a/other/w.gguf"), link).unwrap();
         let (seeds, _) = scanned(&watch);
         let target = fs::metadata(directory.path().join("a/other/w.gguf")).unwrap().ino();
-        assert!(seeds.iter().any(|seed| seed.id.inode == target), "{seeds:?}");
+        let found = seeds.iter().find(|seed| seed.id.inode == target).unwrap();
+        let parent = directory_id(&directory.path().join("a/other"));
+        assert_eq!(found.directory, parent, "where the inode is, not where the link is");
+    }
+
+    #[test]
+    fn directories_of_a_glob_are_found_to_any_depth() {
+        let (directory, watch) = tree();
+        let id = |path: &str| directory_id(&directory.path().join(path)).unwrap();
+        let (found, truncated) = scan_directories(&watch.weights, 100);
+        let mut expected = vec![id("a/hub"), id("a/hub/m"), id("a/hub/m/deep"), id("b/hub")];
+        expected.sort_unstable();
+        assert_eq!((found, truncated), (expected, false));
+        assert!(scan_directories(&watch.weights, 2).1, "a bound that was met is told");
+        let flat = vec![format!("{}/*/hub/*.gguf", directory.path().display())];
+        let (found, _) = scan_directories(&flat, 100);
+        assert!(found.contains(&id("a/hub")) && found.contains(&id("b/hub")));
+        assert_eq!(found.len(), 2);
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl Enricher {
     /// The process of an event: who acted, or who owns the flow where nobody's context was left.
     /// One that no record told of is looked up in `/proc`; failing that, only its name is known.
     pub(super) fn subject(&mut self, event: &Event) -> Option<Handle<Process>> {
+        if matches!(event.body, Body::Loss(_)) {
+            return None;
+        }
         let acted = event.actor.as_ref().filter(|actor| actor.process.tgid.0 != 0);
         let (key, actor) = match (acted, &event.body) {
             (Some(actor), _) => (actor.process, Some(actor)),
@@ -196,6 +199,14 @@ impl Enricher {
         parent: Option<Handle<Process>>,
         cgroup: CgroupId,
     ) -> Handle<Process> {
+        // Looking for its parents may have brought in the process itself: of an id that was used
+        // again, `/proc` may tell of a parent that was its child.
+        if let Some(handle) = self.processes.find(key) {
+            if let Some(known) = self.processes.get_mut(handle) {
+                known.image = process.image;
+            }
+            return handle;
+        }
         process.cgroup = cgroup;
         let place = self.place(key.tgid, cgroup);
         self.inherit(&mut process, key, parent);

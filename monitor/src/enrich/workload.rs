@@ -69,8 +69,19 @@ impl Workloads {
         self.table.touch(handle);
     }
 
+<<<<<<< HEAD
     pub(super) fn iter(&self) -> impl Iterator<Item = &Workload> + '_ {
         self.table.oldest_first().filter_map(|handle| self.table.get(handle))
+=======
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Handle<Workload>, &Workload)> {
+        self.table.oldest_first().filter_map(|handle| Some((handle, self.table.get(handle)?)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_bound(workloads_max: usize) -> Self {
+        Self { table: Table::new(workloads_max) }
+>>>>>>> wip/enrich
     }
 
     pub(super) fn find(&self, id: &WorkloadId) -> Option<Handle<Workload>> {

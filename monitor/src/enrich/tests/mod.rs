@@ -1,0 +1,197 @@
+//! The state as a whole, over a host that is made up.
+
+mod label;
+mod law;
+mod lineage;
+mod network;
+mod place;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::config::{KernelConfig, WatchConfig};
+use crate::model::{
+    Actor, Body, BootNs, CgroupId, Clock, Event, Exec, Exit, Facts, FieldId, FileId, FileOpen,
+    FileType, Flow, FlowPhase, ProcessKey, TaskNew, Tgid, Tid, Value,
+};
+
+const SECOND: u64 = 1_000_000_000;
+const UID: &str = "8f3f1f0c-9c1e-4a53-8d3b-0f2a5f6f7a10";
+
+/// A host that is made up.
+#[derive(Default)]
+struct Host {
+    cgroups: HashMap<u32, String>,
+    processes: HashMap<u32, ProcInfo>,
+    /// Inode and first bytes by path.
+    files: HashMap<String, (u64, Vec<u8>)>,
+    /// Times the start of a file was read.
+    heads: usize,
+}
+
+#[derive(Clone, Default)]
+struct FakeSource(Arc<Mutex<Host>>);
+
+impl ProcSource for FakeSource {
+    fn cgroup(&self, process: Tgid) -> Option<String> {
+        self.0.lock().unwrap().cgroups.get(&process.0).cloned()
+    }
+
+    fn cgroup_id(&self, _path: &str) -> Option<CgroupId> {
+        None
+    }
+
+    fn process(&self, process: Tgid) -> Option<ProcInfo> {
+        self.0.lock().unwrap().processes.get(&process.0).cloned()
+    }
+
+    fn head(&self, _process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead> {
+        let mut host = self.0.lock().unwrap();
+        host.heads += 1;
+        let (inode, bytes) = host.files.get(path)?;
+        let filled = bytes.len().min(into.len());
+        into[..filled].copy_from_slice(&bytes[..filled]);
+        Some(FileHead { inode: *inode, size_bytes: 0, filled })
+    }
+}
+
+/// An enricher over a made-up host, and the time.
+struct Stage {
+    enricher: Enricher,
+    host: FakeSource,
+    now: u64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with_profiles(Arc::new(NoProfiles))
+    }
+
+    fn with_profiles(profiles: Arc<dyn Profiles>) -> Self {
+        let host = FakeSource::default();
+        let config = EnrichConfig::new(&WatchConfig::default(), &KernelConfig::default(), Tgid(0));
+        let source = Box::new(host.clone());
+        let enricher = Enricher::new(&config, profiles, Clock::default(), source);
+        Self { enricher, host, now: 100 * SECOND }
+    }
+
+    fn cgroup(&self, pid: u32, path: &str) {
+        self.host.0.lock().unwrap().cgroups.insert(pid, format!("0::{path}\n"));
+    }
+
+    fn file(&self, path: &str, inode: u64, bytes: &[u8]) {
+        self.host.0.lock().unwrap().files.insert(path.into(), (inode, bytes.to_vec()));
+    }
+
+    /// Observes what a process does, a millisecond after the last.
+    fn act(&mut self, actor: Actor, body: Body) -> (Event, Observation) {
+        self.now += SECOND / 1_000;
+        let event = Event { time: BootNs(self.now), actor: Some(actor), body };
+        let seen = self.enricher.observe(&event);
+        (event, seen)
+    }
+
+    fn exec(&mut self, pid: u32, exe: &str) -> (Event, Observation) {
+        self.act(actor(pid), exec(0, exe))
+    }
+
+    fn fork(&mut self, parent: u32, child: u32) {
+        self.act(actor(parent), task_new(child));
+    }
+
+    fn exit(&mut self, pid: u32) {
+        self.act(actor(pid), Body::Exit(Exit { code: 0 }));
+    }
+
+    fn with_facts<T>(&self, of: &(Event, Observation), ask: impl Fn(&Enriched<'_>) -> T) -> T {
+        ask(&self.enricher.facts(&of.0, &of.1, &NoGpu))
+    }
+
+    /// The text of a field; empty when it is missing.
+    fn text(&self, of: &(Event, Observation), id: FieldId) -> String {
+        self.with_facts(of, |facts| match facts.field(id) {
+            Value::Missing => String::new(),
+            Value::Str(text) => text.to_owned(),
+            Value::Int(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Ip(ip) => ip.to_string(),
+            Value::List(list) => list.join(","),
+            Value::Float(number) => number.to_string(),
+            Value::Map(map) => format!("{map:?}"),
+        })
+    }
+}
+
+fn key(pid: u32) -> ProcessKey {
+    ProcessKey { tgid: Tgid(pid), start: BootNs(u64::from(pid) * SECOND / 10 + 1) }
+}
+
+fn actor(pid: u32) -> Actor {
+    Actor {
+        process: key(pid),
+        tid: Tid(pid),
+        cgroup: CgroupId(1),
+        uid: 1000,
+        comm: format!("comm{pid}"),
+    }
+}
+
+fn exec(parent: u32, exe: &str) -> Body {
+    Body::Exec(Exec {
+        parent: if parent == 0 { ProcessKey::default() } else { key(parent) },
+        exe: exe.into(),
+        exe_id: FileId::default(),
+        is_memfd: false,
+        is_deleted: false,
+        args: vec![exe.into(), "-x".into()],
+        args_bytes: 10,
+        args_truncated: false,
+        cwd: "/".into(),
+    })
+}
+
+fn task_new(child: u32) -> Body {
+    Body::TaskNew(TaskNew {
+        child: key(child),
+        child_tid: Tid(child),
+        child_comm: "child".into(),
+        clone_flags: 0,
+        is_thread: false,
+        is_io_worker: false,
+    })
+}
+
+fn open(path: &str, inode: u64, size_bytes: u64) -> FileOpen {
+    FileOpen {
+        id: FileId { device: 7, inode, generation: 3 },
+        path: path.into(),
+        path_truncated: false,
+        file_type: FileType::Regular,
+        rdev: 0,
+        size_bytes,
+        open_flags: 0,
+        fs_magic: 0xef53,
+    }
+}
+
+fn flow(flow_id: u64, remote: &str, bytes_out: u64) -> Flow {
+    Flow {
+        phase: FlowPhase::Progress,
+        flow_id,
+        family: 2,
+        socket_type: 1,
+        protocol: 6,
+        egress: Some(true),
+        local: "10.0.0.9:40000".parse().unwrap(),
+        remote: Some(remote.parse::<SocketAddr>().unwrap()),
+        owner: ProcessKey::default(),
+        bytes_out_total: bytes_out,
+        bytes_out,
+        bytes_in_total: 0,
+        sends: 1,
+        started: BootNs(SECOND),
+        payload: None,
+    }
+}
