@@ -261,6 +261,16 @@ fn what_is_not_read_for_the_window_is_forgotten() {
 }
 
 #[test]
+fn points_are_bounded_by_the_window() {
+    let mut table = FeatureTable::default();
+    for tenth in 0..u64::from(WINDOW_SECONDS) * 40 {
+        let time = BootNs(tenth * SECOND / 10);
+        table.observe(tree(1), &gpu("GPU-0"), time, Some(99.0), Some(1));
+    }
+    assert_eq!(table.points(), WINDOW_SECONDS as usize - 1);
+}
+
+#[test]
 fn the_first_minute_has_no_spread() {
     let mut table = FeatureTable::default();
     for second in 0..SPREAD_POINTS_MIN as u64 {

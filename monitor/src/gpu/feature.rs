@@ -108,6 +108,12 @@ impl FeatureTable {
         self.trees.is_empty()
     }
 
+    /// Points that are kept over all trees, the seconds being filled not counted: what the table
+    /// weighs.
+    pub fn points(&self) -> usize {
+        self.trees.values().map(|series| series.points.len()).sum()
+    }
+
     /// Entries that had to go because the table was full.
     pub const fn evicted(&self) -> u64 {
         self.evicted

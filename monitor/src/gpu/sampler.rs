@@ -213,7 +213,9 @@ impl Worker {
                 status.counters.implausible += tally.implausible;
                 status.counters.processes_cut += tally.processes_cut;
                 status.last_round = Some(began);
-                for gap in &round.gaps {
+                // What a GPU cannot tell by its nature is listed, not counted as a failure.
+                let is_failure = |why: &GpuError| !matches!(why, GpuError::Unsupported { .. });
+                for gap in round.gaps.iter().filter(|gap| is_failure(&gap.why)) {
                     *status.counters.errors.entry(gap.why.reason()).or_insert(0) += 1;
                 }
                 status.gaps = round.gaps;

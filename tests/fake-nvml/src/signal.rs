@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn noise_repeats_for_its_seed_and_stays_within() {
         let noise = |seed: u64| format!(r#"{{"noise": {{"amplitude": 2, "seed": {seed}}}}}"#);
-        let run = |seed| (0..1_000).map(|tick| at(&noise(seed), f64::from(tick) / 10.0));
+        let run = |seed| (0..1_000).map(move |tick| at(&noise(seed), f64::from(tick) / 10.0));
         assert!(run(1).eq(run(1)));
         assert!(run(1).ne(run(2)));
         assert!(run(1).all(|value| value.abs() <= 2.0));
