@@ -1,5 +1,6 @@
 //! The features against a model that keeps everything and counts everything anew.
 #![expect(clippy::unwrap_used, reason = "a test may end where it finds something wrong")]
+#![expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 
 use std::collections::BTreeMap;
 
@@ -68,7 +69,7 @@ fn model(readings: &[Reading]) -> FeatureView {
     let rounds = rounds(readings);
     let last = *rounds.keys().last().unwrap();
     let end = last / SECOND;
-    let in_window = |second: &u64| *second + WINDOW_SECONDS > end;
+    let in_window = |second: &u64| *second + u64::from(WINDOW_SECONDS) > end;
     let util = by_second(rounds.iter().filter_map(|(time, (util, _))| Some((*time, (*util)?))));
     let util: BTreeMap<u64, f64> =
         util.into_iter().filter(|(second, _)| in_window(second)).collect();
@@ -158,7 +159,11 @@ fn readings() -> impl Strategy<Value = Vec<Reading>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn features_follow_from_the_readings(readings in readings()) {
@@ -174,8 +179,8 @@ proptest! {
         prop_assert!(
             near(ours.util_trend_per_minute, theirs.util_trend_per_minute), "{ours:?} {theirs:?}"
         );
-        prop_assert_eq!(ours.seconds_since_first_use, theirs.seconds_since_first_use);
-        prop_assert_eq!(ours.busy_seconds, theirs.busy_seconds);
+        let seconds = |view: &FeatureView| (view.seconds_since_first_use, view.busy_seconds);
+        prop_assert_eq!(seconds(&ours), seconds(&theirs));
         prop_assert_eq!(ours.curve.len(), theirs.curve.len());
         prop_assert!(ours.curve.len() <= CURVE_POINTS_MAX);
         for (ours, theirs) in ours.curve.iter().zip(&theirs.curve) {
@@ -213,7 +218,8 @@ proptest! {
             prop_assert!(table.len() <= bound);
         }
         // What is kept is what was read last.
-        let mut by_time: Vec<(u64, u32)> = newest.into_iter().map(|(at, time)| (time, at)).collect();
+        let mut by_time: Vec<(u64, u32)> =
+            newest.into_iter().map(|(at, time)| (time, at)).collect();
         by_time.sort_unstable_by(|a, b| b.cmp(a));
         for (_, at) in by_time.iter().take(bound) {
             prop_assert!(table.features(tree(*at), &gpu("GPU-0")).is_some());
@@ -248,10 +254,20 @@ fn a_reading_from_the_past_is_counted_and_left_out() {
 fn what_is_not_read_for_the_window_is_forgotten() {
     let mut table = FeatureTable::default();
     table.observe(tree(1), &gpu("GPU-0"), BootNs(SECOND), Some(50.0), None);
-    table.expire(BootNs((WINDOW_SECONDS + 1) * SECOND));
+    table.expire(BootNs((u64::from(WINDOW_SECONDS) + 1) * SECOND));
     assert_eq!(table.len(), 1);
-    table.expire(BootNs((WINDOW_SECONDS + 1) * SECOND + 1));
+    table.expire(BootNs((u64::from(WINDOW_SECONDS) + 1) * SECOND + 1));
     assert!(table.is_empty());
+}
+
+#[test]
+fn points_are_bounded_by_the_window() {
+    let mut table = FeatureTable::default();
+    for tenth in 0..u64::from(WINDOW_SECONDS) * 40 {
+        let time = BootNs(tenth * SECOND / 10);
+        table.observe(tree(1), &gpu("GPU-0"), time, Some(99.0), Some(1));
+    }
+    assert_eq!(table.points(), WINDOW_SECONDS as usize - 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::GpuError;
 use crate::model::GpuUuid;
 
-/// GPUs that are looked at on one host; the largest NVSwitch hosts have 16.
+/// GPUs that are looked at on one host; the largest hosts have 16.
 pub const DEVICES_MAX: u32 = 64;
 /// Processes that are kept per GPU and reading; MPS allows 60 clients on one GPU.
 pub const PROCESSES_PER_DEVICE_MAX: usize = 256;
@@ -145,9 +145,9 @@ pub struct Activity {
     pub integer_percent: Option<f64>,
     /// DRAM bandwidth.
     pub dram_percent: Option<f64>,
-    /// Bytes sent over PCIe per second.
+    /// Bytes sent over `PCIe` per second.
     pub pcie_tx_bytes_per_second: Option<f64>,
-    /// Bytes received over PCIe per second.
+    /// Bytes received over `PCIe` per second.
     pub pcie_rx_bytes_per_second: Option<f64>,
 }
 

@@ -10,7 +10,7 @@ use crate::model::{BootNs, GpuUuid, ProcessKey};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Seconds that are looked back on.
-pub const WINDOW_SECONDS: u64 = 600;
+pub const WINDOW_SECONDS: u32 = 600;
 /// Points of the curve shown to people: one per ten seconds.
 pub const CURVE_POINTS_MAX: usize = 60;
 /// Process trees × GPUs that are kept; at 600 points of 12 bytes each, 7 MiB.
@@ -94,7 +94,8 @@ impl FeatureTable {
 
     /// Forgets trees that were not read for the length of the window.
     pub fn expire(&mut self, now: BootNs) {
-        self.trees.retain(|_, series| now.since(series.last) <= WINDOW_SECONDS * SECOND_NS);
+        self.trees
+            .retain(|_, series| now.since(series.last) <= u64::from(WINDOW_SECONDS) * SECOND_NS);
     }
 
     /// Trees × GPUs that are kept.
@@ -105,6 +106,12 @@ impl FeatureTable {
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.trees.is_empty()
+    }
+
+    /// Points that are kept over all trees, the seconds being filled not counted: what the table
+    /// weighs.
+    pub fn points(&self) -> usize {
+        self.trees.values().map(|series| series.points.len()).sum()
     }
 
     /// Entries that had to go because the table was full.
@@ -256,7 +263,7 @@ impl Series {
     /// The points of the window that ends now, the current second included.
     fn window(&self) -> impl Iterator<Item = Point> + '_ {
         let end = second_of(self.last);
-        let start = end.saturating_sub(WINDOW_POINTS - 1);
+        let start = end.saturating_sub(WINDOW_SECONDS - 1);
         self.points
             .iter()
             .copied()
@@ -290,8 +297,6 @@ impl Series {
 
 /// Points that are kept: the window less the second that is being filled.
 const POINTS_MAX: usize = WINDOW_SECONDS as usize - 1;
-/// Seconds of the window as they are stored.
-const WINDOW_POINTS: u32 = WINDOW_SECONDS as u32;
 const _: () = assert!(WINDOW_SECONDS <= 3_600 && WINDOW_SECONDS > 1);
 
 /// Whole seconds since boot; 136 years fit.

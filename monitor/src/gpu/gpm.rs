@@ -18,7 +18,7 @@ const METRICS: [GpmMetricId; 6] = [
     GpmMetricId::PcieTxPerSec,
     GpmMetricId::PcieRxPerSec,
 ];
-/// The driver gives PCIe rates in MiB per second (nvml.h, `NVML_GPM_METRIC_PCIE_TX_PER_SEC`).
+/// The driver gives `PCIe` rates in MiB per second (nvml.h, `NVML_GPM_METRIC_PCIE_TX_PER_SEC`).
 const MIB: f64 = 1_048_576.0;
 /// Samples that are kept: one per GPU or MIG instance.
 const SAMPLES_MAX: usize = DEVICES_MAX as usize * (MIG_INSTANCES_MAX as usize + 1);

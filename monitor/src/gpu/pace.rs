@@ -65,7 +65,7 @@ impl Pace {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let reach = interval_ns / 100 * JITTER_PERCENT;
-        interval_ns - reach + self.random % (2 * reach + 1)
+        (interval_ns - reach).saturating_add(self.random % (2 * reach + 1))
     }
 }
 

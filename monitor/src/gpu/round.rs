@@ -15,7 +15,8 @@ use crate::model::{BootNs, GpuUuid, Tgid};
 
 /// Nanoseconds without an entry after which a process counts as idle. The driver refreshes its
 /// buffer about once a second; asked more often, an empty answer means "nothing new", not zero.
-pub const UTIL_SETTLE_NS: u64 = 1_000_000_000;
+/// Twice that period, so that two beats that drift against each other never make a false zero.
+pub const UTIL_SETTLE_NS: u64 = 2_000_000_000;
 /// Nanoseconds between two listings of the GPUs: MIG may be switched, a GPU may be lost or back.
 pub const DEVICES_REFRESH_NS: u64 = 60_000_000_000;
 
@@ -201,7 +202,7 @@ fn visit(
         }
     };
     if let Some(places) = places {
-        compare(known, places, util.as_ref(), &reading, now, tally, round);
+        compare(known, &places, util.as_ref(), &reading, now, tally, round);
     }
     round.batch.devices.push(DeviceSample { device, reading, instances });
     Ok(())
@@ -272,7 +273,7 @@ fn process_util(
 /// Makes the process samples of one GPU and notes who came and went.
 fn compare(
     known: &mut Known,
-    places: Vec<Place>,
+    places: &[Place],
     util: Option<&UtilByPid>,
     reading: &DeviceReading,
     now: BootNs,
@@ -283,7 +284,7 @@ fn compare(
     let before = known.processes.take();
     let mut after: BTreeMap<(u32, GpuUuid), Seen> = BTreeMap::new();
     let mut living = BTreeSet::new();
-    for place in &places {
+    for place in places {
         let is_alone = place.processes.len() == 1;
         for process in &place.processes {
             if after.len() >= PROCESSES_PER_DEVICE_MAX {
@@ -301,6 +302,7 @@ fn compare(
             let is_settled = now.since(entry_at) >= UTIL_SETTLE_NS;
             let mut sample = sample_of(place, process, index, reading);
             sample.is_alone = is_alone;
+            sample.tells_proc_util = util.is_some();
             sample.proc_util_percent =
                 entry.or(if util.is_some() && is_settled { Some(0.0) } else { None });
             sample.edge = is_new.then_some(Edge::Appeared);
@@ -351,6 +353,7 @@ fn sample_of(
         activity: place.activity,
         roles: process.roles,
         is_alone: false,
+        tells_proc_util: true,
         edge: None,
     }
 }

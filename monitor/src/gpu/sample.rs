@@ -66,7 +66,7 @@ pub struct ProcessSample {
     /// Utilisation of the GPU in percent; SM activity of the instance under MIG.
     pub util_percent: Option<f64>,
     /// SM utilisation by the process in percent. Zero means that the driver had nothing to say of
-    /// it for a second; `None` that it cannot say, or not yet.
+    /// it for [`super::round::UTIL_SETTLE_NS`]; `None` that it cannot say, or not yet.
     pub proc_util_percent: Option<f64>,
     /// Memory the process uses in bytes.
     pub mem_used_bytes: Option<u64>,
@@ -80,15 +80,22 @@ pub struct ProcessSample {
     pub roles: ProcessRoles,
     /// Whether it is the only process on the GPU or instance.
     pub is_alone: bool,
+    /// Whether the driver tells utilisation by process on this GPU.
+    pub tells_proc_util: bool,
     /// Set where the process appeared or vanished.
     pub edge: Option<Edge>,
 }
 
 impl ProcessSample {
     /// Utilisation to judge the process by, in percent: its own where the driver tells it, else
-    /// that of the GPU or instance where the process is alone on it, else `None`.
+    /// that of the GPU or instance where the process is alone on it, else `None`. The two are
+    /// never mixed on one GPU: their difference would look like a change of load.
     pub fn attributed_util(&self) -> Option<f64> {
-        self.proc_util_percent.or(if self.is_alone { self.util_percent } else { None })
+        if self.tells_proc_util {
+            self.proc_util_percent
+        } else {
+            self.util_percent.filter(|_| self.is_alone)
+        }
     }
 
     fn body(&self) -> Body {

@@ -27,7 +27,8 @@ pub const BATCHES_QUEUED_MAX: usize = 64;
 pub const REOPEN_NS_MAX: u64 = 60_000_000_000;
 /// First wait before the library is opened again, in nanoseconds; doubles up to the longest.
 pub const REOPEN_NS_MIN: u64 = 1_000_000_000;
-/// How long [`GpuSampler::stop`] and dropping it wait for the thread; one that hangs is left behind.
+/// How long [`GpuSampler::stop`] and dropping it wait for the thread; one that hangs is left
+/// behind.
 pub const STOP_WAIT: Duration = Duration::from_millis(500);
 
 /// How the sampler beats.
@@ -212,7 +213,9 @@ impl Worker {
                 status.counters.implausible += tally.implausible;
                 status.counters.processes_cut += tally.processes_cut;
                 status.last_round = Some(began);
-                for gap in &round.gaps {
+                // What a GPU cannot tell by its nature is listed, not counted as a failure.
+                let is_failure = |why: &GpuError| !matches!(why, GpuError::Unsupported { .. });
+                for gap in round.gaps.iter().filter(|gap| is_failure(&gap.why)) {
                     *status.counters.errors.entry(gap.why.reason()).or_insert(0) += 1;
                 }
                 status.gaps = round.gaps;

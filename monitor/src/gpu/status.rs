@@ -140,7 +140,7 @@ pub struct GpuCounters {
     pub implausible: u64,
     /// Processes left out because a GPU had more than the bound.
     pub processes_cut: u64,
-    /// Rounds in which something failed, by [`GpuError::reason`].
+    /// Values and rounds that failed, by [`GpuError::reason`]; never `unsupported`.
     pub errors: BTreeMap<&'static str, u64>,
 }
 

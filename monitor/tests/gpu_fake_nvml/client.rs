@@ -1,5 +1,6 @@
 //! NVIDIA's own Python binding loads the same library: the layouts are not only what we believe.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -27,7 +28,11 @@ fn python() -> &'static Path {
             must("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&home));
             let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", BINDING];
             must("pip install", Command::new(&python).args(pip));
-            assert!(has_binding(), "{BINDING} was installed into {home:?} but cannot be imported");
+            assert!(
+                has_binding(),
+                "{BINDING} is installed but cannot be imported by {}",
+                python.display()
+            );
         }
         python
     })
@@ -154,4 +159,23 @@ fn the_vendor_binding_reads_instances_activity_and_faults() {
             "mig_util": "NVMLError_NotSupported",
         })
     );
+}
+
+#[test]
+fn every_exported_call_is_one_of_a_real_driver() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let real = root.join("tests/fixtures/gpu/nvml-535.261.03.txt");
+    let real = fs::read_to_string(real).expect("the list of a real driver's functions");
+    let calls = root.join("tests/fake-nvml/src/call");
+    let mut count = 0;
+    for file in fs::read_dir(calls).expect("the exported calls") {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        for rest in text.split("fn nvml").skip(1) {
+            let (name, _) = rest.split_once('(').expect("a function has arguments");
+            let name = format!("nvml{name}");
+            assert!(real.lines().any(|line| line == name), "no driver exports {name}");
+            count += 1;
+        }
+    }
+    assert!(count > 70, "only {count} calls found");
 }

@@ -151,3 +151,25 @@ fn a_hint_makes_a_newcomer_seen_at_once() {
         await_batch(&mut sampler, is_active);
     }
 }
+
+#[test]
+fn a_newcomer_is_read_often_without_a_hint() {
+    let mut scenario = json!({
+        "devices": [{}],
+        "calls": [{"call": "nvmlDeviceGetPowerUsage", "returns": "NOT_SUPPORTED"}],
+    });
+    let stage = Stage::new(&scenario);
+    let mut sampler = start(&stage, 1_000);
+    await_batch(&mut sampler, is_active);
+    scenario["devices"] = json!([{"processes": [{"pid": 77, "mem_bytes": 1}]}]);
+    stage.play(&scenario);
+    let (first, _) = await_batch(&mut sampler, |batch| !batch.processes.is_empty());
+    assert_eq!(first.processes[0].edge, Some(Edge::Appeared));
+    let (second, _) = await_batch(&mut sampler, |_| true);
+    let passed_ns = second.time.since(first.time);
+    assert!(passed_ns < SECOND / 2, "{passed_ns} ns to the next round");
+    // What the GPU cannot tell is listed and is no failure.
+    let status = sampler.status(Clock::boot_now());
+    assert_eq!(status.gaps.first().map(|gap| gap.value), Some("power_watts"));
+    assert!(status.counters.errors.is_empty(), "{:?}", status.counters);
+}

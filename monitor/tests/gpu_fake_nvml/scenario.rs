@@ -63,7 +63,7 @@ fn documented(name: &str) -> Seen {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/gpu-mining.md");
     let text = fs::read_to_string(&document).unwrap_or_default();
     let row = row(name, &seen);
-    assert!(text.contains(&row), "{document:?} must hold this row:\n{row}");
+    assert!(text.contains(&row), "{} must hold this row:\n{row}", document.display());
     assert_eq!(seen.view.curve.len(), 60);
     assert!((seen.view.seconds_since_first_use - f64::from(SECONDS)).abs() < 1e-6);
     seen

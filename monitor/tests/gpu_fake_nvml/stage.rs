@@ -64,7 +64,8 @@ impl Stage {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../tests/fixtures/gpu")
             .join(format!("{name}.json"));
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self::new(&serde_json::from_str(&text).expect("a fixture is JSON"))
     }
 

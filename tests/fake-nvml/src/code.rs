@@ -23,7 +23,11 @@ macro_rules! codes {
 
             /// The text that `nvmlErrorString` gives.
             pub(crate) fn text(code: nvmlReturn_t) -> &'static CStr {
-                match code { 0 => c"The operation was successful", $($code => $text,)+ _ => c"Unknown Error" }
+                match code {
+                    0 => c"The operation was successful",
+                    $($code => $text,)+
+                    _ => c"Unknown Error",
+                }
             }
         }
     };

@@ -91,3 +91,53 @@ fn noise(seed: u64, now_s: f64) -> f64 {
     }
     ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(json: &str, now_s: f64) -> f64 {
+        serde_json::from_str::<Signal>(json).expect("a signal").at(now_s)
+    }
+
+    #[test]
+    fn a_ramp_is_level_outside() {
+        let ramp = r#"{"ramp": {"from": 10, "to": 20, "start_s": 5, "end_s": 15}}"#;
+        for (now_s, value) in [(0.0, 10.0), (5.0, 10.0), (10.0, 15.0), (15.0, 20.0), (99.0, 20.0)] {
+            assert!((at(ramp, now_s) - value).abs() < 1e-9, "at {now_s}");
+        }
+    }
+
+    #[test]
+    fn steps_begin_again() {
+        let steps = r#"{"steps": {"points": [[0, 1], [3, 2]], "repeat_s": 5}}"#;
+        for (now_s, value) in [(0.0, 1.0), (2.9, 1.0), (3.0, 2.0), (4.9, 2.0), (5.0, 1.0)] {
+            assert!((at(steps, now_s) - value).abs() < 1e-9, "at {now_s}");
+        }
+    }
+
+    #[test]
+    fn a_sine_has_its_mean_at_the_start_and_its_top_at_a_quarter() {
+        let sine = r#"{"sine": {"mean": 50, "amplitude": 10, "period_s": 8}}"#;
+        assert!((at(sine, 0.0) - 50.0).abs() < 1e-9);
+        assert!((at(sine, 2.0) - 60.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn noise_repeats_for_its_seed_and_stays_within() {
+        let noise = |seed: u64| format!(r#"{{"noise": {{"amplitude": 2, "seed": {seed}}}}}"#);
+        let run = |seed| (0..1_000).map(move |tick| at(&noise(seed), f64::from(tick) / 10.0));
+        assert!(run(1).eq(run(1)));
+        assert!(run(1).ne(run(2)));
+        assert!(run(1).all(|value| value.abs() <= 2.0));
+        assert!(run(1).any(|value| value > 1.5) && run(1).any(|value| value < -1.5));
+        assert!(run(1).sum::<f64>().abs() < 200.0, "its mean is near zero");
+    }
+
+    #[test]
+    fn whole_numbers_are_kept_in_their_range() {
+        assert_eq!(Signal::Constant(-5.0).whole32_at(0.0, 100), 0);
+        assert_eq!(Signal::Constant(140.0).whole32_at(0.0, 100), 100);
+        assert_eq!(Signal::Constant(f64::NAN).whole32_at(0.0, 100), 0);
+    }
+}

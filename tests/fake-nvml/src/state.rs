@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::code::{Answer, Code};
 use crate::scenario::{CallRule, DeviceSpec, InstanceSpec, Scenario};
@@ -17,6 +17,8 @@ const SCENARIO_ENV: &str = "FAKE_NVML_SCENARIO";
 const SCENARIO_NAME: &str = "scenario.json";
 /// Handles that can be out at once; a client that leaks more has a bug worth finding.
 const HANDLES_MAX: usize = 4_096;
+/// Second zero of a scenario with a clock of its own, in microseconds since 1970: in 2023.
+const BEGAN_US: u64 = 1_700_000_000_000_000;
 /// How often a hanging call looks whether it may go on, and a waiting one whether something came.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -26,7 +28,8 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| Mutex::new(State::defaul
 struct State {
     stamp: Option<Stamp>,
     scenario: Option<Arc<Scenario>>,
-    began: Option<Instant>,
+    /// When the scenario was first read: by the steady clock, and in microseconds since 1970.
+    began: Option<(Instant, u64)>,
     /// `nvmlInit` less `nvmlShutdown`.
     inits: u32,
     next_handle: usize,
@@ -62,6 +65,8 @@ pub(crate) struct Target {
 pub(crate) struct View {
     pub(crate) scenario: Arc<Scenario>,
     pub(crate) now_s: f64,
+    /// Second zero as the driver's clock has it, in microseconds since 1970.
+    pub(crate) began_us: u64,
 }
 
 impl View {
@@ -105,17 +110,23 @@ impl State {
             };
         }
         let scenario = Arc::clone(self.scenario.as_ref().ok_or(Code::UNKNOWN)?);
-        let now_s = match &scenario.clock.file {
-            Some(file) => seconds_in(file)?,
-            None => self.began.get_or_insert_with(Instant::now).elapsed().as_secs_f64(),
-        };
-        Ok(View { scenario, now_s })
+        if let Some(file) = &scenario.clock.file {
+            let now_s = seconds_in(file)?;
+            return Ok(View { scenario, now_s, began_us: BEGAN_US });
+        }
+        let (began, began_us) = *self.began.get_or_insert_with(|| (Instant::now(), wall_us()));
+        Ok(View { scenario, now_s: began.elapsed().as_secs_f64(), began_us })
     }
 }
 
 #[expect(clippy::print_stderr, reason = "a library has no other way to tell a developer")]
 fn complain(error: &str) {
     eprintln!("fake-nvml: {error}");
+}
+
+fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(BEGAN_US)
 }
 
 fn seconds_in(file: &Path) -> Answer<f64> {

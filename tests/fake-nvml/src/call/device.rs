@@ -245,6 +245,18 @@ exported! {
         Err(Code::NOT_SUPPORTED)
     }
 
+    fn nvmlDeviceGetDriverModel(device: Handle, _current: Out<u32>, _pending: Out<u32>) {
+        on_gpu(call, device)?;
+        Err(Code::NOT_SUPPORTED)
+    }
+
+    fn nvmlDeviceGetTotalEccErrors(
+        device: Handle, _kind: u32, _counter: u32, _place: Out<u64>,
+    ) {
+        on_gpu(call, device)?;
+        Err(Code::NOT_SUPPORTED)
+    }
+
     fn nvmlDeviceGetComputeMode(device: Handle, place: Out<u32>) {
         on_gpu(call, device)?;
         place.put(0)

@@ -12,8 +12,6 @@ use crate::state::{Target, View};
 const MEMORY_UNKNOWN: u64 = u64::MAX;
 /// What nvml.h gives for the instance of a process outside MIG.
 const NO_INSTANCE: u32 = u32::MAX;
-/// Wall time at which every scenario begins, in microseconds since 1970: some day in 2023.
-const BEGAN_US: u64 = 1_700_000_000_000_000;
 
 type Placed<'a> = (&'a ProcessSpec, Option<&'a InstanceSpec>);
 
@@ -57,8 +55,8 @@ fn running(
 
 /// The driver's time of the newest sample: whole seconds, as if it looked once a second.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
-fn sampled_us(now_s: f64) -> u64 {
-    BEGAN_US + now_s.max(0.0).floor() as u64 * 1_000_000
+fn sampled_us(view: &View) -> u64 {
+    view.began_us + view.now_s.max(0.0).floor() as u64 * 1_000_000
 }
 
 fn utilisation(
@@ -70,7 +68,7 @@ fn utilisation(
     if spec.mig.is_some() {
         return Err(Code::NOT_SUPPORTED);
     }
-    let time_us = sampled_us(view.now_s);
+    let time_us = sampled_us(view);
     if time_us <= since_us {
         return Ok(Vec::new());
     }
