@@ -345,25 +345,15 @@ impl Alerter {
     /// An alert of the monitor about itself.
     fn own_alert(&self, name: &str, title: &str, at: BootNs) -> Alert {
         let rule_id = format!("{OWN_RULE_PREFIX}{name}");
-        let parts = IdParts {
-            host: &self.host,
-            rule_id: &rule_id,
-            dedupe_key: &[],
-            first_boot_ns: at.0,
-        };
+        let parts =
+            IdParts { host: &self.host, rule_id: &rule_id, dedupe_key: &[], first_boot_ns: at.0 };
         Alert::own(&self.host, parts.id(), rule_id, title, wall_ms(self.clock, at))
     }
 }
 
 impl Alert {
     /// An alert of the monitor about itself: high, since somebody may be blind.
-    pub(crate) fn own(
-        host: &Host,
-        id: String,
-        rule_id: String,
-        title: &str,
-        at: WallNs,
-    ) -> Self {
+    pub(crate) fn own(host: &Host, id: String, rule_id: String, title: &str, at: WallNs) -> Self {
         let mut evidence = Evidence::default();
         evidence.completeness.complete = true;
         Self {

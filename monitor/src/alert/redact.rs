@@ -65,9 +65,32 @@ const KEYLIKE_WORDS: &[&str] =
     &["key", "keys", "auth", "sig", "signature", "sas", "session", "hmac", "seed"];
 /// Prefixes of tokens that can be known by their form alone.
 const TOKEN_PREFIXES: &[&str] = &[
-    "hf_", "sk-", "ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xoxb-",
-    "xoxp-", "xoxa-", "xapp-", "AKIA", "ASIA", "AIza", "npm_", "nvapi-", "pypi-", "ya29.", "dop_v1_",
-    "r8_", "gsk_", "whsec_", "shpat_", "SG.",
+    "hf_",
+    "sk-",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xoxa-",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "npm_",
+    "nvapi-",
+    "pypi-",
+    "ya29.",
+    "dop_v1_",
+    "r8_",
+    "gsk_",
+    "whsec_",
+    "shpat_",
+    "SG.",
 ];
 /// Shortest token that a prefix alone gives away, prefix included.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -85,9 +108,7 @@ pub fn redact_args(args: &[String]) -> Vec<String> {
     for arg in args {
         let hidden = match previous {
             Expect::Secret if !arg.starts_with("--") => Some(REDACTED.to_owned()),
-            Expect::UserInfo => {
-                arg.split_once(':').map(|(user, _)| format!("{user}:{REDACTED}"))
-            }
+            Expect::UserInfo => arg.split_once(':').map(|(user, _)| format!("{user}:{REDACTED}")),
             Expect::Keylike if is_high_entropy(arg) => Some(REDACTED.to_owned()),
             Expect::Nothing | Expect::Secret | Expect::Keylike => None,
         };

@@ -61,8 +61,10 @@ mod tests {
         for _ in 0..20 {
             letters.put(&payload, "too large").unwrap();
         }
-        let bytes: u64 =
-            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        let bytes: u64 = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().metadata().unwrap().len())
+            .sum();
         assert!(bytes <= 2 * DEAD_LETTER_BYTES_MAX, "{bytes}");
     }
 }

@@ -111,11 +111,7 @@ impl Exporter {
             return Err(errors);
         }
         let slots = config.sinks.iter().map(|sink| slot(sink, spool.as_ref())).collect();
-        let shared = Arc::new(Shared {
-            slots,
-            queue: Queue::new(QUEUE_DEPTH_MAX),
-            spool,
-        });
+        let shared = Arc::new(Shared { slots, queue: Queue::new(QUEUE_DEPTH_MAX), spool });
         let mut exporter = Self { shared, stop: Arc::default(), threads: Vec::new() };
         let sinks = sinks.into_iter().filter_map(Result::ok).collect();
         exporter.spawn(&config, sinks).map_err(|error| vec![error])?;
@@ -163,9 +159,8 @@ impl Exporter {
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), ExportError> {
         let thread = std::thread::Builder::new().name(format!("export-{name}")).spawn(run);
-        self.threads.push(
-            thread.map_err(|source| ExportError::Thread { sink: name.to_owned(), source })?,
-        );
+        self.threads
+            .push(thread.map_err(|source| ExportError::Thread { sink: name.to_owned(), source })?);
         Ok(())
     }
 

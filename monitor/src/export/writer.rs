@@ -74,13 +74,9 @@ impl Writer {
         self.announced_at = Some(Instant::now());
         let at = Clock::boot_now();
         let rule_id = format!("{OWN_RULE_PREFIX}export_loss");
-        let id = IdParts {
-            host: &self.host,
-            rule_id: &rule_id,
-            dedupe_key: &[],
-            first_boot_ns: at.0,
-        }
-        .id();
+        let id =
+            IdParts { host: &self.host, rule_id: &rule_id, dedupe_key: &[], first_boot_ns: at.0 }
+                .id();
         let wall = Clock::measure().wall(at);
         let mut alert = Alert::own(&self.host, id, rule_id, "Alerts were lost on their way", wall);
         alert.count = total;

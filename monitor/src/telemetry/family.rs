@@ -165,8 +165,7 @@ pub fn markdown() -> String {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
-        let labels: Vec<String> =
-            family.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = labels.join(", ");
         let _ = writeln!(text, "| `{}` | {kind} | {labels} | {} |", family.name, family.help);
     }

@@ -58,7 +58,9 @@ impl Metrics {
         let shared = Arc::new(Shared { build, readiness, state: Mutex::default() });
         let registry = Registry::new();
         let collector = SnapshotCollector { shared: Arc::clone(&shared), descs: descs() };
-        registry.register(Box::new(collector)).expect("the names in the table are valid and unique");
+        registry
+            .register(Box::new(collector))
+            .expect("the names in the table are valid and unique");
         Self { shared, registry }
     }
 

@@ -56,7 +56,15 @@ impl Sheet {
         self.count(&f::RELOAD_TIME, [], snapshot.reload_ok_time_s);
         for counts in &snapshot.kernel {
             let KernelCounts {
-                kind, seen, sent, filtered, ring_full, too_long, map_full, read_fault, rate_limited,
+                kind,
+                seen,
+                sent,
+                filtered,
+                ring_full,
+                too_long,
+                map_full,
+                read_fault,
+                rate_limited,
             } = *counts;
             for (outcome, count) in [
                 ("seen", seen),

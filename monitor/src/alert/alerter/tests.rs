@@ -124,9 +124,7 @@ fn the_rate_limit_announces_itself_once_and_says_what_it_held_back() {
     let config = AlertConfig { per_minute_max: 1, burst_max: 4, ..AlertConfig::default() };
     let mut alerter = alerter(config);
     let passed = (0..20)
-        .filter(|n| {
-            alerter.on_finding(medium(&format!("{n}"), 100), Evidence::default()).is_some()
-        })
+        .filter(|n| alerter.on_finding(medium(&format!("{n}"), 100), Evidence::default()).is_some())
         .count();
     assert_eq!(passed, 3, "burst less the reserve");
     let critical = finding("big", "x", 100, Severity::Critical);

@@ -107,7 +107,10 @@ impl<'a> Scanner<'a> {
             .rsplit_once(':')
             .is_none_or(|(name, port)| name.ends_with(']') || port.parse::<u16>().is_ok());
         let is_v6 = authority.starts_with('[');
-        if !is_port && !is_v6 && let Some(at) = self.rest[..url].rfind('@') {
+        if !is_port
+            && !is_v6
+            && let Some(at) = self.rest[..url].rfind('@')
+        {
             self.hide(at);
         }
     }

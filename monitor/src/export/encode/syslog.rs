@@ -106,11 +106,8 @@ fn params(alert: &Alert) -> Vec<(&'static str, String)> {
 
 /// A header word: printable ASCII without spaces, never empty.
 fn word(text: &str, chars_max: usize) -> String {
-    let word: String = text
-        .chars()
-        .map(|c| if c.is_ascii_graphic() { c } else { '_' })
-        .take(chars_max)
-        .collect();
+    let word: String =
+        text.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(chars_max).collect();
     if word.is_empty() { "-".to_owned() } else { word }
 }
 

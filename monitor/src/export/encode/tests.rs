@@ -1,7 +1,5 @@
 use super::{Colour, human, json, ocsf};
-use crate::alert::{
-    Activity, Alert, AlertRule, AlertTags, Host, SCHEMA_VERSION,
-};
+use crate::alert::{Activity, Alert, AlertRule, AlertTags, Host, SCHEMA_VERSION};
 use crate::model::{
     Completeness, Evidence, FileEvidence, FlowEvidence, GpuEvidence, LossEvidence, ProcessEvidence,
     SensorGap, Severity, WallNs, WorkloadEvidence,

@@ -158,8 +158,7 @@ fn a_dead_sink_holds_nobody_up_and_keeps_its_alerts() {
     drop(requests);
     // The receiver comes back, and so does the daemon.
     let (port, requests) = http_server(|_| reply("200 OK"));
-    let exporter =
-        Exporter::start(config(dir.path(), vec![("dead", webhook(port))])).unwrap();
+    let exporter = Exporter::start(config(dir.path(), vec![("dead", webhook(port))])).unwrap();
     assert!(exporter.flush(soon()));
     let ids: Vec<String> = requests
         .try_iter()
@@ -208,8 +207,7 @@ fn the_receivers_retry_after_is_honoured() {
 fn lines_on_a_stream_that_breaks_are_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let sinks =
-        vec![("log", syslog(SyslogTransport::Tcp, listener.local_addr().unwrap().port()))];
+    let sinks = vec![("log", syslog(SyslogTransport::Tcp, listener.local_addr().unwrap().port()))];
     let exporter = Exporter::start(config(dir.path(), sinks)).unwrap();
     for n in 0..3 {
         exporter.submit(numbered(n));
@@ -302,10 +300,8 @@ fn every_sink_that_cannot_be_set_up_is_named() {
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "\n").unwrap();
     let bad_secret = WebhookConfig { hmac_secret_file: Some(secret), ..hook };
-    let sinks = vec![
-        ("one", SinkTarget::Webhook(bad_ca)),
-        ("two", SinkTarget::Webhook(bad_secret)),
-    ];
+    let sinks =
+        vec![("one", SinkTarget::Webhook(bad_ca)), ("two", SinkTarget::Webhook(bad_secret))];
     let errors = Exporter::start(config(dir.path(), sinks)).err().unwrap();
     let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(text.len(), 2);

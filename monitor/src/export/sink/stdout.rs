@@ -14,8 +14,7 @@ pub(super) struct StdoutSink {
 impl StdoutSink {
     pub(super) fn new(format: Format) -> Self {
         let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour =
-            if io::stdout().is_terminal() && !is_plain { Colour::On } else { Colour::Off };
+        let colour = if io::stdout().is_terminal() && !is_plain { Colour::On } else { Colour::Off };
         Self { format, colour }
     }
 }

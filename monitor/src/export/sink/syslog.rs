@@ -123,7 +123,9 @@ impl Link {
         };
         socket.set_nonblocking(false)?;
         match result {
-            Ok(0) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the receiver")),
+            Ok(0) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the receiver"))
+            }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error),

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use ring::hmac;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{Deliver, DeliverError, SinkError, tls};
 use crate::alert::{Activity, Alert, hex};
@@ -109,7 +109,11 @@ fn idempotency_key(alert: &Alert) -> String {
 fn judge(status: u16, after: Option<Duration>, reply: &str) -> Result<(), DeliverError> {
     let reason = || {
         let reply = reply.trim();
-        if reply.is_empty() { format!("status {status}") } else { format!("status {status}: {reply}") }
+        if reply.is_empty() {
+            format!("status {status}")
+        } else {
+            format!("status {status}: {reply}")
+        }
     };
     match status {
         200..=299 => Ok(()),

@@ -61,7 +61,8 @@ impl Cursor {
         let text = format!("{MAGIC} {}", self.seq);
         let line = format!("{text} {:08x}\n", crc32c::crc32c(text.as_bytes()));
         let fresh = self.path.with_extension("cursor-new");
-        let mut file = super::private_file().create(true).truncate(true).write(true).open(&fresh)?;
+        let mut file =
+            super::private_file().create(true).truncate(true).write(true).open(&fresh)?;
         file.write_all(line.as_bytes())?;
         drop(file);
         std::fs::rename(&fresh, &self.path)

@@ -170,9 +170,10 @@ impl Log {
     fn persist_run(&mut self, now: SystemTime) -> io::Result<usize> {
         let base = self.memory_base();
         let is_usable = self.active.is_some()
-            && self.segments.back().is_some_and(|segment| {
-                segment.end == base && segment.bytes < self.segment_bytes
-            });
+            && self
+                .segments
+                .back()
+                .is_some_and(|segment| segment.end == base && segment.bytes < self.segment_bytes);
         if !is_usable {
             self.active = None;
             let (segment, file) = Segment::create(&self.dir, base, now)?;
@@ -275,9 +276,11 @@ impl Log {
         while self.segments.len() > 1 && self.bytes() > self.bytes_max {
             self.drop_oldest();
         }
-        while self.segments.front().is_some_and(|segment| {
-            segment.modified < oldest_allowed && segment.end > segment.base
-        }) {
+        while self
+            .segments
+            .front()
+            .is_some_and(|segment| segment.modified < oldest_allowed && segment.end > segment.base)
+        {
             if self.segments.len() == 1 {
                 self.active = None;
             }

@@ -31,11 +31,22 @@ fn series(text: &str, name: &str) -> usize {
 fn numbers_come_out_under_their_names() {
     let metrics = metrics();
     metrics.set(Snapshot {
-        kernel: vec![KernelCounts { kind: "flow", seen: 9, sent: 7, ring_full: 2, ..Default::default() }],
+        kernel: vec![KernelCounts {
+            kind: "flow",
+            seen: 9,
+            sent: 7,
+            ring_full: 2,
+            ..Default::default()
+        }],
         alerts: vec![("r".into(), Severity::High, 3)],
         sensors: vec![SensorMetrics { sensor: "exec".into(), state: SensorState::Fallback }],
         export: ExportHealth {
-            sinks: vec![SinkHealth { name: "siem".into(), kind: "syslog", sent: 5, ..Default::default() }],
+            sinks: vec![SinkHealth {
+                name: "siem".into(),
+                kind: "syslog",
+                sent: 5,
+                ..Default::default()
+            }],
             spool: None,
         },
         ..Snapshot::default()
@@ -92,7 +103,8 @@ fn who_has_a_series_keeps_it() {
     let text = metrics.scrape().unwrap();
     assert!(text.contains("job-01498") && !text.contains("job-00000"));
     let name = "gpuwarden_workload_egress_bytes_total";
-    let labels = ["workload", "kind", "namespace", "pod"].map(|key| format!("{key}=\"{OVERFLOW}\""));
+    let labels =
+        ["workload", "kind", "namespace", "pod"].map(|key| format!("{key}=\"{OVERFLOW}\""));
     let overflow = format!("{name}{{{}}}", labels.join(","));
     assert_eq!(value(&text, &overflow), Some(500.0));
 }
