@@ -58,6 +58,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not (hasSuffix (printf ":%v" .Values.telemetry.port) .Values.config.telemetry.listen) -}}
 {{- fail (printf "telemetry.port is %v, but config.telemetry.listen is %q: probes and scrapes would miss it. Set both to the same port" .Values.telemetry.port .Values.config.telemetry.listen) -}}
 {{- end -}}
+{{- if eq (toString .Values.config.telemetry.enabled) "false" -}}
+{{- fail "config.telemetry.enabled is false: the probes would kill every pod, because /livez is served there" -}}
+{{- end -}}
 {{- if and .Values.telemetry.serviceMonitor.enabled .Values.telemetry.podMonitor.enabled -}}
 {{- fail "telemetry.serviceMonitor and telemetry.podMonitor are both enabled: every sample would be scraped twice. Enable one" -}}
 {{- end -}}

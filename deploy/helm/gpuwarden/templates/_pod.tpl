@@ -1,3 +1,12 @@
+{{/* The configuration, told what the way to the driver implies. */}}
+{{- define "gpuwarden.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- if eq .Values.gpu.mode "none" -}}
+{{- $config = mergeOverwrite $config (dict "gpu" (dict "enabled" false)) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
 {{- define "gpuwarden.env" -}}
 - name: NODE_NAME
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
@@ -16,10 +25,6 @@
 {{- else }}
 - name: NVIDIA_VISIBLE_DEVICES
   value: void
-{{- end }}
-{{- if eq .Values.gpu.mode "hostLibrary" }}
-- name: LD_LIBRARY_PATH
-  value: /run/nvidia/driver/lib
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -49,7 +54,7 @@
 - {name: cri, mountPath: {{ .Values.hostPaths.criSocket }}, readOnly: true}
 {{- end }}
 {{- if eq .Values.gpu.mode "hostLibrary" }}
-- {name: driver, mountPath: /run/nvidia/driver/lib, readOnly: true}
+- {name: driver, mountPath: /usr/local/nvidia/lib64, readOnly: true}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
@@ -58,7 +63,11 @@
 
 {{- define "gpuwarden.volumes" -}}
 - name: config
+{{- if .Values.configSecret }}
+  secret: {secretName: {{ .Values.configSecret }}, defaultMode: 0400}
+{{- else }}
   configMap: {name: {{ include "gpuwarden.fullname" . }}}
+{{- end }}
 - name: rules
   configMap: {name: {{ include "gpuwarden.rulesConfigMap" . }}}
 - name: run
