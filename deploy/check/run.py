@@ -6,7 +6,9 @@ import sys
 
 import chart
 import dashboard
+import docs
 import image
+import privilege
 import rules
 import unit
 from tally import Tally
@@ -17,6 +19,8 @@ GROUPS = {
     "rules": rules.run,
     "dashboard": dashboard.run,
     "image": image.run,
+    "docs": docs.run,
+    "privilege": privilege.run,
 }
 
 
@@ -25,6 +29,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=pathlib.Path, required=True, help="where tools.sh put them")
     parser.add_argument("--only", action="append", choices=GROUPS, help="one group of checks")
+    parser.add_argument("--match", default="", help="only checks with this text in their name")
     parser.add_argument("--gpuwarden", type=pathlib.Path, help="a built daemon to ask as well")
     parser.add_argument("--bless", action="store_true", help="refresh generated files and copies")
     parser.add_argument(
@@ -40,7 +45,7 @@ def main():
     if given.bless:
         dashboard.bless(given.deploy)
         chart.bless(given.deploy)
-    tally = Tally(given.only)
+    tally = Tally(given.only, given.match)
     for name, run in GROUPS.items():
         if tally.group(name):
             run(tally, given)

@@ -2,9 +2,11 @@
 # Checks everything under deploy/: chart, systemd unit, Prometheus rules, dashboard, image file.
 #
 #   deploy/check/run.sh                         all of it, in well under two minutes when warm
-#   deploy/check/run.sh --only chart            one group: chart unit rules dashboard image
+#   deploy/check/run.sh --only chart            one group; --help lists them
+#   deploy/check/run.sh --match probes          checks with this text in their name
 #   deploy/check/run.sh --gpuwarden target/debug/gpuwarden
-#                                               also asks the daemon about the rendered configs
+#                                               also asks the daemon itself (root: and starts it
+#                                               with the chart's capabilities and no others)
 #   deploy/check/run.sh --bless                 refreshes the chart's copies and the dashboard
 #
 # Wants Debian 12 or newer and, the first time, root. Tools go to ${XDG_CACHE_HOME:-~/.cache}.

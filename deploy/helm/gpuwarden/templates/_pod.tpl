@@ -36,7 +36,7 @@
 - {name: rules, mountPath: /etc/gpuwarden/rules.d, readOnly: true}
 - {name: run, mountPath: /run/gpuwarden}
 - {name: spool, mountPath: /var/lib/gpuwarden}
-# Pinned maps survive a restart of the pod here.
+# The BPF filesystem: pinned objects, and who else pinned some.
 - {name: bpf, mountPath: /sys/fs/bpf}
 # Tracepoint formats and ids; not part of a container's own /sys.
 - {name: tracing, mountPath: /sys/kernel/tracing, readOnly: true}
