@@ -159,16 +159,19 @@ def values_known(chart):
 
 
 def daemon_accepts(chart, values, gpuwarden):
-    """The daemon reads the configuration that the chart renders."""
+    """The daemon reads the configuration and the rules that the chart renders."""
     for item in render(chart, values):
-        text = item.get("data", {}).get("config.yaml") if item["kind"] == "ConfigMap" else None
-        if text is None:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "config.yaml"
-            # The folder of the pod is not there on the machine that checks.
-            path.write_text(text.replace("/etc/gpuwarden/rules.d", folder))
-            command(gpuwarden, "check-config", "--config", path)
+        is_dashboard = item["metadata"]["name"].endswith("-dashboard")
+        files = item.get("data", {}) if item["kind"] == "ConfigMap" and not is_dashboard else {}
+        for name, text in files.items():
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / name
+                # The folders of the pod are not there on the machine that checks.
+                path.write_text(text.replace("/etc/gpuwarden/rules.d", folder))
+                if name == "config.yaml":
+                    command(gpuwarden, "check-config", "--config", path)
+                else:
+                    command(gpuwarden, "rules", "check", path)
 
 
 def run(tally, given):
@@ -181,7 +184,7 @@ def run(tally, given):
         tally.check(f"chart: {name}: known to Kubernetes", schema, chart, values, given.cache)
         tally.check(f"chart: {name}: references lead somewhere", named, chart, values)
         if given.gpuwarden:
-            tally.check(f"chart: {name}: the daemon takes the configuration",
+            tally.check(f"chart: {name}: the daemon takes what it is given",
                         daemon_accepts, chart, values, given.gpuwarden)
     for bad, word in REFUSED:
         tally.check(f"chart: refused: {' '.join(bad)}", refused, chart, bad, word)

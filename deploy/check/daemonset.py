@@ -158,7 +158,8 @@ def scraped(chart, folder):
     monitor = next(item for item in objects if item["kind"] == "ServiceMonitor")
     endpoint = monitor["spec"]["endpoints"][0]
     expect(endpoint["honorLabels"] is True, "`pod` would be renamed to `exported_pod`")
-    expect(endpoint["relabelings"][0]["targetLabel"] == "node", "no label for the node")
+    labels = [item["targetLabel"] for item in endpoint["relabelings"]]
+    expect(labels == ["node", "instance"], f"curves do not belong to the node: {labels}")
     expect(monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack", "label is lost")
     rule = next(item for item in objects if item["kind"] == "PrometheusRule")
     source = yaml.safe_load((chart / "files/gpuwarden.rules.yaml").read_text())
