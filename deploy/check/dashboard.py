@@ -26,8 +26,9 @@ from tally import Failed, Tally, command, expect
 # Panels that have data as soon as one gpuwarden has been scraped twice, without GPU and without
 # a single alert.
 MUST_HAVE = (
-    "Hosts", "Sensors off", "Records lost", "Kernel records", "Drain and decode",
-    "Reload refused", "Workloads left out", "Versions", "Spool",
+    "Hosts", "Sensors off", "Records lost", "Sinks down", "Kernel records", "Drain and decode",
+    "CPU of the monitor", "Memory of the monitor", "Reload refused", "Workloads left out",
+    "Rules inactive", "Versions", "Alerts by sink",
 )
 
 # What Grafana puts in for its variables. Longer names first: $__rate_interval holds $__rate.
@@ -147,7 +148,7 @@ def known(deploy):
     names = set(re.findall(r"(?<![a-z:_.\"])gpuwarden_[a-z0-9_]+(?=[{\[) \n])", text))
     source = deploy.parent / "monitor/src/telemetry"
     exported = "\n".join(path.read_text() for path in source.rglob("*.rs"))
-    missing = sorted(name for name in names if name not in exported)
+    missing = sorted(name for name in names if f'"{name}"' not in exported)
     expect(not missing, f"the daemon exports no {missing} ({source})")
 
 

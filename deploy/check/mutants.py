@@ -110,7 +110,7 @@ MUTANTS = [
     (BOARD, '"uid": "${datasource}"', '"uid": "prom"', "takes the model"),
     (BOARD, '"y": 1', '"y": 2', "overlap"),
     (BOARD, "sum by (workload)", "sum by (workload", "expression parses"),
-    (BOARD, "gpuwarden_spool_bytes{", "gpuwarden_spool_octets{", "metrics are those"),
+    (BOARD, "gpuwarden_sink_up{", "gpuwarden_sink_alive{", "metrics are those"),
     (BOARD, "instance:gpuwarden_kernel_records_lost:ratio", "instance:gpuwarden_lost:ratio",
      "metrics are those"),
     # image
@@ -118,12 +118,19 @@ MUTANTS = [
     (IMAGE, "COPY monitor-common monitor-common\n", "", "source is there"),
     (IMAGE, "COPY xtask xtask", "COPY xtasks xtask", "source is there"),
     (IMAGE, "/etc/gpuwarden/config/config.yaml", "/etc/gpuwarden.yaml", "agrees"),
+    # pages
+    ("docs/install-kubernetes.md", "existingConfigMap:", "configMap:", "examples render"),
+    ("docs/install-kubernetes.md", "(#worked-examples)", "(#examples)", "links lead"),
+    ("docs/install-slurm.md", "`deploy/grafana/gpuwarden.json`", "`deploy/board.json`",
+     "links lead"),
+    ("docs/install-slurm.md", "for _ in 1 2", "for _ on 1 2", "shell examples"),
 ]
 
 
 def copy_tree(target):
     """What the checks read: deploy/ whole, of the rest what they look up."""
     shutil.copytree(TREE / "deploy", target / "deploy")
+    shutil.copytree(TREE / "docs", target / "docs")
     shutil.copytree(TREE / "monitor/src/telemetry", target / "monitor/src/telemetry")
     shutil.copy(TREE / "Cargo.toml", target)
     for entry in TREE.iterdir():

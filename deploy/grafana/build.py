@@ -89,9 +89,9 @@ OVERVIEW = [
     stat("Records lost", "Share of what the kernel saw and the daemon did not.",
          "max(instance:gpuwarden_kernel_records_lost:ratio_rate5m{host}) or vector(0)",
          unit="percentunit", defaults={"thresholds": thresholds((None, "green"), (0.001, "red"))}),
-    stat("Oldest alert waiting", "Longest wait of an alert for any sink.",
-         "max(gpuwarden_spool_oldest_age_seconds{host})", unit="s",
-         defaults={"thresholds": thresholds((None, "green"), (60, "orange"), (900, "red"))}),
+    stat("Sinks down", "Sinks whose last delivery failed. Their alerts wait in the spool.",
+         "count(gpuwarden_sink_up{host} == 0) or vector(0)",
+         defaults={"thresholds": GOOD_AT_ZERO}),
 ]
 
 WORKLOADS = [
@@ -163,25 +163,42 @@ HEALTH = [
                  "[$__rate_interval]))", "drain {{result}}"),
            query("sum by (result) (rate(gpuwarden_decode_records_total{host}"
                  "[$__rate_interval]))", "decode {{result}}")]),
+    lines("Tables", "Share of their bounds that the daemon's tables take. At 1 the oldest go.",
+          [query("max by (table) (gpuwarden_state_entries{host} / "
+                 "(gpuwarden_state_entries_max{host} > 0))", "{{table}}")], 8,
+          "percentunit", defaults={"max": 1}),
+    lines("CPU of the monitor", "Cores.",
+          [query("rate(process_cpu_seconds_total{host,job=~\".*gpuwarden.*\"}"
+                 "[$__rate_interval])", "{{instance}}")], 8),
+    lines("Memory of the monitor", "Resident.",
+          [query("process_resident_memory_bytes{host,job=~\".*gpuwarden.*\"}",
+                 "{{instance}}")], 8, "bytes"),
     stat("Reload refused", "Hosts that kept their old rules because the new ones are wrong.",
-         "count(gpuwarden_config_last_reload_successful{host} == 0) or vector(0)", 6,
+         "count(gpuwarden_config_last_reload_successful{host} == 0) or vector(0)",
          defaults={"thresholds": GOOD_AT_ZERO}),
     stat("Workloads left out", "Series that were not exported because of their bound, in a day.",
-         "sum(increase(gpuwarden_metrics_series_dropped_total{host}[1d])) or vector(0)", 6,
+         "sum(increase(gpuwarden_metrics_series_dropped_total{host}[1d])) or vector(0)",
          defaults={"thresholds": thresholds((None, "green"), (1, "orange"))}),
+    stat("Rules inactive", "Rules that cannot run on some host; `gpuwarden rules list` says why.",
+         'max(gpuwarden_rules{host,state="inactive"}) or vector(0)',
+         defaults={"thresholds": thresholds((None, "green"), (1, "blue"))}),
     panel("table", "Versions", "One line for each version that runs.",
           [query("count by (version) (gpuwarden_build_info{host})", instant=True)], 12, 4,
           transformations=[{"id": "organize", "options": {"excludeByName": {"Time": True}}}]),
 ]
 
 SINKS = [
-    lines("Deliveries", "Alerts and attempts by sink and result.",
-          [query("sum by (sink, result) (rate(gpuwarden_sink_deliveries_total{host}"
-                 "[$__rate_interval]))", "{{sink}} {{result}}")], 8),
-    lines("Spool", "Alerts on disk, waiting for their sinks.",
-          [query("gpuwarden_spool_bytes{host}", "{{instance}}")], 8, "bytes"),
-    lines("Oldest waiting alert", "By sink.",
-          [query("gpuwarden_spool_oldest_age_seconds{host}", "{{instance}} {{sink}}")], 8, "s"),
+    lines("Alerts by sink", "What became of them: sent, not wanted there, refused, dropped.",
+          [query("sum by (sink, outcome) (rate(gpuwarden_sink_alerts_total{host}"
+                 "[$__rate_interval]))", "{{sink}} {{outcome}}")]),
+    lines("Failed attempts", "Each is tried again later.",
+          [query("sum by (sink) (rate(gpuwarden_sink_failures_total{host}[$__rate_interval]))",
+                 "{{sink}}")]),
+    lines("Alerts waiting", "By sink. A queue that never empties is slower than the alerts.",
+          [query("gpuwarden_sink_pending_alerts{host}", "{{instance}} {{sink}}")]),
+    lines("Spool", "Share of its bound that the spool takes on disk.",
+          [query("instance:gpuwarden_spool:fill_ratio{host}", "{{instance}}")], 12,
+          "percentunit", defaults={"max": 1}),
 ]
 
 ROWS = [("Overview", OVERVIEW), ("Workloads", WORKLOADS), ("GPUs", GPUS), ("Alerts", ALERTS),
