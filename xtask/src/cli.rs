@@ -102,6 +102,9 @@ pub(crate) struct DemoArgs {
     /// List the incidents and end
     #[arg(long)]
     pub(crate) list: bool,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
     /// Keep the directory with configuration, models, and the monitor's output
     #[arg(long)]
     pub(crate) keep: bool,
@@ -128,6 +131,9 @@ pub(crate) struct BenchArgs {
     /// Pin the generator to this CPU
     #[arg(long, default_value_t = 0)]
     pub(crate) cpu: usize,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
     /// Where the JSON result goes [default: bench.json in the directory of xtask's logs]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

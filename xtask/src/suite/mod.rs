@@ -17,7 +17,7 @@ use crate::{child, tidy};
 /// `cargo xtask build`.
 pub(crate) fn build(tree: &Tree, args: &BuildArgs) -> Result<()> {
     let toolchain = setup::for_build(tree)?;
-    let mut cargo = setup::cargo(tree, &toolchain);
+    let mut cargo = setup::cargo(tree, Some(&toolchain));
     cargo.args(["build", "--package", "monitor"]);
     if args.release {
         cargo.arg("--release");

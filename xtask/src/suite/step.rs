@@ -60,7 +60,7 @@ impl StepName {
 
     /// What it runs. [`StepName::Tidy`] runs in this process.
     pub(crate) fn command(self, tree: &Tree, toolchain: &Toolchain) -> Command {
-        let mut cargo = setup::cargo(tree, toolchain);
+        let mut cargo = setup::cargo(tree, Some(toolchain));
         // monitor-ebpf compiles for the kernel only; e2e needs root and is a step of its own.
         let all_but = ["--workspace", "--exclude", "monitor-ebpf", "--exclude", "e2e"];
         match self {
