@@ -125,6 +125,9 @@ pub(crate) struct BenchArgs {
     /// Pairs of measurements without and with the monitor, taken in turn
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) pairs: u32,
+    /// Also measure bpftrace, counting the same calls, as a peer
+    #[arg(long)]
+    pub(crate) peer: bool,
     /// Operations in one measurement of a cheap call; dear ones take a share of it
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1000..))]
     pub(crate) operations: u32,

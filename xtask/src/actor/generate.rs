@@ -63,15 +63,16 @@ pub(crate) struct Generated {
 
 pub(super) fn run(args: &GenerateArgs) -> Result<()> {
     super::die_with_parent()?;
+    let mut stand = Stand::build(args.operation, &args.directory, args.port)?;
+    if args.unique {
+        stand.prepare_unique(args.count)?;
+    }
+    // After the stand, whose threads would be pinned too.
     if let Some(cpu) = args.cpu {
         let mut set = rustix::thread::CpuSet::new();
         set.set(cpu);
         rustix::thread::sched_setaffinity(None, &set)
             .with_context(|| format!("pin to CPU {cpu}"))?;
-    }
-    let mut stand = Stand::build(args.operation, &args.directory, args.port)?;
-    if args.unique {
-        stand.prepare_unique(args.count)?;
     }
     for _ in 0..args.warm {
         // What fails here fails below, where it is counted.
@@ -120,9 +121,9 @@ fn write_log(args: &GenerateArgs, starts: &[u64]) -> Result<()> {
     file.flush().with_context(|| format!("write {}", log.display()))
 }
 
-/// CPU time of this process; with its children, where they do the work.
+/// CPU time of this thread, which does the work; with its children's, where they do.
 fn cpu_ns(operation: Operation) -> Result<u64> {
-    let own = now_ns(ClockId::ProcessCPUTime);
+    let own = now_ns(ClockId::ThreadCPUTime);
     if operation != Operation::Exec {
         return Ok(own);
     }

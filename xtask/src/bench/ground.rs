@@ -17,12 +17,15 @@ use crate::tree::Tree;
 
 /// Where the watched generator is, below the cgroup v2 mount.
 const CGROUP: &str = "gpuwarden/bench/generator";
+/// Alerts a minute that the monitor may make: more than the opens that are measured.
+const ALERTS_PER_MINUTE: u32 = 100_000;
 /// First part of the message of the rule that is measured.
 pub(super) const MARK: &str = "opened ";
 
 /// The ground.
 pub(super) struct Ground {
     pub(super) pairs: u32,
+    pub(super) with_peer: bool,
     pub(super) operations: u32,
     pub(super) cpu: usize,
     pub(super) interrupt: Interrupt,
@@ -62,6 +65,7 @@ impl Ground {
         fs::copy(&own, &generator).with_context(|| format!("copy {}", own.display()))?;
         Ok(Self {
             pairs: args.pairs,
+            with_peer: args.peer,
             operations: args.operations,
             cpu: args.cpu,
             interrupt: Interrupt::listen()?,
@@ -83,7 +87,7 @@ impl Ground {
         let rule = self.path("bench.yaml");
         fs::write(&rule, self.rule()).with_context(|| format!("write {}", rule.display()))?;
         let config = Config {
-            rules: vec![self.root.join("rules"), rule],
+            rules: vec![rule],
             models: self.path("models"),
             profiles: vec![Profile {
                 id: "bench",
@@ -93,6 +97,7 @@ impl Ground {
                 peers: vec!["127.0.0.0/8".to_owned()],
             }],
             nvml: None,
+            alerts_per_minute: Some(ALERTS_PER_MINUTE),
         };
         let options = MonitorOptions {
             binary: self.binary.clone(),

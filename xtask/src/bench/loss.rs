@@ -19,7 +19,7 @@ const PROCESSES: u32 = 2;
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// What the kernel side counts, per kind and outcome.
-const KERNEL: &str = "monitor_kernel_records_total";
+const KERNEL: &str = "gpuwarden_kernel_records_total";
 /// Outcomes that are no loss.
 const KEPT: &[&str] = &["sent", "filtered"];
 /// Outcomes that are.

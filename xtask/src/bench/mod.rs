@@ -5,6 +5,7 @@ mod ground;
 mod latency;
 mod loss;
 mod overhead;
+mod peer;
 mod rest;
 mod statistic;
 

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::ground::{Ground, Order};
+use super::peer::Peer;
 use super::statistic::median;
 use crate::actor::Operation;
 
@@ -23,9 +24,18 @@ const SUBJECTS: &[(&str, Operation, bool, u32)] = &[
     ("fork+exec+wait", Operation::Exec, false, 200),
 ];
 
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Contender {
+    Gpuwarden,
+    Bpftrace,
+}
+
 /// One subject's figures.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
+    contender: Contender,
     subject: &'static str,
     pairs: u32,
     operations: u32,
@@ -46,11 +56,12 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn row(&self, subject: &'static str, operations: u32) -> Option<Row> {
+    fn row(&self, contender: Contender, subject: &'static str, operations: u32) -> Option<Row> {
         let pairs = || self.without.iter().zip(&self.with);
         let added: Vec<f64> = pairs().map(|(without, with)| with - without).collect();
         let ratios: Vec<f64> = pairs().map(|(without, with)| with / without).collect();
         Some(Row {
+            contender,
             subject,
             pairs: u32::try_from(added.len()).ok()?,
             operations,
@@ -63,22 +74,42 @@ impl Pairs {
 }
 
 pub(super) fn measure(ground: &Ground) -> Result<Vec<Row>> {
+    let mut rows = measure_one(ground, Contender::Gpuwarden)?;
+    if ground.with_peer {
+        rows.extend(measure_one(ground, Contender::Bpftrace)?);
+    }
+    Ok(rows)
+}
+
+fn measure_one(ground: &Ground, contender: Contender) -> Result<Vec<Row>> {
     let mut all: Vec<Pairs> = SUBJECTS.iter().map(|_| Pairs::default()).collect();
     for pair in 1..=ground.pairs {
-        eprintln!("    … overhead: pair {pair} of {}", ground.pairs);
+        eprintln!("    … overhead of {contender:?}: pair {pair} of {}", ground.pairs);
         for (subject, pairs) in SUBJECTS.iter().zip(&mut all) {
             pairs.without.push(once(ground, subject)?);
         }
-        let (monitor, _) = ground.monitor()?;
-        for (subject, pairs) in SUBJECTS.iter().zip(&mut all) {
-            pairs.with.push(once(ground, subject)?);
+        let mut with = || -> Result<()> {
+            for (subject, pairs) in SUBJECTS.iter().zip(&mut all) {
+                pairs.with.push(once(ground, subject)?);
+            }
+            Ok(())
+        };
+        match contender {
+            Contender::Gpuwarden => {
+                let (monitor, _) = ground.monitor()?;
+                with()?;
+                monitor.stop()?;
+            }
+            Contender::Bpftrace => {
+                let _peer = Peer::start(&ground.interrupt)?;
+                with()?;
+            }
         }
-        monitor.stop()?;
     }
     SUBJECTS
         .iter()
         .zip(&all)
-        .map(|(subject, pairs)| pairs.row(subject.0, count(ground, subject)))
+        .map(|(subject, pairs)| pairs.row(contender, subject.0, count(ground, subject)))
         .collect::<Option<_>>()
         .context("no pair was measured")
 }
@@ -103,10 +134,11 @@ fn once(ground: &Ground, subject: &(&str, Operation, bool, u32)) -> Result<f64> 
 
 pub(super) fn print(rows: &[Row]) {
     println!("\noverhead: CPU time of the caller for one operation, medians of pairs");
-    println!("{:<28} {:>10} {:>10} {:>10} {:>7}", "", "without", "with", "added", "ratio");
+    println!("{:<39} {:>10} {:>10} {:>10} {:>7}", "", "without", "with", "added", "ratio");
     for row in rows {
+        let contender = format!("{:?}", row.contender).to_lowercase();
         println!(
-            "{:<28} {:>7.0} ns {:>7.0} ns {:>7.0} ns {:>7.2}",
+            "{contender:<10} {:<28} {:>7.0} ns {:>7.0} ns {:>7.0} ns {:>7.2}",
             row.subject, row.without_ns, row.with_ns, row.added_ns, row.ratio
         );
     }
@@ -120,9 +152,9 @@ mod tests {
     fn added_time_is_the_median_of_differences_within_pairs() {
         // The host was twice as slow during the second pair: medians of each side would say 150.
         let pairs = Pairs { without: vec![100.0, 200.0, 100.0], with: vec![150.0, 300.0, 151.0] };
-        let row = pairs.row("x", 1).expect("three pairs");
+        let row = pairs.row(Contender::Gpuwarden, "x", 1).expect("three pairs");
         assert!((row.added_ns - 51.0).abs() < 1e-9);
         assert!((row.ratio - 1.5).abs() < 1e-9);
-        assert!(Pairs::default().row("x", 1).is_none());
+        assert!(Pairs::default().row(Contender::Gpuwarden, "x", 1).is_none());
     }
 }

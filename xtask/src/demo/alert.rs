@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::incident::MustShow;
+
 /// One alert.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Alert {
@@ -104,6 +106,33 @@ impl Alert {
         in_cgroup || self.evidence.processes.iter().any(|process| process.pid == pid)
     }
 
+    /// What its evidence lacks of what it must show, in words.
+    pub(super) fn lacks(&self, wanted: MustShow, model: &str, pid: u32) -> Vec<String> {
+        let Evidence { processes, files, flows, gpus, .. } = &self.evidence;
+        let mut lacks = Vec::new();
+        let mut want = |is_there: bool, what: String| {
+            if !is_there {
+                lacks.push(what);
+            }
+        };
+        let job = processes.first();
+        want(job.is_some_and(|job| job.pid == pid), format!("the process {pid}"));
+        want(processes.len() > 1, "the process's ancestors".to_owned());
+        if wanted.model {
+            want(files.iter().any(|file| file.path == model), format!("the file {model}"));
+        }
+        if let Some(peer) = wanted.peer {
+            let is_peer = |flow: &Flow| {
+                flow.remote_ip == peer.ip().to_string() && flow.remote_port == peer.port()
+            };
+            want(flows.iter().any(is_peer), format!("a flow to {peer}"));
+        }
+        if wanted.gpu {
+            want(!gpus.is_empty(), "a GPU".to_owned());
+        }
+        lacks
+    }
+
     /// Whether it is the first word on something.
     pub(super) fn is_new(&self) -> bool {
         self.activity.is_empty() || self.activity == "new"
@@ -118,6 +147,16 @@ mod tests {
         "rule":{"id":"r","version":"v","title":"t"},"severity":"high","summary":"s",
         "workload":{"id":"cgroup:/a/b","kind":"cgroup","name":"b","cgroup":"/a/b"},
         "evidence":{"processes":[{"pid":7,"name":"python3","args":["x"]}]}}"#;
+
+    #[test]
+    fn evidence_that_lacks_something_is_named() {
+        let alert: Alert = serde_json::from_str(LINE).expect("an alert");
+        let none = MustShow { model: false, peer: None, gpu: false };
+        assert_eq!(alert.lacks(none, "/m", 7), ["the process's ancestors"]);
+        let peer = "198.51.100.2:443".parse().ok();
+        let all = MustShow { model: true, peer, gpu: true };
+        assert_eq!(alert.lacks(all, "/m", 8).len(), 5);
+    }
 
     #[test]
     fn alert_belongs_to_a_workload_by_cgroup_or_by_process() {

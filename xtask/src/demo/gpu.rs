@@ -14,6 +14,9 @@ const MINER_BYTES: u64 = 2 << 30;
 /// Bytes of GPU memory that a training job takes.
 const TRAINER_BYTES: u64 = 60 << 30;
 
+/// Utilisation of a GPU that hashes, in percent: flat.
+const HASHING_PERCENT: u32 = 97;
+
 /// The file.
 #[derive(Debug)]
 pub(crate) struct Scenario {
@@ -45,28 +48,28 @@ impl Scenario {
     }
 }
 
+/// As tests/fake-nvml reads it.
 fn scene(load: GpuLoad, pid: u32) -> Value {
-    let (util, power_watts) = match load {
-        GpuLoad::Idle => (vec![0], 70),
-        GpuLoad::Hashing => (vec![97], 640),
-        GpuLoad::Training => (vec![98, 61, 99, 12, 95, 74, 100, 33], 520),
+    // Seconds and percent, over and over.
+    let steps = [98, 61, 99, 12, 95, 74, 100, 33];
+    let points: Vec<_> =
+        steps.iter().zip(0..).map(|(util, second)| json!([second, util])).collect();
+    let (util, memory_bytes, power_watts) = match load {
+        GpuLoad::Idle => (json!(0), 0, 70),
+        GpuLoad::Hashing => (json!(HASHING_PERCENT), MINER_BYTES, 640),
+        GpuLoad::Training => {
+            let steps = json!({ "points": points, "repeat_s": points.len() });
+            (json!({ "steps": steps }), TRAINER_BYTES, 520)
+        }
     };
-    let memory_bytes = match load {
-        GpuLoad::Idle => 0,
-        GpuLoad::Hashing => MINER_BYTES,
-        GpuLoad::Training => TRAINER_BYTES,
-    };
-    let processes = if load == GpuLoad::Idle {
-        json!([])
-    } else {
-        json!([{ "pid": pid, "memory_bytes": memory_bytes, "util_percent": util }])
-    };
+    let process = json!({ "pid": pid, "mem_bytes": memory_bytes, "sm_util": util });
+    let processes = if load == GpuLoad::Idle { json!([]) } else { json!([process]) };
     json!({
         "devices": [{
             "uuid": "GPU-11111111-2222-3333-4444-555555555555",
             "name": "NVIDIA H100 80GB HBM3",
-            "util_percent": util,
-            "power_watts": power_watts,
+            "util": util,
+            "power_mw": power_watts * 1000,
             "memory_total_bytes": 80_u64 << 30,
             "processes": processes,
         }],

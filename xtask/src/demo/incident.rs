@@ -1,5 +1,7 @@
 //! The incidents: who does what where, and what must be said about it. A new one is a row.
 
+use std::net::SocketAddrV4;
+
 use crate::stage::Network;
 
 /// MiB of a model that is large enough for a third of it to be worth taking.
@@ -41,6 +43,23 @@ pub(super) struct Upload {
     pub(super) mib: u32,
 }
 
+impl Upload {
+    fn peer(self) -> SocketAddrV4 {
+        if self.to_store { Network::store(DISCARD_PORT) } else { Network::stranger(DISCARD_PORT) }
+    }
+}
+
+/// What the evidence of an alert must show, beside the process with its ancestors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MustShow {
+    /// The model that the job read.
+    pub(super) model: bool,
+    /// Where bytes went.
+    pub(super) peer: Option<SocketAddrV4>,
+    /// A GPU in use.
+    pub(super) gpu: bool,
+}
+
 /// What the GPU does meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GpuLoad {
@@ -79,6 +98,16 @@ impl Incident {
         }
     }
 
+    /// What the evidence of the expected alert must show.
+    pub(super) fn must_show(&self) -> MustShow {
+        let (model, peer) = match self.job {
+            Job::Train { upload, .. } => (true, upload.map(Upload::peer)),
+            Job::Serve => (true, None),
+            Job::Mine => (false, Some(Network::stranger(POOL_PORT))),
+        };
+        MustShow { model, peer, gpu: self.gpu != GpuLoad::Idle }
+    }
+
     /// The script and its arguments.
     pub(super) fn script(&self, model: &str) -> Vec<String> {
         let mut line: Vec<String> = Vec::new();
@@ -87,10 +116,9 @@ impl Incident {
             Job::Train { create_mib, upload } => {
                 add(&["trainer.py", "--model", model]);
                 add(&["--create-mib", &create_mib.to_string()]);
-                if let Some(Upload { to_store, mib }) = upload {
-                    let peer =
-                        if to_store { Network::store } else { Network::stranger }(DISCARD_PORT);
-                    add(&["--upload", &peer.to_string(), "--upload-mib", &mib.to_string()]);
+                if let Some(upload) = upload {
+                    let (peer, mib) = (upload.peer().to_string(), upload.mib.to_string());
+                    add(&["--upload", &peer, "--upload-mib", &mib]);
                 }
             }
             Job::Serve => {
@@ -115,7 +143,7 @@ pub(super) const INCIDENTS: &[Incident] = &[
             upload: Some(Upload { to_store: false, mib: SMALL_MODEL_MIB }),
         },
         gpu: GpuLoad::Idle,
-        expected: Some("isolated-egress"),
+        expected: Some("isolated-training-egress"),
         also: &["weights-bulk-egress"],
         act: "upload",
     },
@@ -161,7 +189,7 @@ pub(super) const INCIDENTS: &[Incident] = &[
         cgroup: "gpuwarden/batch/job-5",
         job: Job::Mine,
         gpu: GpuLoad::Hashing,
-        expected: Some("cryptomining-stratum"),
+        expected: Some("stratum-handshake"),
         also: &[],
         act: "login",
     },

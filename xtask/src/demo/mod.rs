@@ -137,10 +137,10 @@ fn play_all(
 fn options(scene: &Scene<'_>, output: &'static str) -> Result<MonitorOptions> {
     let library = scene.tree.release("libfake_nvml.so");
     let config = Config {
-        rules: vec![scene.tree.path("rules")],
         models: scene.models(),
         profiles: profiles(),
         nvml: Some(library),
+        ..Config::default()
     };
     Ok(MonitorOptions {
         binary: scene.binary.clone(),

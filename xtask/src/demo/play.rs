@@ -24,6 +24,10 @@ pub(super) struct Played {
     pub(super) elsewhere: Vec<Alert>,
     /// Lines of output that are no alert.
     pub(super) unreadable: Vec<String>,
+    /// The job.
+    pub(super) pid: u32,
+    /// The model it reads.
+    pub(super) model: String,
     /// When the act began.
     pub(super) act_ns: u64,
     /// Connections that ended at the far side.
@@ -82,7 +86,8 @@ pub(super) fn play(
     let arrived =
         sink.said().iter().filter_map(|line| serde_json::from_value(line.clone()).ok()).collect();
     let Said { alerts, elsewhere, unreadable } = said;
-    Ok(Played { alerts, elsewhere, unreadable, act_ns, arrived })
+    let model = model(scene, incident);
+    Ok(Played { alerts, elsewhere, unreadable, pid, model, act_ns, arrived })
 }
 
 #[derive(Default)]

@@ -34,12 +34,20 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Holds what was said against what was to be said.
     pub(super) fn judge(incident: &Incident, played: Played) -> Self {
-        let Played { alerts, elsewhere, unreadable, act_ns, arrived } = played;
+        let Played { alerts, elsewhere, unreadable, pid, model, act_ns, arrived } = played;
         let mut faults = Vec::new();
         let expected =
             alerts.iter().find(|(_, alert)| incident.expected == Some(alert.rule.id.as_str()));
         if let (Some(rule), None) = (incident.expected, expected) {
             faults.push(format!("no alert of rule `{rule}` came"));
+        }
+        if let Some((read_ns, alert)) = expected {
+            for lack in alert.lacks(incident.must_show(), &model, pid) {
+                faults.push(format!("the evidence does not show {lack}"));
+            }
+            if *read_ns < act_ns {
+                faults.push("the alert came before the act".to_owned());
+            }
         }
         for (_, alert) in &alerts {
             let id = alert.rule.id.as_str();
@@ -184,8 +192,17 @@ mod tests {
     use super::*;
 
     fn alert(rule: &str) -> (u64, Alert) {
-        let line = format!(r#"{{"rule":{{"id":"{rule}"}},"severity":"high","summary":"s"}}"#);
-        (3_000_000, serde_json::from_str(&line).expect("an alert"))
+        let alert = serde_json::json!({
+            "rule": { "id": rule },
+            "severity": "high",
+            "summary": "s",
+            "evidence": {
+                "processes": [{ "pid": 7 }, { "pid": 6 }],
+                "files": [{ "path": "/m" }],
+                "flows": [{ "remote_ip": "198.51.100.2", "remote_port": 443 }],
+            },
+        });
+        (3_000_000, serde_json::from_value(alert).expect("an alert"))
     }
 
     fn played(alerts: Vec<(u64, Alert)>) -> Played {
@@ -193,6 +210,8 @@ mod tests {
             alerts,
             elsewhere: vec![alert("elsewhere").1],
             unreadable: Vec::new(),
+            pid: 7,
+            model: "/m".to_owned(),
             act_ns: 1_000_000,
             arrived: Vec::new(),
         }
@@ -207,6 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn alert_before_the_act_or_without_its_evidence_fails() {
+        let rule = INCIDENTS[0].expected.expect("it must fire");
+        let mut early = played(vec![alert(rule)]);
+        early.act_ns = 4_000_000;
+        assert!(!Outcome::judge(&INCIDENTS[0], early).passed);
+        let mut other = played(vec![alert(rule)]);
+        other.pid = 8;
+        assert!(!Outcome::judge(&INCIDENTS[0], other).passed);
+    }
+
+    #[test]
     fn missing_second_and_foreign_alerts_fail() {
         let rule = INCIDENTS[0].expected.expect("it must fire");
         for alerts in [vec![], vec![alert(rule), alert(rule)], vec![alert(rule), alert("other")]] {
@@ -218,7 +248,7 @@ mod tests {
     fn twin_passes_in_silence_only() {
         let twin = &INCIDENTS[1];
         assert!(Outcome::judge(twin, played(vec![])).passed);
-        assert!(!Outcome::judge(twin, played(vec![alert("isolated-egress")])).passed);
+        assert!(!Outcome::judge(twin, played(vec![alert("isolated-training-egress")])).passed);
     }
 
     #[test]

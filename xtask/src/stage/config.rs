@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+/// Time between two readings of the GPUs: a play lasts seconds.
+const GPU_INTERVAL_MS: u32 = 250;
+
 /// What a class of workload may do, by the cgroup that it is in.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
@@ -22,13 +25,15 @@ pub(crate) struct Profile {
 /// A configuration to write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
-    /// Rule files and folders, the shipped ones among them.
+    /// Rule files beside the shipped ones.
     pub(crate) rules: Vec<PathBuf>,
     /// The directory whose files are weights.
     pub(crate) models: PathBuf,
     pub(crate) profiles: Vec<Profile>,
     /// A driver library to load instead of the host's.
     pub(crate) nvml: Option<PathBuf>,
+    /// Alerts a minute; the monitor's own limit without.
+    pub(crate) alerts_per_minute: Option<u32>,
 }
 
 impl Config {
@@ -36,13 +41,20 @@ impl Config {
     ///
     /// JSON is YAML, so that nothing has to be quoted by hand.
     pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
-        let profiles = directory.join("profiles.yaml");
+        // The first profile that matches is taken, in the order of file names.
+        let profiles = directory.join("00-profiles.yaml");
         write(&profiles, &self.profiles())?;
         let mut rules = self.rules.clone();
         rules.push(profiles);
-        let mut config = json!({ "rules": { "paths": rules } });
+        let mut config = json!({
+            "rules": { "shipped": true, "paths": rules },
+            "export": { "spool_dir": directory.join("spool") },
+        });
         if let Some(library) = &self.nvml {
-            config["gpu"] = json!({ "library_paths": [library] });
+            config["gpu"] = json!({ "library_paths": [library], "interval_ms": GPU_INTERVAL_MS });
+        }
+        if let Some(rate) = self.alerts_per_minute {
+            config["alert"] = json!({ "rate_per_minute": rate });
         }
         let path = directory.join("gpuwarden.yaml");
         write(&path, &config)?;
@@ -81,7 +93,7 @@ mod tests {
     fn written_files_are_yaml_and_name_each_other() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = Config {
-            rules: vec![PathBuf::from("/shipped")],
+            rules: vec![PathBuf::from("/own")],
             models: PathBuf::from("/models"),
             profiles: vec![Profile {
                 id: "a",
@@ -90,12 +102,12 @@ mod tests {
                 cgroups: "/a/",
                 peers: vec!["198.51.100.3/32".to_owned()],
             }],
-            nvml: None,
+            ..Config::default()
         };
         let path = config.write(directory.path()).expect("write");
         let text = fs::read_to_string(path).expect("read");
         let read: Value = serde_saphyr::from_str(&text).expect("YAML");
-        let profiles = directory.path().join("profiles.yaml");
+        let profiles = directory.path().join("00-profiles.yaml");
         assert_eq!(read["rules"]["paths"][1], profiles.display().to_string());
         let text = fs::read_to_string(profiles).expect("read");
         let read: Value = serde_saphyr::from_str(&text).expect("YAML");

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a datagram.
 const DATAGRAM_BYTES: usize = 1024;
+/// Connections that wait to be taken: enough that none is refused at full speed.
+const BACKLOG: i32 = 4096;
 /// Bytes of one pread.
 const PREAD_BYTES: usize = 4096;
 
@@ -159,7 +161,11 @@ fn exec(id: Option<u32>) -> bool {
 /// A listener that takes and closes connections on a thread of its own, on every loopback address.
 fn listen(port: u16) -> Result<u16> {
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-    let listener = TcpListener::bind(any).with_context(|| format!("listen on port {port}"))?;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &any).with_context(|| format!("bind port {port}"))?;
+    rustix::net::listen(&socket, BACKLOG).with_context(|| format!("listen on port {port}"))?;
+    let listener = TcpListener::from(socket);
     thread::spawn(move || listener.incoming().for_each(drop));
     Ok(port)
 }
