@@ -41,7 +41,7 @@ pub(crate) struct GenerateArgs {
     /// Operations before the measurement
     #[arg(short, long, default_value_t = 0)]
     warm: u32,
-    /// Give each operation its own id: path lat-NNNNNN.bin, address 127.1.hi.lo, argument lat-NNNNNN
+    /// Give each operation its own id, in path (lat-NNNNNN.bin), address (127.1.hi.lo) or argument
     #[arg(short, long)]
     unique: bool,
     /// Pin to this CPU

@@ -14,6 +14,10 @@ const PROGRAM: &str = "tracepoint:syscalls:sys_enter_openat { @[\"open\"] = coun
     tracepoint:syscalls:sys_enter_sendto { @[\"sendto\"] = count(); } \
     tracepoint:syscalls:sys_enter_connect { @[\"connect\"] = count(); } \
     tracepoint:sched:sched_process_exec { @[\"exec\"] = count(); }";
+/// bpftrace looks for tracepoints in debugfs only, which not every host mounts. The mount is in a
+/// namespace of its own and goes with it.
+const START: &str = "test -d /sys/kernel/debug/tracing/events \
+    || mount -t debugfs debugfs /sys/kernel/debug; exec bpftrace -e \"$1\"";
 /// Time in which it attaches; it does not say when it has.
 const ATTACH: Duration = Duration::from_secs(3);
 
@@ -23,20 +27,19 @@ pub(super) struct Peer(Child);
 
 impl Peer {
     pub(super) fn start(interrupt: &Interrupt) -> Result<Self> {
-        let mut command = child::command("bpftrace");
-        // With a terminal's modes in mind it would buffer; nobody reads it.
-        command.args(["-e", PROGRAM]).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut peer = Self(command.spawn().with_context(|| why_missing(&command))?);
+        child::capture(Command::new("bpftrace").arg("--version"))
+            .context("`cargo xtask setup --tests` installs bpftrace")?;
+        let mut command = child::command("unshare");
+        command.args(["--mount", "/bin/sh", "-c", START, "bpftrace", PROGRAM]);
+        // It warns about limits of locked memory, which kernels from 5.11 on do not have.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut peer = Self(command.spawn().context("start bpftrace")?);
         interrupt.wait(ATTACH, || match peer.0.try_wait()? {
             Some(status) => bail!("bpftrace ended early ({status})"),
             None => Ok(false),
         })?;
         Ok(peer)
     }
-}
-
-fn why_missing(command: &Command) -> String {
-    format!("start {}; `cargo xtask setup --tests` installs it", command.get_program().display())
 }
 
 impl Drop for Peer {
