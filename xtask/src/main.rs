@@ -1,1 +1,48 @@
-fn main() {}
+//! gpuwarden's one build tool: what a person, the CI and the documents call is a command here.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a build tool talks on these")]
+
+mod actor;
+mod bench;
+mod child;
+mod cli;
+mod demo;
+mod setup;
+mod stage;
+mod suite;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Task};
+use crate::tree::Tree;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.task {
+        // An actor is a part of a demo or a benchmark: it needs no tree.
+        Task::Actor(actor) => actor::run(actor).map(|()| ExitCode::SUCCESS),
+        task => Tree::find().and_then(|tree| run(&tree, task)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
+    match task {
+        Task::Setup(setup) => done(setup::run(tree, &setup)),
+        Task::Build(build) => done(suite::build(tree, &build)),
+        Task::Run(run) => suite::run_monitor(tree, &run),
+        Task::Test(test) => suite::test(tree, &test),
+        Task::Demo(demo) => demo::run(tree, &demo),
+        Task::Bench(bench) => done(bench::run(tree, &bench)),
+        Task::Tidy(tidy) => tidy::run(tree, &tidy),
+        Task::Actor(_) => unreachable!("handled before the tree was looked for"),
+    }
+}

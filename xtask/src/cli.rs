@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::actor::ActorTask;
+use crate::suite::StepName;
+
+/// Build, run, test and measure gpuwarden.
+///
+/// On a fresh machine two commands are enough: `cargo xtask run` installs what is missing, builds,
+/// and watches this host; `cargo xtask test` does the same for the whole test suite. Both need
+/// root, because packages are installed and programs are loaded into the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Find or install the BPF toolchain (and, with --tests, what the tests run against)
+    ///
+    /// On Debian 12 and newer the distribution's compiler with a BPF `core` is used; elsewhere
+    /// rustup's nightly with rust-src. Both need bpf-linker. Doing it twice is harmless and takes
+    /// less than a second.
+    Setup(SetupArgs),
+    /// Build the daemon and its kernel programs
+    Build(BuildArgs),
+    /// Set up, build, and watch this host with the shipped rules (needs root)
+    Run(RunArgs),
+    /// Set up, build, and run every check and test there is (needs root)
+    ///
+    /// Each step writes to a log under target/xtask/, shown when the step fails. The last line is
+    /// `N passed, N failed`, counting single tests.
+    Test(TestArgs),
+    /// Play scripted incidents against a real monitor and show the alerts (needs root)
+    ///
+    /// Every incident is real: processes read files and send bytes to a sink in a network
+    /// namespace of its own. Each has a harmless twin that must stay silent.
+    Demo(DemoArgs),
+    /// Measure overhead, latency, loss, memory, start time (needs root)
+    Bench(BenchArgs),
+    /// Check the house rules: sizes, names, reasons, limits, links, tests of rules
+    Tidy(TidyArgs),
+    /// A part in a demo or a benchmark
+    #[command(hide = true, subcommand)]
+    Actor(ActorTask),
+}
+
+/// What `setup` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SetupArgs {
+    /// Also install what the test suite runs against: Prometheus, rsyslog, containers and so on
+    #[arg(long)]
+    pub(crate) tests: bool,
+    /// Change nothing: say what is there, and fail when something is missing
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `build` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct BuildArgs {
+    /// Optimise: what is shipped, measured and demonstrated
+    #[arg(long)]
+    pub(crate) release: bool,
+}
+
+/// What `run` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct RunArgs {
+    /// Arguments for `gpuwarden run`, after `--`, e.g. `-- --config my.yaml --output json`
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+/// What `test` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TestArgs {
+    /// Run this step only; may be given more than once
+    #[arg(long, value_name = "STEP")]
+    pub(crate) only: Vec<StepName>,
+    /// Print the table as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `demo` takes.
+#[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub(crate) struct DemoArgs {
+    /// Play this incident only; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// List the incidents and end
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
+    /// Keep the directory with configuration, models, and the monitor's output
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the first alert into the marked block of README.md
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) readme: bool,
+}
+
+/// What `bench` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, default_value_t = Measure::All)]
+    pub(crate) measure: Measure,
+    /// Pairs of measurements without and with the monitor, taken in turn
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) pairs: u32,
+    /// Also measure bpftrace, counting the same calls, as a peer
+    #[arg(long)]
+    pub(crate) peer: bool,
+    /// Operations in one measurement of a cheap call; dear ones take a share of it
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    pub(crate) operations: u32,
+    /// Pin the generator to this CPU
+    #[arg(long, default_value_t = 0)]
+    pub(crate) cpu: usize,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
+    /// Where the JSON result goes [default: bench.json in the directory of xtask's logs]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the result as JSON instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measure {
+    /// CPU time that the monitor adds to a system call
+    Overhead,
+    /// Time from a system call to its alert line
+    Latency,
+    /// Records lost while files are opened at full speed
+    Loss,
+    /// Memory and CPU of the daemon on a quiet host
+    Rss,
+    /// Time from start to ready
+    Start,
+    /// All of these
+    All,
+}
+
+/// What `tidy` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TidyArgs {
+    /// Print findings as JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
