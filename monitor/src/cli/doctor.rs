@@ -120,12 +120,13 @@ fn kernel(config: &Config, checks: &mut Vec<Check>) {
 
 /// The full tier's programs are not part of this build; the doctor says what that costs.
 fn tier(checks: &mut Vec<Check>) {
-    let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let listed = lsm.trim().split(',').any(|name| name == "bpf");
+    let listed = match std::fs::read_to_string("/sys/kernel/security/lsm") {
+        Ok(list) if list.trim().split(',').any(|name| name == "bpf") => "listed in lsm=",
+        Ok(_) => "not listed in lsm=",
+        Err(_) => "unknown here (securityfs is not mounted)",
+    };
     let says = format!(
-        "base tier; the full tier (LSM, fentry) is not part of this version. BPF LSM is {} on \
-         this kernel",
-        if listed { "listed" } else { "not listed" }
+        "base tier; the full tier (LSM, fentry) is not part of this version. BPF LSM is {listed}"
     );
     checks.push(Check::new("kernel", "tier", Verdict::Limited, says, ""));
 }
@@ -141,9 +142,7 @@ fn sensors(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
                 (Verdict::Good, format!("attached: {}; bound: {}", sensor.sees, sensor.bound))
             }
             State::Fallback(lost) => (Verdict::Limited, format!("fallback: {lost}")),
-            State::Off(why) => {
-                (Verdict::Limited, format!("off: {why}; not seen: {}", sensor.lost))
-            }
+            State::Off(why) => (Verdict::Limited, format!("off: {why}; not seen: {}", sensor.lost)),
         };
         let cure = match &status.state {
             State::Off(why) if why.contains("tracefs") => {
@@ -178,8 +177,7 @@ fn gpu(config: &Config, checks: &mut Vec<Check>) {
         checks.push(Check::new("gpu", "nvml", Verdict::Limited, says, ""));
         return;
     }
-    let driver =
-        NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let driver = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
     let sampler = match GpuSampler::start(Box::new(driver), SamplerConfig::default()) {
         Ok(sampler) => sampler,
         Err(error) => {
@@ -213,7 +211,7 @@ fn gpu(config: &Config, checks: &mut Vec<Check>) {
 }
 
 fn workload(checks: &mut Vec<Check>) {
-    let mut source = Procfs::default();
+    let source = Procfs::default();
     let own = Tgid(std::process::id());
     let check = match source.cgroup(own) {
         Some(text) => {

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The command line.
 //!
 //! | file | command |
@@ -83,7 +82,7 @@ pub fn main() -> ExitCode {
         }
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Rules(RulesCommand::Test(args)) => rules_test::run(&args, &mut out),
-        Command::Rules(RulesCommand::Other(command)) => rules::run(command, &mut out),
+        Command::Rules(RulesCommand::Other(command)) => rules::run(&command, &mut out),
         Command::Config(command) => config::run(&command, &mut out),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "gpuwarden", &mut out);
@@ -128,12 +127,3 @@ mod tests {
         }
     }
 }
-=======
-//! cli
-
-pub mod rules;
-<<<<<<< HEAD
->>>>>>> wip/rules
-=======
-pub mod rules_test;
->>>>>>> wip/correlate

@@ -112,8 +112,7 @@ fn serve(config: Config) -> Result<ExitCode, PipelineError> {
         .block_on(async { Signals::listen() })
         .map_err(|source| PipelineError::Start { what: "signal handling", source })?;
     let pipeline = Pipeline::start(config)?;
-    let attached =
-        pipeline.status().iter().filter(|status| status.gap().is_none()).count();
+    let attached = pipeline.status().iter().filter(|status| status.gap().is_none()).count();
     tracing::info!(
         sensors = attached,
         of = pipeline.status().len(),
@@ -156,9 +155,6 @@ mod tests {
         set_stdout(&mut config, OutputFormat::Json);
         set_stdout(&mut config, OutputFormat::Ocsf);
         assert_eq!(config.export.sinks.len(), 1);
-        assert_eq!(
-            config.export.sinks[0].kind,
-            SinkKind::Stdout { format: OutputFormat::Ocsf }
-        );
+        assert_eq!(config.export.sinks[0].kind, SinkKind::Stdout { format: OutputFormat::Ocsf });
     }
 }

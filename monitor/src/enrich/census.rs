@@ -30,7 +30,7 @@ impl Enricher {
 
     /// Every workload that has a living process, or had bytes to account for.
     pub fn census(&self) -> impl Iterator<Item = WorkloadEvidence> + '_ {
-        self.workloads.iter().take(CENSUS_MAX).filter_map(|workload| {
+        self.workloads.iter().take(CENSUS_MAX).filter_map(|(_, workload)| {
             let account = &workload.account;
             let counts = account.egress_bytes > 0 || account.weight_bytes > 0;
             (counts || (workload.live > 0 && !account.gpus.is_empty()))

@@ -69,11 +69,6 @@ impl Workloads {
         self.table.touch(handle);
     }
 
-<<<<<<< HEAD
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Workload> + '_ {
-        self.table.oldest_first().filter_map(|handle| self.table.get(handle))
-=======
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Handle<Workload>, &Workload)> {
         self.table.oldest_first().filter_map(|handle| Some((handle, self.table.get(handle)?)))
     }
@@ -81,7 +76,6 @@ impl Workloads {
     #[cfg(test)]
     pub(super) fn with_bound(workloads_max: usize) -> Self {
         Self { table: Table::new(workloads_max) }
->>>>>>> wip/enrich
     }
 
     pub(super) fn find(&self, id: &WorkloadId) -> Option<Handle<Workload>> {

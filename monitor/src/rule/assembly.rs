@@ -116,16 +116,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         message: message.render(),
         tests: tests.into_iter().collect::<Result<_, _>>()?,
     };
-<<<<<<< HEAD
-<<<<<<< HEAD
-    let named = raw.correlate.map(|block| block.rules).unwrap_or_default();
-    Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span, named })
-=======
-    Ok(Assembled { rule, outline, respond: respond?, span: id_place.span })
->>>>>>> wip/rules
-=======
     Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span })
->>>>>>> wip/correlate
 }
 
 /// The kinds a rule looks at: its own, or those of the rules it names.
