@@ -5,13 +5,19 @@
 use crate::limits::{ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, PATH_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 macro_rules! records {
-    ($($(#[$doc:meta])* pub struct $name:ident = $size:literal { $($(#[$fdoc:meta])* pub $field:ident: $type:ty,)* })+) => {
+    ($(
+        $(#[$doc:meta])*
+        pub struct $name:ident = $size:literal {
+            $($(#[$fdoc:meta])* pub $field:ident: $type:ty,)*
+        }
+    )+) => {
         $(
             $(#[$doc])*
             #[repr(C)]
             #[derive(Clone, Copy, Debug)]
             #[cfg_attr(feature = "user", derive(
-                zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout, zerocopy::Immutable,
+                zerocopy::FromBytes, zerocopy::IntoBytes,
+                zerocopy::KnownLayout, zerocopy::Immutable,
             ))]
             pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
             const _: () = assert!(size_of::<$name>() == $size);
