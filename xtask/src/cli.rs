@@ -102,6 +102,9 @@ pub(crate) struct DemoArgs {
     /// List the incidents and end
     #[arg(long)]
     pub(crate) list: bool,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
     /// Keep the directory with configuration, models, and the monitor's output
     #[arg(long)]
     pub(crate) keep: bool,
@@ -122,12 +125,18 @@ pub(crate) struct BenchArgs {
     /// Pairs of measurements without and with the monitor, taken in turn
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) pairs: u32,
+    /// Also measure bpftrace, counting the same calls, as a peer
+    #[arg(long)]
+    pub(crate) peer: bool,
     /// Operations in one measurement of a cheap call; dear ones take a share of it
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1000..))]
     pub(crate) operations: u32,
     /// Pin the generator to this CPU
     #[arg(long, default_value_t = 0)]
     pub(crate) cpu: usize,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
     /// Where the JSON result goes [default: bench.json in the directory of xtask's logs]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

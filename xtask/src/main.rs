@@ -8,6 +8,7 @@ mod child;
 mod cli;
 mod demo;
 mod setup;
+mod stage;
 mod suite;
 mod tidy;
 mod tree;

@@ -136,11 +136,13 @@ fn ensure_packages(
     Ok(())
 }
 
-/// A cargo command that finds the BPF toolchain.
-pub(crate) fn cargo(tree: &Tree, toolchain: &Toolchain) -> std::process::Command {
+/// A cargo command, which finds the BPF toolchain where one is given.
+pub(crate) fn cargo(tree: &Tree, toolchain: Option<&Toolchain>) -> std::process::Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = child::command(cargo);
     command.current_dir(tree.root());
-    toolchain.export(&mut command);
+    if let Some(toolchain) = toolchain {
+        toolchain.export(&mut command);
+    }
     command
 }

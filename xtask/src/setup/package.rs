@@ -28,13 +28,13 @@ pub(crate) const FOR_BPF: &[Package] = &[
 /// What the demo runs.
 pub(crate) const FOR_DEMO: &[Package] = &[
     package("iproute2", "the network namespace with the sink"),
-    package("python3-minimal", "the training job that is watched"),
+    package("python3", "the training job that is watched"),
 ];
 
 /// What the test suite runs against. Nothing of it is left running.
 pub(crate) const FOR_TESTS: &[Package] = &[
     package("iproute2", "network namespaces"),
-    package("python3-minimal", "jobs that are watched"),
+    package("python3", "jobs that are watched"),
     package("python3-venv", "NVIDIA's Python binding and schema validators"),
     package("openssl", "certificates and a TLS client for the sinks"),
     package("socat", "flows by protocols that nothing else speaks"),

@@ -13,6 +13,9 @@ use crate::child::{self, Outcome};
 use crate::setup::{self, Toolchain};
 use crate::tree::Tree;
 
+/// First letters of the test targets that need root.
+const KERNEL_PREFIX: &str = "kernel_";
+
 /// A step, in the order in which they are run: what is cheap and often wrong comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -29,8 +32,8 @@ pub(crate) enum StepName {
     Build,
     /// The tests inside the rule files
     Rules,
-    /// The daemon from outside, on this kernel
-    E2e,
+    /// The test targets named kernel_*: they load programs into this kernel
+    Kernel,
     /// The scripted incidents and their harmless twins
     Demo,
 }
@@ -44,40 +47,54 @@ impl StepName {
         Self::Unit,
         Self::Build,
         Self::Rules,
-        Self::E2e,
+        Self::Kernel,
         Self::Demo,
     ];
 
     /// Whether it loads programs into the kernel.
     pub(crate) const fn needs_root(self) -> bool {
-        matches!(self, Self::E2e | Self::Demo)
+        matches!(self, Self::Kernel | Self::Demo)
     }
 
     /// Whether it runs against other programs.
     pub(crate) const fn needs_packages(self) -> bool {
-        matches!(self, Self::Unit | Self::E2e | Self::Demo)
+        matches!(self, Self::Unit | Self::Kernel | Self::Demo)
+    }
+
+    /// Whether it builds the kernel programs.
+    pub(crate) const fn needs_toolchain(self) -> bool {
+        !matches!(self, Self::Fmt | Self::Tidy)
     }
 
     /// What it runs. [`StepName::Tidy`] runs in this process.
-    pub(crate) fn command(self, tree: &Tree, toolchain: &Toolchain) -> Command {
+    pub(crate) fn command(self, tree: &Tree, toolchain: Option<&Toolchain>) -> Command {
         let mut cargo = setup::cargo(tree, toolchain);
-        // monitor-ebpf compiles for the kernel only; e2e needs root and is a step of its own.
-        let all_but = ["--workspace", "--exclude", "monitor-ebpf", "--exclude", "e2e"];
+        // monitor-ebpf compiles for the kernel only.
+        let members = ["--workspace", "--exclude", "monitor-ebpf"];
         match self {
             Self::Fmt => cargo.args(["fmt", "--all", "--check"]),
-            Self::Clippy => cargo
-                .args(["clippy", "--workspace", "--exclude", "monitor-ebpf", "--all-targets"])
-                .args(["--", "--deny", "warnings"]),
-            Self::Unit => cargo.arg("test").args(all_but),
-            Self::Build => cargo.args(["build", "--release", "-p", "monitor", "-p", "fake-nvml"]),
-            Self::E2e => cargo.env("GPUWARDEN_BINARY", tree.daemon()).args([
-                "test",
-                "--package",
-                "e2e",
+            Self::Clippy => cargo.arg("clippy").args(members).args([
+                "--all-targets",
                 "--",
-                "--test-threads=1",
+                "--deny",
+                "warnings",
             ]),
-            Self::Rules => return in_tree(tree, &["rules", "test", "rules/"]),
+            Self::Unit => {
+                cargo.arg("test").args(members).args(["--no-fail-fast", "--lib", "--bins"]);
+                let targets = test_targets(&tree.path("monitor/tests"));
+                for target in targets.iter().filter(|name| !name.starts_with(KERNEL_PREFIX)) {
+                    cargo.args(["--test", target]);
+                }
+                &mut cargo
+            }
+            Self::Build => cargo.args(["build", "--release", "-p", "monitor", "-p", "fake-nvml"]),
+            // One at a time: they watch each other's work otherwise.
+            Self::Kernel => cargo
+                .args(["test", "--package", "monitor", "--no-fail-fast", "--test"])
+                .args([&format!("{KERNEL_PREFIX}*"), "--", "--test-threads=1"]),
+            Self::Rules => cargo
+                .args(["run", "--quiet", "--release", "--package", "monitor", "--bin", "gpuwarden"])
+                .args(["--", "rules", "test", "rules/"]),
             Self::Demo | Self::Tidy => {
                 let mut own = child::command(std::env::current_exe().unwrap_or_default());
                 own.current_dir(tree.root()).arg(self.to_string());
@@ -88,10 +105,17 @@ impl StepName {
     }
 }
 
-fn in_tree(tree: &Tree, arguments: &[&str]) -> Command {
-    let mut daemon = child::command(tree.daemon());
-    daemon.current_dir(tree.root()).args(arguments);
-    daemon
+/// The test targets in a folder, as cargo finds them: a file, or a folder with a main.rs.
+fn test_targets(folder: &Path) -> Vec<String> {
+    let name = |path: &Path| {
+        let is_file = path.extension().is_some_and(|extension| extension == "rs");
+        let is_target = is_file || path.join("main.rs").is_file();
+        is_target.then(|| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))?
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut targets: Vec<String> = entries.filter_map(|entry| name(&entry.path())).collect();
+    targets.sort();
+    targets
 }
 
 impl fmt::Display for StepName {
@@ -103,7 +127,7 @@ impl fmt::Display for StepName {
             Self::Unit => "unit",
             Self::Build => "build",
             Self::Rules => "rules",
-            Self::E2e => "e2e",
+            Self::Kernel => "kernel",
             Self::Demo => "demo",
         })
     }
@@ -206,6 +230,18 @@ mod tests {
         let status = ExitStatus::from_raw(status << 8);
         let outcome = Outcome { status, took: Duration::ZERO };
         StepResult::from_log(StepName::Unit, outcome, &log).expect("the log is there")
+    }
+
+    #[test]
+    fn targets_are_files_and_folders_with_a_main() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for file in ["b.rs", "kernel_a.rs", "notes.md", "c/main.rs", "support/mod.rs"] {
+            let path = directory.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("create");
+            std::fs::write(path, "").expect("write");
+        }
+        assert_eq!(test_targets(directory.path()), ["b", "c", "kernel_a"]);
+        assert!(test_targets(&directory.path().join("nowhere")).is_empty());
     }
 
     #[test]
