@@ -62,19 +62,61 @@ impl Tree {
         Ok(logs)
     }
 
-    /// Files of the sources, relative to the root: tracked, or new and not ignored.
+    /// Files of the sources, relative to the root: tracked, or new and not ignored; without git,
+    /// all that is not built.
     pub(crate) fn files(&self) -> Result<Vec<String>> {
         let mut git = Command::new("git");
+        // A CI may run as another user than the one who owns the checkout.
+        git.arg("-c").arg(format!("safe.directory={}", self.root.display()));
         git.args(["ls-files", "--cached", "--others", "--exclude-standard"])
             .current_dir(&self.root);
-        let listing = child::capture(&mut git).context("list the files of the tree")?;
-        let mut files: Vec<String> = listing
-            .lines()
-            .filter(|file| self.root.join(file).is_file())
-            .map(str::to_owned)
-            .collect();
+        let mut files: Vec<String> = match child::capture(&mut git) {
+            Ok(listing) => listing.lines().map(str::to_owned).collect(),
+            Err(_) => self.walk()?,
+        };
+        files.retain(|file| self.root.join(file).is_file());
         files.sort();
         files.dedup();
         Ok(files)
+    }
+
+    fn walk(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries =
+                fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+            for path in entries.flatten().map(|entry| entry.path()) {
+                let is_link = path.is_symlink();
+                if path.is_dir() && !is_link && !self.is_built(&path) {
+                    folders.push(path);
+                } else if let Ok(relative) = path.strip_prefix(&self.root) {
+                    files.push(relative.to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn is_built(&self, folder: &Path) -> bool {
+        folder == self.target || folder == self.root.join("target") || folder.ends_with(".git")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_without_git_too() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for file in ["a.md", "src/b.rs", "target/c.rs", ".git/d", ".ci/run"] {
+            let path = directory.path().join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("create");
+            fs::write(path, "").expect("write");
+        }
+        let root = directory.path().to_path_buf();
+        let tree = Tree { target: root.join("target"), root };
+        assert_eq!(tree.files().expect("files"), [".ci/run", "a.md", "src/b.rs"]);
     }
 }

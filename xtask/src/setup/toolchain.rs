@@ -171,7 +171,7 @@ fn install_linker(
     install.args(["install", "bpf-linker", "--locked", "--force", "--version", &version]);
     install.args(features);
     // Outside the tree: its `.cargo/config.toml` is about the kernel programs.
-    install.current_dir("/").env_remove("CARGO_TARGET_DIR");
+    install.current_dir("/").env_remove("CARGO_TARGET_DIR").env_remove("RUSTC_BOOTSTRAP");
     if let Some(prefix) = llvm_prefix {
         install.env("LLVM_PREFIX", prefix);
     }
