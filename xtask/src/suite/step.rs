@@ -59,13 +59,6 @@ impl StepName {
     /// Whether it runs against other programs.
     pub(crate) const fn needs_packages(self) -> bool {
         matches!(self, Self::Unit | Self::Kernel | Self::Demo)
-<<<<<<< HEAD
-    }
-
-    /// What it runs. [`StepName::Tidy`] runs in this process.
-    pub(crate) fn command(self, tree: &Tree, toolchain: &Toolchain) -> Command {
-        let mut cargo = setup::cargo(tree, Some(toolchain));
-=======
     }
 
     /// Whether it builds the kernel programs.
@@ -76,7 +69,6 @@ impl StepName {
     /// What it runs. [`StepName::Tidy`] runs in this process.
     pub(crate) fn command(self, tree: &Tree, toolchain: Option<&Toolchain>) -> Command {
         let mut cargo = setup::cargo(tree, toolchain);
->>>>>>> wip/xtask
         // monitor-ebpf compiles for the kernel only.
         let members = ["--workspace", "--exclude", "monitor-ebpf"];
         match self {
@@ -100,13 +92,9 @@ impl StepName {
             Self::Kernel => cargo
                 .args(["test", "--package", "monitor", "--no-fail-fast", "--test"])
                 .args([&format!("{KERNEL_PREFIX}*"), "--", "--test-threads=1"]),
-<<<<<<< HEAD
-            Self::Rules => return in_tree(tree, &["rules", "test", "rules/"]),
-=======
             Self::Rules => cargo
                 .args(["run", "--quiet", "--release", "--package", "monitor", "--bin", "gpuwarden"])
                 .args(["--", "rules", "test", "rules/"]),
->>>>>>> wip/xtask
             Self::Demo | Self::Tidy => {
                 let mut own = child::command(std::env::current_exe().unwrap_or_default());
                 own.current_dir(tree.root()).arg(self.to_string());
@@ -128,15 +116,6 @@ fn test_targets(folder: &Path) -> Vec<String> {
     let mut targets: Vec<String> = entries.filter_map(|entry| name(&entry.path())).collect();
     targets.sort();
     targets
-<<<<<<< HEAD
-}
-
-fn in_tree(tree: &Tree, arguments: &[&str]) -> Command {
-    let mut daemon = child::command(tree.daemon());
-    daemon.current_dir(tree.root()).args(arguments);
-    daemon
-=======
->>>>>>> wip/xtask
 }
 
 impl fmt::Display for StepName {
