@@ -39,10 +39,8 @@ pub fn candidates(configured: &[PathBuf], is_exclusive: bool) -> Vec<PathBuf> {
 }
 
 fn library_in(path: &Path) -> PathBuf {
-    let names_library = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with("libnvidia-ml.so"));
+    let names_library =
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".so"));
     if names_library { path.to_owned() } else { path.join(LIBRARY_NAME) }
 }
 

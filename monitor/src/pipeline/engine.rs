@@ -294,7 +294,16 @@ impl Engine {
             for event in &events {
                 self.take_event(event);
             }
+            self.note_gpu_state(&batch);
             self.last_batch = Some(batch);
+        }
+    }
+
+    /// Says once when the GPU side changes its state.
+    fn note_gpu_state(&self, batch: &GpuBatch) {
+        let before = self.last_batch.as_ref().map(|last| last.state.as_str());
+        if before != Some(batch.state.as_str()) {
+            tracing::info!(state = %batch.state, "gpu");
         }
     }
 

@@ -57,10 +57,11 @@ impl RuleSet {
         Self::read_with(Vec::new(), paths)
     }
 
-    /// As [`Self::read_paths`], together with sources that are in memory already.
-    pub fn read_with(mut sources: Vec<Source>, paths: &[PathBuf]) -> Result<Self, Diagnostics> {
-        let (read, mut mistakes) = source::read_paths(paths);
-        sources.extend(read);
+    /// As [`Self::read_paths`], followed by sources that are in memory already. What a person put
+    /// into files comes first: a profile there is tried before a shipped one.
+    pub fn read_with(shipped: Vec<Source>, paths: &[PathBuf]) -> Result<Self, Diagnostics> {
+        let (mut sources, mut mistakes) = source::read_paths(paths);
+        sources.extend(shipped);
         match Self::load(&sources) {
             Ok(set) if mistakes.is_empty() => Ok(set),
             Ok(_) => Err(Diagnostics(mistakes)),
