@@ -4,7 +4,7 @@
 /// A protocol recognised in a first payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppProto {
-    /// A mining handshake: Stratum v1, Ethereum proxy, CryptoNote.
+    /// A mining handshake: Stratum v1, Ethereum proxy, `CryptoNote`.
     Stratum,
     /// A TLS hello.
     Tls,
@@ -79,7 +79,7 @@ fn is_http(payload: &[u8]) -> bool {
 const METHOD_REACH_BYTES: usize = 128;
 
 /// A JSON-RPC call of a miner: `"method"` followed by `mining.`, `eth_submit` or `eth_login`
-/// (Stratum v1, Ethereum proxy), or by `"login"` with an `"agent"` anywhere (CryptoNote).
+/// (Stratum v1, Ethereum proxy), or by `"login"` with an `"agent"` anywhere (`CryptoNote`).
 fn is_stratum(payload: &[u8]) -> bool {
     let mut from = 0;
     while let Some(at) = find(&payload[from..], b"\"method\"") {

@@ -170,7 +170,7 @@ impl Place {
             && parent.starts_with("job_")
         {
             self.slurm_step = Some(step.to_owned());
-        } else if segment.ends_with(".service") || segment.ends_with(".scope") {
+        } else if is_unit(segment) {
             if self.unit.is_none() {
                 self.unit = Some(segment.to_owned());
             } else if segment.starts_with("user@") && self.unit_manager.is_none() {
@@ -178,6 +178,15 @@ impl Place {
             }
         }
     }
+}
+
+/// Services and scopes hold processes; slices only hold those. systemd's suffixes are lower case.
+#[expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a unit's type is no file extension"
+)]
+fn is_unit(segment: &str) -> bool {
+    segment.ends_with(".service") || segment.ends_with(".scope")
 }
 
 /// containerd below a systemd parent, but without `SystemdCgroup`, makes one directory of three
