@@ -227,7 +227,7 @@ mod tests {
             r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
             r#"{"ID":1,"METHOD" : "MINING.AUTHORIZE","params":["w","x"]}"#,
             r#"{"method":"x"}{"method":"eth_submitLogin"}"#,
-            r#"{"id":1,"jsonrpc":"2.0","method":"login","params":{"login":"4A","agent":"XMRig/6"}}"#,
+            r#"{"id":1,"method":"login","params":{"login":"4A","agent":"XMRig/6"}}"#,
             "POST / HTTP/1.1\r\n\r\n{\"method\": \"eth_getWork\"}",
         ] {
             assert_eq!(read(text.as_bytes(), 3333).proto, Some(AppProto::Stratum), "{text}");
