@@ -87,9 +87,18 @@ fn all_mistakes_are_reported_at_once_with_their_places() {
 #[test]
 fn sink_mistakes_name_the_sink() {
     let found = errors(
-        "export:\n  sinks:\n  - {type: stdout}\n  - {type: stdout}\n  - {type: carrier-pigeon}\n\
-         \x20 - {type: syslog, address: 'host:0', ca_file: /x}\n  - {type: webhook, url: 'ftp://x/'}\n\
-         \x20 - {type: file}\n  - {name: X, type: stdout}\n  - {name: x}\n  - {type: file, path: relative}\n",
+        "export:
+  sinks:
+  - {type: stdout}
+  - {type: stdout}
+  - {type: carrier-pigeon}
+  - {type: syslog, address: 'host:0', ca_file: /x}
+  - {type: webhook, url: 'ftp://x/'}
+  - {type: file}
+  - {name: X, type: stdout}
+  - {name: x}
+  - {type: file, path: relative}
+",
     );
     let all = found.join("\n");
     for part in [

@@ -279,7 +279,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_and_head_are_read(path in "\\PC{0,60}", head in prop::collection::vec(any::<u8>(), 0..130)) {
+        fn any_path_and_head_are_read(
+            path in "\\PC{0,60}", head in prop::collection::vec(any::<u8>(), 0..130),
+        ) {
             let model = model_of(&path);
             prop_assert!(path.starts_with(model.root));
             let _ = (Format::of(&head), Classes::new(&NameClasses::default()).of(&path));

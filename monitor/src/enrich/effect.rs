@@ -7,8 +7,10 @@ use super::enricher::{Enricher, Observation};
 use super::limit::{NAMES_MAX, WEIGHTS_BYTES_MIN};
 use super::net::{PeerClass, is_pool_name};
 use super::payload::{self, AppProto};
+use super::table::Handle;
+use super::workload::Workload;
 use crate::model::{
-    Actor, Body, BootNs, Dns, Event, FileOpen, FileType, Flow, FlowPhase, GpuSample, Tgid,
+    Actor, Body, BootNs, Dns, Event, FileId, FileOpen, FileType, Flow, FlowPhase, GpuSample, Tgid,
 };
 
 impl Enricher {
@@ -36,19 +38,8 @@ impl Enricher {
         }
         seen.class = self.labels.classes.of(&open.path);
         let Some(handle) = seen.workload else { return };
-        let is_new = open.reads() && open.file_type == FileType::Regular && {
-            let pair = (handle, open.id);
-            match self.reads.find(&pair) {
-                Some(known) => {
-                    self.reads.touch(known);
-                    false
-                }
-                None => {
-                    self.reads.insert(pair, ());
-                    true
-                }
-            }
-        };
+        let is_read = open.reads() && open.file_type == FileType::Regular;
+        let is_new = is_read && self.is_first_read(handle, open.id);
         let label = seen.label.and_then(|label| self.labels.get(label)).copied();
         let Some(workload) = self.workloads.get_mut(handle) else { return };
         let account = &mut workload.account;
@@ -65,6 +56,17 @@ impl Enricher {
         if is_notable {
             account.note_file(open, process, time);
         }
+    }
+
+    /// Whether a workload reads a file for the first time.
+    fn is_first_read(&mut self, workload: Handle<Workload>, file: FileId) -> bool {
+        let pair = (workload, file);
+        if let Some(known) = self.reads.find(&pair) {
+            self.reads.touch(known);
+            return false;
+        }
+        self.reads.insert(pair, ());
+        true
     }
 
     fn flowed(&mut self, flow: &Flow, sender: Tgid, time: BootNs, seen: &mut Observation) {

@@ -9,7 +9,7 @@ use super::profile::GpuFeatures;
 use super::workload::Workload;
 use crate::model::{
     Body, BootNs, Completeness, Event, Evidence, FileEvidence, FlowEvidence, GpuEvidence,
-    ProcessEvidence, ProcessKey, WorkloadEvidence,
+    ProcessEvidence, ProcessKey, Tgid, WorkloadEvidence,
 };
 
 impl Enricher {
@@ -38,30 +38,8 @@ impl Enricher {
             evidence.workload =
                 Some(workload_evidence(workload, process.map(|(_, process)| process)));
         }
-        self.note_unknowns(process.map(|(_, process)| process), event, &mut evidence.completeness);
+        note_unknowns(process, event, &mut evidence.completeness);
         evidence
-    }
-
-    fn note_unknowns(
-        &self,
-        process: Option<&Process>,
-        event: &Event,
-        completeness: &mut Completeness,
-    ) {
-        let mut note = |text: &str| completeness.unknowns.push(text.to_owned());
-        match process {
-            None if event.actor.is_some() => note("the process was not known"),
-            Some(process) if process.image.is_partial => {
-                note("the process ended before its executable and arguments could be read");
-            }
-            Some(process) if process.lineage.ancestors().is_empty() => {
-                note("the ancestors of the process are not known");
-            }
-            None | Some(_) => {}
-        }
-        if !completeness.unknowns.is_empty() {
-            completeness.complete = false;
-        }
     }
 
     fn processes_evidence(
@@ -133,6 +111,29 @@ impl Enricher {
 
     fn wall(&self, at: BootNs) -> String {
         self.clock.wall(at).to_rfc3339()
+    }
+}
+
+fn note_unknowns(
+    process: Option<(ProcessKey, &Process)>,
+    event: &Event,
+    completeness: &mut Completeness,
+) {
+    // The first process and the kernel's own have no ancestors.
+    const ROOT: Tgid = Tgid(2);
+    let mut note = |text: &str| completeness.unknowns.push(text.to_owned());
+    match process {
+        None if event.actor.is_some() => note("the process was not known"),
+        Some((_, process)) if process.image.is_partial => {
+            note("the process ended before its executable and arguments could be read");
+        }
+        Some((key, process)) if key.tgid > ROOT && process.lineage.ancestors().is_empty() => {
+            note("the ancestors of the process are not known");
+        }
+        None | Some(_) => {}
+    }
+    if !completeness.unknowns.is_empty() {
+        completeness.complete = false;
     }
 }
 

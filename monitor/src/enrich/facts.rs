@@ -7,6 +7,7 @@ use super::enricher::{Enricher, Observation};
 use super::flow::FlowState;
 use super::label::Labelled;
 use super::net::{PeerClass, family_name, protocol_name, socket_type_name};
+use super::payload::AppProto;
 use super::place::{Place, WorkloadKind};
 use super::process::{Image, Process};
 use super::profile::{GpuFeatures, Names};
@@ -342,7 +343,7 @@ impl Facts for Enriched<'_> {
                 truth(self.flow().zip(self.key).map(|(flow, key)| flow.owner == key))
             }
             FieldId::NetAppProto => {
-                text(self.flow.and_then(|flow| flow.app_proto).map(|proto| proto.as_str()))
+                text(self.flow.and_then(|flow| flow.app_proto).map(AppProto::as_str))
             }
             FieldId::NetSni => text(self.flow.and_then(|flow| flow.sni.as_deref())),
 

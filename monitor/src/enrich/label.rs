@@ -83,6 +83,8 @@ pub(super) struct Labels {
     /// Files looked at that are no weights.
     plain: Table<FileId, ()>,
     globs: GlobSet,
+    /// What each glob begins with: most paths begin otherwise and need no matching.
+    prefixes: Vec<String>,
     pub(super) classes: Classes,
     big_file_bytes: u64,
     heads_second: u64,
@@ -102,6 +104,12 @@ pub(super) fn glob_set(globs: &[String]) -> GlobSet {
     builder.build().unwrap_or_else(|_| GlobSet::empty())
 }
 
+/// The part of a glob before its first special character.
+fn literal_prefix(glob: &str) -> &str {
+    let end = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
+    glob.get(..end).unwrap_or_default()
+}
+
 impl Labels {
     pub(super) fn new(globs: &[String], classes: Classes, big_file_bytes: u64) -> Self {
         Self {
@@ -110,6 +118,7 @@ impl Labels {
             by_root: HashMap::default(),
             plain: Table::new(PLAIN_FILES_MAX),
             globs: glob_set(globs),
+            prefixes: globs.iter().map(|glob| literal_prefix(glob).to_owned()).collect(),
             classes,
             big_file_bytes,
             heads_second: 0,
@@ -174,7 +183,8 @@ impl Labels {
         let class = self.classes.of(&open.path);
         let is_big = open.size_bytes >= self.big_file_bytes;
         let may_be = class == FileClass::Weights && open.size_bytes >= WEIGHTS_BYTES_MIN;
-        let is_listed = self.globs.is_match(&open.path);
+        let is_listed = self.prefixes.iter().any(|prefix| open.path.starts_with(prefix))
+            && self.globs.is_match(&open.path);
         if !is_listed && !is_big && !may_be {
             return None;
         }
@@ -310,5 +320,26 @@ pub(super) fn is_weights(
         (true, true) => size_bytes >= WEIGHTS_BYTES_MIN,
         (true, false) => size_bytes >= WEIGHTS_BY_NAME_BYTES_MIN,
         (false, _) => format.is_weights_only() && size_bytes >= WEIGHTS_BYTES_MIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Looking at the prefix first refuses nothing that the glob takes.
+        #[test]
+        fn whatever_a_glob_matches_begins_with_its_prefix(
+            glob in "/[ab]{1,2}(/[ab*?]{1,2}|/\\*\\*|/\\{a,b\\}|/\\[ab\\]){0,3}",
+            path in "(/[ab]{1,2}){1,4}",
+        ) {
+            if let Ok(compiled) = Glob::new(&glob) {
+                let matched = compiled.compile_matcher().is_match(&path);
+                prop_assert!(!matched || path.starts_with(literal_prefix(&glob)), "{glob} {path}");
+            }
+        }
     }
 }

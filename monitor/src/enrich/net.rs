@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(protocol_name(1, 262), Some("mptcp"));
         assert_eq!(protocol_name(3, 99), Some("raw"));
         assert_eq!(protocol_name(2, 99), None);
-        assert_eq!(socket_type_name(2 | 0o2_000_000_u32 as u16), Some("dgram"));
+        assert_eq!(socket_type_name(2 | 0o4_000), Some("dgram"));
         assert_eq!(family_name(40), Some("vsock"));
     }
 }

@@ -4,7 +4,7 @@
 /// A protocol recognised in a first payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppProto {
-    /// A mining handshake: Stratum v1, Ethereum proxy, CryptoNote.
+    /// A mining handshake: Stratum v1, Ethereum proxy, `CryptoNote`.
     Stratum,
     /// A TLS hello.
     Tls,
@@ -79,7 +79,7 @@ fn is_http(payload: &[u8]) -> bool {
 const METHOD_REACH_BYTES: usize = 128;
 
 /// A JSON-RPC call of a miner: `"method"` followed by `mining.`, `eth_submit` or `eth_login`
-/// (Stratum v1, Ethereum proxy), or by `"login"` with an `"agent"` anywhere (CryptoNote).
+/// (Stratum v1, Ethereum proxy), or by `"login"` with an `"agent"` anywhere (`CryptoNote`).
 fn is_stratum(payload: &[u8]) -> bool {
     let mut from = 0;
     while let Some(at) = find(&payload[from..], b"\"method\"") {
@@ -227,7 +227,7 @@ mod tests {
             r#"{"id":1,"method":"mining.subscribe","params":[]}"#,
             r#"{"ID":1,"METHOD" : "MINING.AUTHORIZE","params":["w","x"]}"#,
             r#"{"method":"x"}{"method":"eth_submitLogin"}"#,
-            r#"{"id":1,"jsonrpc":"2.0","method":"login","params":{"login":"4A","agent":"XMRig/6"}}"#,
+            r#"{"id":1,"method":"login","params":{"login":"4A","agent":"XMRig/6"}}"#,
             "POST / HTTP/1.1\r\n\r\n{\"method\": \"eth_getWork\"}",
         ] {
             assert_eq!(read(text.as_bytes(), 3333).proto, Some(AppProto::Stratum), "{text}");

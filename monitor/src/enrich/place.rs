@@ -170,7 +170,7 @@ impl Place {
             && parent.starts_with("job_")
         {
             self.slurm_step = Some(step.to_owned());
-        } else if segment.ends_with(".service") || segment.ends_with(".scope") {
+        } else if is_unit(segment) {
             if self.unit.is_none() {
                 self.unit = Some(segment.to_owned());
             } else if segment.starts_with("user@") && self.unit_manager.is_none() {
@@ -178,6 +178,15 @@ impl Place {
             }
         }
     }
+}
+
+/// Services and scopes hold processes; slices only hold those. systemd's suffixes are lower case.
+#[expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a unit's type is no file extension"
+)]
+fn is_unit(segment: &str) -> bool {
+    segment.ends_with(".service") || segment.ends_with(".scope")
 }
 
 /// containerd below a systemd parent, but without `SystemdCgroup`, makes one directory of three
@@ -281,8 +290,14 @@ mod tests {
     const HASH: &str = "d4a1c0ffee00112233445566778899aa";
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+    const BURSTABLE: &str = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable";
+    const KIND: &str = "/docker/<HASH><HASH>/kubelet.slice/kubelet-kubepods.slice/\
+                        kubelet-kubepods-burstable.slice";
+
     fn fill(template: &str) -> String {
         template
+            .replace("<SLICE>", &format!("{BURSTABLE}-pod<UID_>.slice"))
+            .replace("<KIND>", KIND)
             .replace("<UID>", UID)
             .replace("<UID_>", UID_)
             .replace("<HASH>", HASH)
@@ -291,12 +306,7 @@ mod tests {
 
     /// (path, workload id, container id, runtime): one line per way a runtime names its cgroups.
     const PATHS: &[(&str, &str, Option<&str>, Option<&str>)] = &[
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<UID_>.slice/cri-containerd-<ID>.scope",
-            "k8s:<UID>",
-            Some("<ID>"),
-            Some("containerd"),
-        ),
+        ("<SLICE>/cri-containerd-<ID>.scope", "k8s:<UID>", Some("<ID>"), Some("containerd")),
         (
             "/kubepods.slice/kubepods-pod<UID_>.slice/cri-containerd-<ID>.scope",
             "k8s:<UID>",
@@ -307,23 +317,13 @@ mod tests {
         ("/kubepods/pod<UID>/<ID>", "k8s:<UID>", Some("<ID>"), None),
         ("/kubepods/besteffort/pod<HASH>/<ID>", "k8s:<HASH>", Some("<ID>"), None),
         (
-            "/system.slice/containerd.service/kubepods-besteffort-pod<UID_>.slice:cri-containerd:<ID>",
+            "/system.slice/c.service/kubepods-besteffort-pod<UID_>.slice:cri-containerd:<ID>",
             "k8s:<UID>",
             Some("<ID>"),
             Some("containerd"),
         ),
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<UID_>.slice/crio-<ID>.scope",
-            "k8s:<UID>",
-            Some("<ID>"),
-            Some("crio"),
-        ),
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<UID_>.slice/crio-conmon-<ID>.scope",
-            "k8s:<UID>",
-            None,
-            None,
-        ),
+        ("<SLICE>/crio-<ID>.scope", "k8s:<UID>", Some("<ID>"), Some("crio")),
+        ("<SLICE>/crio-conmon-<ID>.scope", "k8s:<UID>", None, None),
         ("/kubepods/burstable/pod<UID>/crio-<ID>", "k8s:<UID>", Some("<ID>"), Some("crio")),
         (
             "/kubepods.slice/kubepods-pod<UID_>.slice/docker-<ID>.scope",
@@ -332,7 +332,7 @@ mod tests {
             Some("docker"),
         ),
         (
-            "/docker/<HASH><HASH>/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod<UID_>.slice/cri-containerd-<ID>.scope",
+            "<KIND>/kubelet-kubepods-burstable-pod<UID_>.slice/cri-containerd-<ID>.scope",
             "k8s:<UID>",
             Some("<ID>"),
             Some("containerd"),

@@ -17,6 +17,7 @@ use crate::model::{BootNs, CgroupId, FileId, ProcessKey, Tgid};
 /// The program a process runs. Shared by a parent and the children that have not executed
 /// anything else.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts, not a state in disguise")]
 pub(super) struct Image {
     /// Name (comm) when it was executed.
     pub(super) name: String,

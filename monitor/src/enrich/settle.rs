@@ -95,27 +95,26 @@ impl Enricher {
         let process = self.processes.get(handle)?;
         let (place, is_living) = (Arc::clone(&process.place), process.ended.is_none());
         let id = workload_id(&place, process.tree);
-        let workload = match self.workloads.find(&id) {
-            Some(workload) => workload,
-            None => {
-                let names = self.names.names(&place);
-                let name = workload_name(&place, names.as_deref(), process);
-                let (workload, victim) = self.workloads.insert(Workload {
-                    id,
-                    place,
-                    name,
-                    names,
-                    names_asked: BootNs(0),
-                    profile: None,
-                    profiles_epoch: 0,
-                    live: 0,
-                    account: Account::default(),
-                });
-                if let Some(victim) = victim {
-                    self.names_len = self.names_len.saturating_sub(victim.account.names.len());
-                }
-                workload
+        let workload = if let Some(workload) = self.workloads.find(&id) {
+            workload
+        } else {
+            let names = self.names.names(&place);
+            let name = workload_name(&place, names.as_deref(), process);
+            let (workload, victim) = self.workloads.insert(Workload {
+                id,
+                place,
+                name,
+                names,
+                names_asked: BootNs(0),
+                profile: None,
+                profiles_epoch: 0,
+                live: 0,
+                account: Account::default(),
+            });
+            if let Some(victim) = victim {
+                self.names_len = self.names_len.saturating_sub(victim.account.names.len());
             }
+            workload
         };
         if let Some(process) = self.processes.get_mut(handle) {
             process.workload = Some(workload);

@@ -292,7 +292,9 @@ mod tests {
     proptest! {
         /// The table does what a list in order of use would do.
         #[test]
-        fn table_agrees_with_a_plain_list(steps in prop::collection::vec((0..4u8, 0..12u16), 1..200)) {
+        fn table_agrees_with_a_plain_list(
+            steps in prop::collection::vec((0..4u8, 0..12u16), 1..200),
+        ) {
             let mut table = Table::new(5);
             let mut list: VecDeque<u16> = VecDeque::new();
             for (step, key) in steps {

@@ -160,3 +160,22 @@ fn processes_seen_at_start_find_their_parents_in_any_order() {
     let of = stage.exec(2_001, "/bin/next");
     assert_eq!(stage.text(&of, FieldId::ProcAncestorExes), "/bin/parent");
 }
+
+#[test]
+fn an_id_used_again_ends_whoever_had_it() {
+    let mut stage = Stage::new();
+    stage.exec(10, "/bin/old");
+    // The end of the first was lost.
+    let mut again = actor(10);
+    again.process.start = BootNs(99 * SECOND);
+    let of = stage.act(again, exec(0, "/bin/new"));
+    assert_eq!(stage.text(&of, FieldId::ProcExe), "/bin/new");
+    let old = stage.enricher.processes.lookup(key(10)).unwrap();
+    assert_eq!(old.ended, Some(BootNs(99 * SECOND)));
+}
+
+#[test]
+fn the_stage_may_run_on_a_thread_of_its_own() {
+    fn is_send<T: Send>() {}
+    is_send::<Enricher>();
+}

@@ -40,14 +40,14 @@ fn names_are_bounded_and_what_made_room_is_counted() {
     assert_eq!((counters.names, counters.names_evicted), (WORKLOAD_NAMES_MAX, 3));
 }
 
-fn first(flow: Flow, bytes: &'static [u8]) -> Body {
+fn first(of: &Flow, bytes: &'static [u8]) -> Body {
     let payload = Some(Payload(bytes::Bytes::from_static(bytes)));
     Body::Flow(Flow {
         phase: FlowPhase::Payload,
         payload,
         bytes_out_total: 0,
         bytes_out: 0,
-        ..flow
+        ..of.clone()
     })
 }
 
@@ -56,7 +56,7 @@ fn a_mining_handshake_marks_the_flow_and_the_workload() {
     let mut stage = Stage::new();
     stage.act(actor(10), Body::Flow(flow(1, "198.51.100.7:3333", 900)));
     let hello = br#"{"id":1,"method":"mining.subscribe","params":[]}"#;
-    let of = stage.act(actor(10), first(flow(1, "198.51.100.7:3333", 0), hello));
+    let of = stage.act(actor(10), first(&flow(1, "198.51.100.7:3333", 0), hello));
     assert_eq!(stage.text(&of, FieldId::NetAppProto), "stratum");
     let later = stage.act(actor(10), Body::Flow(flow(1, "198.51.100.7:3333", 950)));
     assert_eq!(stage.text(&later, FieldId::NetAppProto), "stratum");
@@ -72,7 +72,7 @@ fn a_mining_handshake_marks_the_flow_and_the_workload() {
 fn a_first_payload_does_not_reset_the_bytes_of_its_flow() {
     let mut stage = Stage::new();
     stage.act(actor(10), Body::Flow(flow(1, "198.51.100.7:443", 900)));
-    let of = stage.act(actor(10), first(flow(1, "198.51.100.7:443", 0), b"SSH-2.0-x"));
+    let of = stage.act(actor(10), first(&flow(1, "198.51.100.7:443", 0), b"SSH-2.0-x"));
     let evidence = stage.enricher.evidence(&of.0, &of.1, &NoGpu, Completeness::default());
     assert_eq!(evidence.flows[0].bytes_out, 900);
     assert_eq!(evidence.flows[0].app_proto.as_deref(), Some("ssh"));
@@ -81,7 +81,7 @@ fn a_first_payload_does_not_reset_the_bytes_of_its_flow() {
 #[test]
 fn an_ended_flow_is_known_for_its_last_event_and_not_longer() {
     let mut stage = Stage::new();
-    stage.act(actor(10), first(flow(1, "198.51.100.7:22", 0), b"SSH-2.0-x"));
+    stage.act(actor(10), first(&flow(1, "198.51.100.7:22", 0), b"SSH-2.0-x"));
     let end = Flow { phase: FlowPhase::End, ..flow(1, "198.51.100.7:22", 5) };
     let of = stage.act(actor(10), Body::Flow(end));
     assert_eq!(stage.text(&of, FieldId::NetAppProto), "ssh");
