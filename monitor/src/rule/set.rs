@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use crate::model::{CATALOGUE, EventKind, FieldId, KindSet, RuleId};
 
@@ -10,7 +11,7 @@ use super::assembly::{Assembled, Bench, assemble, read_kinds};
 use super::cel::{Context, Names, check};
 use super::clause::Clause;
 use super::correlation;
-use super::diagnostic::{Diagnostics, Document, Located, Sink, Span, nearest};
+use super::diagnostic::{Diagnostic, Diagnostics, Document, Located, Sink, Span, nearest};
 use super::file::{RawFile, RawRule, read};
 use super::outline::{Outline, Response};
 use super::profile::{self, ProfileSet};
@@ -19,6 +20,10 @@ use super::spec::Rule;
 
 /// Most rules of one load; the throughput promise is for a hundred.
 pub(crate) const RULES_MAX: usize = 10_000;
+
+/// Stack of the loader, in bytes. The deepest condition within the bounds takes a third of it in
+/// a build without optimisation; pages that are not touched cost nothing.
+pub(crate) const LOAD_STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// Checked rules and profiles.
 #[derive(Debug, Default)]
@@ -36,6 +41,19 @@ impl RuleSet {
     /// Checks and compiles `sources`. One mistake anywhere refuses the whole load, and all of them
     /// are returned.
     pub fn load(sources: &[Source]) -> Result<Self, Diagnostics> {
+        // The parser recurses as deep as a condition nests, so that the stack is ours to choose.
+        let builder = thread::Builder::new().name("rules".into()).stack_size(LOAD_STACK_BYTES);
+        thread::scope(|scope| {
+            let handle =
+                builder.spawn_scoped(scope, || Self::load_here(sources)).map_err(|error| {
+                    let message = format!("no thread can be started to load the rules: {error}");
+                    Diagnostics(vec![Diagnostic::of_file("rules", message)])
+                })?;
+            handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn load_here(sources: &[Source]) -> Result<Self, Diagnostics> {
         let documents = sources
             .iter()
             .map(|source| Document {
@@ -79,6 +97,8 @@ impl RuleSet {
         report_twice(files.iter().flat_map(|file| &file.rules).filter_map(|r| r.id.as_ref()), sink);
         let profile_ids = files.iter().flat_map(|file| &file.profiles);
         report_twice(profile_ids.filter_map(|profile| profile.id.as_ref()), sink);
+        report_rings(&files, sink);
+        let written: usize = files.iter().map(|file| file.rules.len()).sum();
         for (file, source) in files.into_iter().zip(sources) {
             let bench = Bench { sink, names, dir: source.dir.as_deref(), kinds_of: &kinds_of };
             for mut raw in file.rules {
@@ -92,6 +112,7 @@ impl RuleSet {
                 profiles.extend(profile::check(raw, names, sink).map(|(profile, _)| profile));
             }
         }
+        assert!(rules.len() == written || sink.len() > 0, "a rule that is refused is reported");
         if let Some(extra) = rules.get(RULES_MAX) {
             sink.error(extra.span, format!("more than {RULES_MAX} rules"));
         }
@@ -147,7 +168,8 @@ pub fn is_gpu(id: FieldId) -> bool {
     CATALOGUE[id as usize].kinds == KindSet::of(&[EventKind::GpuSample])
 }
 
-/// Kinds by rule id, as far as `on:` says; what is wrong with it is reported when the rule is.
+/// Kinds by rule id, as far as `on:` says; what is wrong with it is reported when the rule is. A
+/// temporal rule without `on:` has the kinds of the rules it waits for.
 fn kinds_by_id(files: &[RawFile]) -> BTreeMap<String, KindSet> {
     let silent = |document: usize| {
         Sink::new(vec![Document { name: "".into(), text: "".into() }; document + 1])
@@ -158,7 +180,49 @@ fn kinds_by_id(files: &[RawFile]) -> BTreeMap<String, KindSet> {
         let own = rule.on.as_ref().and_then(|on| read_kinds(on, &silent(on.span.document)).ok());
         kinds.insert(id.value.clone(), own.unwrap_or(KindSet::EMPTY));
     }
-    kinds
+    // A temporal rule may wait for another one: as many rounds as there are levels.
+    loop {
+        let mut changed = false;
+        for rule in files.iter().flat_map(|file| &file.rules) {
+            let (Some(id), Some(block), None) = (&rule.id, &rule.correlate, &rule.on) else {
+                continue;
+            };
+            let named = block.rules.iter().filter_map(|name| kinds.get(&name.value));
+            let all = named.fold(kinds[&id.value], |all, more| all.union(*more));
+            changed |= kinds.insert(id.value.clone(), all) != Some(all);
+        }
+        if !changed {
+            return kinds;
+        }
+    }
+}
+
+/// Reports temporal rules that wait for themselves, by way of others.
+fn report_rings(files: &[RawFile], sink: &Sink) {
+    let rules = files.iter().flat_map(|file| &file.rules);
+    let waits: BTreeMap<&str, Vec<&str>> = rules
+        .clone()
+        .filter_map(|rule| {
+            let named = rule.correlate.iter().flat_map(|block| &block.rules);
+            Some((
+                rule.id.as_ref()?.value.as_str(),
+                named.map(|name| name.value.as_str()).collect(),
+            ))
+        })
+        .collect();
+    for id in rules.filter_map(|rule| rule.id.as_ref()) {
+        let mut seen = BTreeSet::new();
+        let mut next: Vec<&str> = waits.get(id.value.as_str()).cloned().unwrap_or_default();
+        while let Some(name) = next.pop() {
+            if name == id.value {
+                sink.error(id.span, format!("rule `{name}` waits for itself"));
+                break;
+            }
+            if seen.insert(name) {
+                next.extend(waits.get(name).into_iter().flatten());
+            }
+        }
+    }
 }
 
 /// Reports ids that are there twice, at every place.
@@ -184,9 +248,7 @@ fn report_unknown(raw: &RawRule, kinds: &BTreeMap<String, KindSet>, sink: &Sink)
         return;
     }
     for rule in &block.rules {
-        if raw.id.as_ref().is_some_and(|id| id.value == rule.value) {
-            sink.error(rule.span, "the rule names itself");
-        } else if !kinds.contains_key(&rule.value) {
+        if !kinds.contains_key(&rule.value) {
             let message = format!("no rule has the id `{}`", rule.value);
             match nearest(&rule.value, kinds.keys().map(String::as_str)) {
                 Some(near) => {

@@ -13,7 +13,8 @@ use crate::rule::yaml::within;
 use super::name::Named;
 use super::node::{Float, Int, List, Text, Truth, Typed, Var};
 use super::{
-    CONDITION_BYTES_MAX, CONDITION_DEPTH_MAX, CONDITION_NODES_MAX, Context, Literal, article,
+    CONDITION_BYTES_MAX, CONDITION_DEPTH_MAX, CONDITION_JUNCTIONS_MAX, CONDITION_NODES_MAX,
+    CONDITION_OPERATORS_MAX, Context, Literal, article,
 };
 
 /// A checked expression and what it needs.
@@ -73,6 +74,17 @@ impl<'a, 't> Checker<'a, 't> {
         }
         if text.value.trim().is_empty() {
             return Err(context.sink.error(text.span, "the condition is empty"));
+        }
+        let (operators, junctions) = operators_in(&text.value);
+        for (count, most, what) in [
+            (operators, CONDITION_OPERATORS_MAX, "operators, dots and brackets"),
+            (junctions, CONDITION_JUNCTIONS_MAX, "`&&` and `||`"),
+        ] {
+            if count > most {
+                let message = format!("the condition has {count} {what}, at most {most} are read");
+                let help = "put values into a list, or parts into macros";
+                return Err(context.sink.error_help(text.span, message, help));
+            }
         }
         let parser = cel::parser::Parser::new();
         match parser.parse_with_source_info(&text.value) {
@@ -388,6 +400,24 @@ pub(crate) fn no_variable(name: &str, vars: &[&str]) -> String {
         );
     }
     format!("this type of correlation has no `{name}`, only {}", words(vars.iter().copied(), "and"))
+}
+
+/// Operators, dots and brackets outside quotes; `&&` and `||` apart, because the parser balances
+/// them.
+fn operators_in(text: &str) -> (usize, usize) {
+    let (mut operators, mut halves, mut quote) = (0, 0, None);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(_), '\\') => drop(chars.next()),
+            (Some(open), _) if open == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '&' | '|') => halves += 1,
+            (None, _) => operators += usize::from("([{!-+*/%?.<>=".contains(c)),
+        }
+    }
+    (operators, halves / 2)
 }
 
 /// The value of a field, by its type.

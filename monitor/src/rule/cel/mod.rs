@@ -24,6 +24,12 @@ pub(crate) use node::{Truth, Typed};
 
 /// Longest condition, in bytes; the longest shipped one has some 500.
 pub(crate) const CONDITION_BYTES_MAX: usize = 16 * 1024;
+/// Most operators, dots and brackets in the text of one condition or macro, `&&` and `||` not
+/// counted: the parser recurses once for each in the worst case, and its time grows faster.
+pub(crate) const CONDITION_OPERATORS_MAX: usize = 256;
+/// Most `&&` and `||` in the text of one condition or macro; the parser's time grows with their
+/// square.
+pub(crate) const CONDITION_JUNCTIONS_MAX: usize = 256;
 /// Most nodes of a condition, macros expanded; bounds load time and the work per event.
 pub(crate) const CONDITION_NODES_MAX: usize = 4_096;
 /// Deepest nesting of a condition, macros expanded; bounds the stack.

@@ -1,5 +1,8 @@
 //! The rule language as its users meet it: files in, rules or mistakes out.
 
+mod block;
+mod peer;
+
 use serde_json::json;
 
 use super::spec::{CorrelationKind, Rule, Vars, Window};
