@@ -89,7 +89,7 @@ pub struct Exporter {
 impl Exporter {
     /// Sets up every sink, opens the spool where one is remote, and starts the threads. All sinks
     /// that cannot be set up are named at once.
-    pub fn start(config: ExportConfig) -> Result<Self, Vec<ExportError>> {
+    pub fn start(config: &ExportConfig) -> Result<Self, Vec<ExportError>> {
         let (sinks, errors): (Vec<_>, Vec<_>) =
             config.sinks.iter().map(Sink::build).partition(Result::is_ok);
         let mut errors: Vec<ExportError> =
@@ -114,7 +114,7 @@ impl Exporter {
         let shared = Arc::new(Shared { slots, queue: Queue::new(QUEUE_DEPTH_MAX), spool });
         let mut exporter = Self { shared, stop: Arc::default(), threads: Vec::new() };
         let sinks = sinks.into_iter().filter_map(Result::ok).collect();
-        exporter.spawn(&config, sinks).map_err(|error| vec![error])?;
+        exporter.spawn(config, sinks).map_err(|error| vec![error])?;
         Ok(exporter)
     }
 
@@ -205,7 +205,7 @@ impl Exporter {
         // are ended in any case, and the last quarter of the time is theirs.
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now);
-        let is_flushed = self.flush(now + left - left / 4);
+        let is_flushed = self.flush(now + left / 4 * 3);
         self.end(deadline);
         is_flushed || self.shared.slots.iter().all(|slot| slot.pending() == 0)
     }
@@ -284,13 +284,14 @@ impl Shared {
         }
         let mut number = self.queue.pushed();
         match self.least_remote_severity() {
-            Some(least) if alert.severity >= least => match self.queue.push(alert, wait) {
-                Ok(pushed) => number = pushed,
-                Err(_) => {
+            Some(least) if alert.severity >= least => {
+                if let Ok(pushed) = self.queue.push(alert, wait) {
+                    number = pushed;
+                } else {
                     is_accepted = false;
                     self.remote().for_each(|slot| Counters::add(&slot.counters.dropped_queue));
                 }
-            },
+            }
             Some(_) => self.remote().for_each(|slot| Counters::add(&slot.counters.filtered)),
             None => {}
         }

@@ -1,6 +1,6 @@
 //! The registry: takes snapshots, answers scrapes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -94,7 +94,7 @@ fn descs() -> Vec<Desc> {
         .iter()
         .map(|family| {
             let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
-            Desc::new(family.name.into(), family.help.into(), labels, Default::default())
+            Desc::new(family.name.into(), family.help.into(), labels, HashMap::new())
                 .expect("the names in the table are valid")
         })
         .collect()

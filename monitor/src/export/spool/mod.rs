@@ -30,7 +30,7 @@ pub use record::RECORD_BYTES_MAX;
 pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Default bound on the age of an alert in the spool: a week, so that a receiver that was down
 /// over a long weekend misses nothing, and one that is gone holds nothing for ever.
-pub const SPOOL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const SPOOL_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// When the log is synced to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
