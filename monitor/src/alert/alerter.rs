@@ -204,7 +204,9 @@ impl Alerter {
             }
         }
         updates.sort_by(|a, b| (a.first_seen, &a.id).cmp(&(b.first_seen, &b.id)));
-        updates.into_iter().for_each(|update| self.push_pending(update));
+        for update in updates {
+            self.push_pending(update);
+        }
         self.tick_suppression(now);
         self.pending.drain(..).collect()
     }
@@ -238,6 +240,7 @@ impl Alerter {
                 *value = redact_text(value);
             }
         }
+        finite(&mut evidence);
         Alert {
             schema_version: SCHEMA_VERSION.to_owned(),
             id,
@@ -399,6 +402,18 @@ fn suppression_summary(suppression: &Suppression, config: &AlertConfig) -> Strin
 /// Wall time in whole milliseconds, which is what alerts are written with.
 fn wall_ms(clock: Clock, at: BootNs) -> WallNs {
     WallNs(clock.wall(at).0 / 1_000_000 * 1_000_000)
+}
+
+/// JSON has no word for a number that is none; one in an alert would make it unreadable.
+fn finite(evidence: &mut Evidence) {
+    for gpu in &mut evidence.gpus {
+        for number in [&mut gpu.util_mean_percent, &mut gpu.util_cv] {
+            if !number.is_finite() {
+                *number = 0.0;
+            }
+        }
+        gpu.util_curve.retain(|number| number.is_finite());
+    }
 }
 
 fn tags(rule: &RuleMeta) -> AlertTags {

@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Evidence, Severity, WallNs, WorkloadEvidence};
 
-pub use alerter::{AlertConfig, AlertStats, Alerter};
+pub use alerter::{
+    ALERTS_BURST_MAX, ALERTS_PER_MINUTE_MAX, AlertConfig, AlertStats, Alerter,
+    BURST_RESERVE_DIVISOR, DEDUPE_KEYS_MAX, PENDING_MAX, UPDATE_EVERY_NS,
+};
 pub use redact::{REDACTED, redact_args, redact_text};
 
 /// Version of the alert's form: changes when a field changes its meaning or goes away.
@@ -179,6 +182,7 @@ mod rfc3339 {
 
     use crate::model::WallNs;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
     pub(super) fn serialize<S: Serializer>(
         time: &WallNs,
         serializer: S,

@@ -136,7 +136,7 @@ enum Expect {
 
 fn expect_after(program: &str, arg: &str) -> Expect {
     match (program, arg) {
-        ("sshpass", "-p") | ("docker" | "podman" | "helm", "-p") => return Expect::Secret,
+        ("sshpass", "-p") => return Expect::Secret,
         ("curl" | "wget" | "http" | "https", "-u" | "-U" | "-a" | "--user" | "--proxy-user") => {
             return Expect::UserInfo;
         }

@@ -14,7 +14,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// Default first pause after a failed delivery.
 pub const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Default longest pause between deliveries: a receiver that is back is used within a minute.
-pub const RETRY_MAX: Duration = Duration::from_secs(60);
+pub const RETRY_MAX: Duration = Duration::from_mins(1);
 /// Default size in bytes at which an alert file is rotated.
 pub const ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 /// Default number of rotated alert files that are kept.

@@ -68,7 +68,9 @@ pub(super) struct Slot {
     /// The queue of a local sink.
     pub(super) queue: Option<Arc<Queue<Arc<Alert>>>>,
     /// What a remote sink has yet to read.
-    pub(super) backlog: Option<Mutex<Reader>>,
+    pub(super) reader: Option<Reader>,
+    /// The last backlog, for when the disk makes everybody wait.
+    pub(super) last_backlog: Mutex<(u64, u64)>,
 }
 
 /// What `submit` and the writer share.
@@ -89,7 +91,7 @@ pub struct Exporter {
 impl Exporter {
     /// Sets up every sink, opens the spool where one is remote, and starts the threads. All sinks
     /// that cannot be set up are named at once.
-    pub fn start(config: ExportConfig) -> Result<Self, Vec<ExportError>> {
+    pub fn start(config: &ExportConfig) -> Result<Self, Vec<ExportError>> {
         let (sinks, errors): (Vec<_>, Vec<_>) =
             config.sinks.iter().map(Sink::build).partition(Result::is_ok);
         let mut errors: Vec<ExportError> =
@@ -114,7 +116,7 @@ impl Exporter {
         let shared = Arc::new(Shared { slots, queue: Queue::new(QUEUE_DEPTH_MAX), spool });
         let mut exporter = Self { shared, stop: Arc::default(), threads: Vec::new() };
         let sinks = sinks.into_iter().filter_map(Result::ok).collect();
-        exporter.spawn(&config, sinks).map_err(|error| vec![error])?;
+        exporter.spawn(config, sinks).map_err(|error| vec![error])?;
         Ok(exporter)
     }
 
@@ -190,7 +192,7 @@ impl Exporter {
         is_done
     }
 
-    /// How every sink and the spool are doing.
+    /// How every sink and the spool are doing. Never waits for disk or network.
     pub fn health(&self) -> ExportHealth {
         ExportHealth {
             sinks: self.shared.slots.iter().map(Slot::health).collect(),
@@ -205,7 +207,7 @@ impl Exporter {
         // are ended in any case, and the last quarter of the time is theirs.
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now);
-        let is_flushed = self.flush(now + left - left / 4);
+        let is_flushed = self.flush(now + left / 4 * 3);
         self.end(deadline);
         is_flushed || self.shared.slots.iter().all(|slot| slot.pending() == 0)
     }
@@ -243,28 +245,33 @@ fn slot(config: &SinkConfig, spool: Option<&Spool>) -> Slot {
         config: config.clone(),
         counters: Arc::default(),
         queue: (!is_remote).then(|| Arc::new(Queue::new(LOCAL_QUEUE_MAX))),
-        backlog: spool.and_then(|spool| spool.reader(&config.name)).map(Mutex::new),
+        reader: spool.and_then(|spool| spool.reader(&config.name)),
+        last_backlog: Mutex::default(),
     }
 }
 
 impl Slot {
-    fn backlog(&self) -> (u64, u64) {
-        self.backlog.as_ref().map_or((0, 0), |reader| {
-            reader.lock().unwrap_or_else(PoisonError::into_inner).backlog()
-        })
+    fn queued(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.depth() as u64)
     }
 
     fn pending(&self) -> u64 {
-        let queued = self.queue.as_ref().map_or(0, |queue| queue.depth() as u64);
-        self.backlog().0 + queued
+        let backlog = self.reader.as_ref().map_or((0, 0), Reader::backlog);
+        *self.last_backlog.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
+        self.queued() + backlog.0
     }
 
     pub(super) fn health(&self) -> SinkHealth {
+        let mut last = self.last_backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backlog) = self.reader.as_ref().and_then(Reader::try_backlog) {
+            *last = backlog;
+        }
+        let (waiting, lost) = *last;
         SinkHealth {
             name: self.config.name.clone(),
             kind: self.config.target.kind(),
-            pending: self.pending(),
-            dropped_spool: self.backlog().1,
+            pending: self.queued() + waiting,
+            dropped_spool: lost,
             ..self.counters.read()
         }
     }
@@ -284,13 +291,14 @@ impl Shared {
         }
         let mut number = self.queue.pushed();
         match self.least_remote_severity() {
-            Some(least) if alert.severity >= least => match self.queue.push(alert, wait) {
-                Ok(pushed) => number = pushed,
-                Err(_) => {
+            Some(least) if alert.severity >= least => {
+                if let Ok(pushed) = self.queue.push(alert, wait) {
+                    number = pushed;
+                } else {
                     is_accepted = false;
                     self.remote().for_each(|slot| Counters::add(&slot.counters.dropped_queue));
                 }
-            },
+            }
             Some(_) => self.remote().for_each(|slot| Counters::add(&slot.counters.filtered)),
             None => {}
         }

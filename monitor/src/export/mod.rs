@@ -29,5 +29,5 @@ pub use exporter::{ExportError, Exporter, QUEUE_DEPTH_MAX, SUBMIT_WAIT_MAX, Subm
 pub use health::{ExportHealth, SinkHealth};
 pub use local::LOCAL_QUEUE_MAX;
 pub use remote::UNSETTLED_MAX;
-pub use sink::SinkError;
+pub use sink::{REPLY_BYTES_MAX, RETRY_AFTER_MAX, SETTLE, SinkError};
 pub use writer::ANNOUNCE_EVERY;

@@ -16,7 +16,7 @@ const BATCH_MAX: usize = 256;
 /// How often bounds are applied, a full disk is tried again, and the word to stop is looked for.
 const WAKE_EVERY: Duration = Duration::from_millis(200);
 /// Time between two announcements of losses: the loss of announcements is no news.
-pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(60);
+pub const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 
 pub(super) struct Writer {
     shared: Arc<Shared>,

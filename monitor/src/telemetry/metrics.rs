@@ -1,6 +1,6 @@
 //! The registry: takes snapshots, answers scrapes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
@@ -54,6 +54,7 @@ struct State {
 
 impl Metrics {
     /// Metrics of this build; ready or not as `readiness` says.
+    #[expect(clippy::missing_panics_doc, reason = "a test makes one: the table does not change")]
     pub fn new(build: BuildInfo, readiness: Arc<Readiness>) -> Self {
         let shared = Arc::new(Shared { build, readiness, state: Mutex::default() });
         let registry = Registry::new();
@@ -94,7 +95,7 @@ fn descs() -> Vec<Desc> {
         .iter()
         .map(|family| {
             let labels = family.labels.iter().map(|label| (*label).to_owned()).collect();
-            Desc::new(family.name.into(), family.help.into(), labels, Default::default())
+            Desc::new(family.name.into(), family.help.into(), labels, HashMap::new())
                 .expect("the names in the table are valid")
         })
         .collect()

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use crate::support::sample;
 use monitor::alert::{Activity, Alert};
@@ -34,7 +35,7 @@ fn run(command: &mut Command, what: &str) {
 }
 
 /// A Python with the packages, made once under the build folder.
-fn python() -> PathBuf {
+static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ocsf-venv");
     let python = dir.join("bin/python");
     let done = dir.join("complete");
@@ -49,10 +50,10 @@ fn python() -> PathBuf {
         std::fs::write(&done, "").expect("the build folder can be written");
     }
     python
-}
+});
 
 fn validate(events: &[serde_json::Value]) -> Vec<String> {
-    let mut child = Command::new(python())
+    let mut child = Command::new(&*PYTHON)
         .args(["-c", SCRIPT, OCSF_VERSION])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

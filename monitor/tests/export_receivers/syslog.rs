@@ -108,7 +108,7 @@ fn rsyslog_gets_every_alert_over_tls_through_its_death() {
     let first = rsyslog(dir.path(), port);
     let ca = Some(dir.path().join("ca.pem"));
     let exporter =
-        Exporter::start(config(dir.path(), "siem", syslog(port, ca))).expect("it starts");
+        Exporter::start(&config(dir.path(), "siem", syslog(port, ca))).expect("it starts");
     for n in 0..10 {
         exporter.submit(numbered(n));
     }
@@ -142,7 +142,7 @@ fn a_receiver_with_a_strange_certificate_gets_nothing() {
     certificates(other.path());
     let ca = Some(other.path().join("ca.pem"));
     let exporter =
-        Exporter::start(config(dir.path(), "siem", syslog(port, ca))).expect("it starts");
+        Exporter::start(&config(dir.path(), "siem", syslog(port, ca))).expect("it starts");
     exporter.submit(numbered(1));
     assert!(!exporter.flush(Instant::now() + Duration::from_secs(1)));
     let sink = &exporter.health().sinks[0];

@@ -35,7 +35,7 @@ fn a_receiver_that_was_down_gets_everything_once_in_order() {
     let dir = tempfile::tempdir().expect("a folder");
     let port = free_port();
     let config = config(dir.path(), "hook", SinkTarget::Webhook(webhook(port)));
-    let exporter = Exporter::start(config).expect("it starts");
+    let exporter = Exporter::start(&config).expect("it starts");
     for n in 0..50 {
         assert!(matches!(exporter.submit(numbered(n)), Submitted::Accepted(_)));
     }
@@ -61,7 +61,7 @@ fn the_signature_is_one_that_openssl_makes() {
     let seen = receive(port);
     let target = WebhookConfig { hmac_secret_file: Some(secret), ..webhook(port) };
     let config = config(dir.path(), "hook", SinkTarget::Webhook(target));
-    let exporter = Exporter::start(config).expect("it starts");
+    let exporter = Exporter::start(&config).expect("it starts");
     exporter.submit(numbered(1));
     assert!(exporter.flush(soon()));
     let Seen { head, body } = seen.recv().expect("a request");
@@ -89,7 +89,7 @@ fn exporter_child() {
     let first: u64 = read(FIRST).parse().expect("a number");
     let dir = std::path::PathBuf::from(read(DIR));
     let config = config(&dir, "hook", SinkTarget::Webhook(webhook(port)));
-    let exporter = Exporter::start(config).expect("it starts");
+    let exporter = Exporter::start(&config).expect("it starts");
     let mut out = std::io::stdout();
     for n in first.. {
         let Submitted::Accepted(number) = exporter.submit(numbered(n)) else {
@@ -143,7 +143,7 @@ fn kill_minus_nine_loses_nothing_that_was_persisted() {
         first += 1000;
     }
     let config = config(dir.path(), "hook", SinkTarget::Webhook(webhook(port)));
-    let exporter = Exporter::start(config).expect("it starts after every crash");
+    let exporter = Exporter::start(&config).expect("it starts after every crash");
     assert!(exporter.flush(soon()), "{:?}", exporter.health());
     let seen = seen.expect("the receiver came up");
     let arrived: BTreeSet<String> = seen.try_iter().map(|seen| id(&seen)).collect();

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{EventKind, FactRow, ProcessEvidence, RuleId};
+use crate::model::{EventKind, FactRow, GpuEvidence, ProcessEvidence, RuleId};
 use crate::rule::spec::Tags;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -171,7 +171,13 @@ fn secrets_do_not_reach_the_alert() {
 fn an_alert_reads_back_as_it_was_written() {
     let mut alerter = alerter(AlertConfig::default());
     let finding = Finding { time: BootNs(1_234_567_891), ..medium("a", 1) };
-    let alert = alerter.on_finding(finding, Evidence::default()).unwrap();
+    let gpu = GpuEvidence {
+        util_cv: f64::NAN,
+        util_curve: vec![1.0, f64::INFINITY],
+        ..GpuEvidence::default()
+    };
+    let evidence = Evidence { gpus: vec![gpu], ..Evidence::default() };
+    let alert = alerter.on_finding(finding, evidence).unwrap();
     let json = serde_json::to_string(&alert).unwrap();
     assert_eq!(serde_json::from_str::<Alert>(&json).unwrap(), alert);
     assert!(json.contains("\"last_seen\":\"2023-11-14T22:13:21.234Z\""), "{json}");

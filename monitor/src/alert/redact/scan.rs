@@ -23,7 +23,7 @@ struct Scanner<'a> {
     at_open: bool,
 }
 
-impl<'a> Scanner<'a> {
+impl Scanner<'_> {
     fn step(&mut self) -> bool {
         let Some(c) = self.rest.chars().next() else { return false };
         if is_quote(c) {
@@ -177,9 +177,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Bytes from the start of `text` for which `test` holds.
-fn span(text: &str, mut test: impl FnMut(char) -> bool) -> usize {
-    text.find(|c| !test(c)).unwrap_or(text.len())
+/// Bytes from the start of `text` for whose characters `holds` is true.
+fn span(text: &str, mut holds: impl FnMut(char) -> bool) -> usize {
+    text.find(|c| !holds(c)).unwrap_or(text.len())
 }
 
 fn is_quote(c: char) -> bool {
@@ -214,10 +214,9 @@ fn quoted_value(text: &str, open: Option<char>) -> usize {
         }
         match inner {
             Some(quote) if c == quote => inner = None,
-            Some(_) => is_escaped = c == '\\',
             None if Some(c) == open || is_space(c) => return at,
             None if is_quote(c) => inner = Some(c),
-            None => is_escaped = c == '\\',
+            Some(_) | None => is_escaped = c == '\\',
         }
     }
     text.len()

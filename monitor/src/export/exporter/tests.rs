@@ -111,7 +111,7 @@ fn every_sink_gets_every_alert() {
         ("hook", webhook(port)),
         ("udp", syslog(SyslogTransport::Udp, udp.local_addr().unwrap().port())),
     ];
-    let exporter = Exporter::start(config(dir.path(), sinks)).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     for n in 0..5 {
         assert!(matches!(exporter.submit(numbered(n)), Submitted::Accepted(_)));
     }
@@ -139,7 +139,7 @@ fn a_dead_sink_holds_nobody_up_and_keeps_its_alerts() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let sinks =
         vec![("dead", webhook(closed)), ("hook", webhook(port)), ("file", file(dir.path()))];
-    let exporter = Exporter::start(config(dir.path(), sinks.clone())).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks.clone())).unwrap();
     let start = Instant::now();
     for n in 0..20 {
         exporter.submit(numbered(n));
@@ -158,7 +158,7 @@ fn a_dead_sink_holds_nobody_up_and_keeps_its_alerts() {
     drop(requests);
     // The receiver comes back, and so does the daemon.
     let (port, requests) = http_server(|_| reply("200 OK"));
-    let exporter = Exporter::start(config(dir.path(), vec![("dead", webhook(port))])).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), vec![("dead", webhook(port))])).unwrap();
     assert!(exporter.flush(soon()));
     let ids: Vec<String> = requests
         .try_iter()
@@ -173,7 +173,7 @@ fn a_refused_alert_is_put_aside_and_the_next_one_goes() {
     let (port, requests) =
         http_server(|n| reply(if n == 0 { "422 Unprocessable" } else { "200 OK" }));
     let sinks = vec![("hook", webhook(port))];
-    let exporter = Exporter::start(config(dir.path(), sinks)).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     exporter.submit(numbered(1));
     exporter.submit(numbered(2));
     assert!(exporter.flush(soon()));
@@ -195,7 +195,7 @@ fn the_receivers_retry_after_is_honoured() {
             reply("200 OK")
         }
     });
-    let exporter = Exporter::start(config(dir.path(), vec![("hook", webhook(port))])).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), vec![("hook", webhook(port))])).unwrap();
     let start = Instant::now();
     exporter.submit(numbered(1));
     assert!(exporter.flush(soon()));
@@ -208,7 +208,7 @@ fn lines_on_a_stream_that_breaks_are_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let sinks = vec![("log", syslog(SyslogTransport::Tcp, listener.local_addr().unwrap().port()))];
-    let exporter = Exporter::start(config(dir.path(), sinks)).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     for n in 0..3 {
         exporter.submit(numbered(n));
     }
@@ -234,7 +234,7 @@ fn a_clean_stop_needs_no_settling_time() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let sinks = vec![("log", syslog(SyslogTransport::Tcp, port))];
-    let exporter = Exporter::start(config(dir.path(), sinks.clone())).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks.clone())).unwrap();
     exporter.submit(numbered(1));
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -246,7 +246,7 @@ fn a_clean_stop_needs_no_settling_time() {
     assert!(is_done, "sooner than the settling time");
     let text = reader.join().unwrap();
     assert!(text.contains(&numbered(1).id));
-    let exporter = Exporter::start(config(dir.path(), sinks)).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     assert_eq!(exporter.health().sinks[0].pending, 0, "acknowledged by the receiver's close");
 }
 
@@ -256,7 +256,7 @@ fn a_sink_gets_only_what_matters_enough_to_it() {
     let (port, requests) = http_server(|_| reply("200 OK"));
     let mut config = config(dir.path(), vec![("file", file(dir.path())), ("hook", webhook(port))]);
     config.sinks[1].min_severity = Severity::Critical;
-    let exporter = Exporter::start(config).unwrap();
+    let exporter = Exporter::start(&config).unwrap();
     exporter.submit(Alert { severity: Severity::Medium, ..numbered(1) });
     exporter.submit(Alert { severity: Severity::Critical, ..numbered(2) });
     exporter.submit(Alert { severity: Severity::Info, ..numbered(3) });
@@ -277,7 +277,7 @@ fn a_full_local_queue_drops_counts_and_announces() {
         keep: 1,
     };
     let sinks = vec![("stuck", blocked), ("file", file(dir.path()))];
-    let exporter = Exporter::start(config(dir.path(), sinks)).unwrap();
+    let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     let mut dropped = 0;
     for n in 0..LOCAL_QUEUE_MAX as u64 + 100 {
         dropped += u64::from(exporter.submit(numbered(n)) == Submitted::Dropped);
@@ -302,7 +302,7 @@ fn every_sink_that_cannot_be_set_up_is_named() {
     let bad_secret = WebhookConfig { hmac_secret_file: Some(secret), ..hook };
     let sinks =
         vec![("one", SinkTarget::Webhook(bad_ca)), ("two", SinkTarget::Webhook(bad_secret))];
-    let errors = Exporter::start(config(dir.path(), sinks)).err().unwrap();
+    let errors = Exporter::start(&config(dir.path(), sinks)).err().unwrap();
     let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(text.len(), 2);
     assert!(text[0].contains("`one`") && text[0].contains("no-ca.pem"), "{text:?}");

@@ -16,6 +16,9 @@ use thiserror::Error;
 use crate::alert::Alert;
 use crate::export::config::{SinkConfig, SinkTarget};
 
+pub use syslog::SETTLE;
+pub use webhook::{REPLY_BYTES_MAX, RETRY_AFTER_MAX};
+
 use file::FileSink;
 use stdout::StdoutSink;
 use syslog::SyslogSink;
@@ -85,7 +88,7 @@ pub(super) enum DeliverError {
 }
 
 impl DeliverError {
-    pub(super) fn retry(reason: impl ToString) -> Self {
+    pub(super) fn retry(reason: &impl ToString) -> Self {
         Self::Retry { reason: reason.to_string(), after: None }
     }
 }

@@ -161,7 +161,7 @@ impl Deliver for SyslogSink {
     fn deliver(&mut self, alert: &Alert) -> Result<(), DeliverError> {
         self.send(alert).map_err(|error| {
             self.link = None;
-            DeliverError::retry(error)
+            DeliverError::retry(&error)
         })
     }
 
@@ -174,15 +174,17 @@ impl Deliver for SyslogSink {
 
     fn check(&mut self) -> Result<(), DeliverError> {
         let Some(link) = &mut self.link else {
-            return Err(DeliverError::retry("not connected"));
+            return Err(DeliverError::retry(&"not connected"));
         };
         link.check().map_err(|error| {
             self.link = None;
-            DeliverError::retry(error)
+            DeliverError::retry(&error)
         })
     }
 
     fn close(&mut self, deadline: Instant) -> Result<(), DeliverError> {
-        self.link.take().map_or(Ok(()), |link| link.close(deadline).map_err(DeliverError::retry))
+        self.link.take().map_or(Ok(()), |link| {
+            link.close(deadline).map_err(|error| DeliverError::retry(&error))
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::export::config::{Format, WebhookConfig};
 use crate::export::encode::{Colour, encode};
 
 /// Longest wait that a receiver can ask for: one that says "come back tomorrow" is asked sooner.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(900);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(15);
 /// Bytes of a reply that are read to tell a person why an alert was refused.
 pub const REPLY_BYTES_MAX: u64 = 512;
 
@@ -81,7 +81,8 @@ impl Deliver for WebhookSink {
             let tag = hmac::sign(key, body.as_bytes());
             request = request.header(SIGNATURE_HEADER, format!("sha256={}", hex(tag.as_ref())));
         }
-        let mut response = request.send(body.as_bytes()).map_err(DeliverError::retry)?;
+        let mut response =
+            request.send(body.as_bytes()).map_err(|error| DeliverError::retry(&error))?;
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let after = after.and_then(|text| retry_after(text, SystemTime::now()));

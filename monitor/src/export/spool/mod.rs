@@ -15,7 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
@@ -30,7 +30,7 @@ pub use record::RECORD_BYTES_MAX;
 pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Default bound on the age of an alert in the spool: a week, so that a receiver that was down
 /// over a long weekend misses nothing, and one that is gone holds nothing for ever.
-pub const SPOOL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const SPOOL_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// When the log is synced to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,6 +138,8 @@ struct Shared {
     inner: Mutex<Inner>,
     moved: Condvar,
     config: SpoolConfig,
+    /// The last answer of [`Spool::health`], for when the disk makes everybody wait.
+    last_health: Mutex<SpoolHealth>,
     /// Held for as long as the spool is: two daemons in one directory would destroy it.
     _lock: File,
 }
@@ -188,7 +190,8 @@ impl Spool {
             readers.push(ReaderState { name, cursor, lost: 0, cursor_errors: 0 });
         }
         let inner = Mutex::new(Inner { log, readers, damaged });
-        let shared = Shared { inner, moved: Condvar::new(), config, _lock: lock };
+        let last_health = Mutex::default();
+        let shared = Shared { inner, moved: Condvar::new(), config, last_health, _lock: lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -220,11 +223,13 @@ impl Spool {
         Some(Reader { spool: self.clone(), index, position })
     }
 
-    /// How the spool is doing.
+    /// How the spool is doing. Never waits for the disk: while a write is under way, the answer is
+    /// the last one.
     pub fn health(&self) -> SpoolHealth {
-        let inner = self.lock();
+        let mut last = self.shared.last_health.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(inner) = self.try_lock() else { return last.clone() };
         let counts = inner.log.counts();
-        SpoolHealth {
+        *last = SpoolHealth {
             bytes: inner.log.bytes(),
             bytes_max: self.shared.config.bytes_max,
             appended: counts.appended,
@@ -235,7 +240,8 @@ impl Spool {
             write_errors: counts.write_errors
                 + inner.readers.iter().map(|reader| reader.cursor_errors).sum::<u64>(),
             error: inner.log.error().map(str::to_owned),
-        }
+        };
+        last.clone()
     }
 
     /// Wakes every reader, so that it sees that it shall stop.
@@ -258,6 +264,14 @@ impl Spool {
         let after = log.first_seq();
         for reader in readers {
             reader.lost += after.saturating_sub(reader.cursor.seq().max(before));
+        }
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        match self.shared.inner.try_lock() {
+            Ok(inner) => Some(inner),
+            Err(TryLockError::Poisoned(inner)) => Some(inner.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -319,7 +333,15 @@ impl Reader {
 
     /// Records that wait for this sink, and those it lost at a bound or to damage.
     pub fn backlog(&self) -> (u64, u64) {
-        let inner = self.spool.lock();
+        self.backlog_in(&self.spool.lock())
+    }
+
+    /// As [`Reader::backlog`]; `None` while the disk makes everybody wait.
+    pub fn try_backlog(&self) -> Option<(u64, u64)> {
+        self.spool.try_lock().map(|inner| self.backlog_in(&inner))
+    }
+
+    fn backlog_in(&self, inner: &Inner) -> (u64, u64) {
         let reader = &inner.readers[self.index];
         let from = reader.cursor.seq().max(inner.log.first_seq());
         (inner.log.next_seq().saturating_sub(from), reader.lost)
