@@ -24,10 +24,6 @@ pub(crate) static REPORT_LOOPBACK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static BIG_FILE_BYTES: Global<u64> = Global::new(u64::MAX);
 
-/// Whether any directory is watched.
-#[unsafe(no_mangle)]
-pub(crate) static WATCH_DIRS_ON: Global<u32> = Global::new(0);
-
 /// Records a second and CPU that one cgroup may send to the high-priority ring.
 #[unsafe(no_mangle)]
 pub(crate) static RATE_HIGH: Global<u64> = Global::new(50_000);

@@ -1,7 +1,7 @@
 //! Every map. Sizes are in `monitor_common::limits`, reasons in `LIMITS.md`.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
     COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, NAME_CLASSES_MAX,
     RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX, WATCH_DIRS_MAX,
@@ -26,6 +26,10 @@ pub(crate) static COUNTERS: PerCpuArray<KindCounters> =
 /// Labelled inodes; written by the daemon.
 #[map]
 pub(crate) static LABELS: HashMap<InodeKey, u32> = HashMap::with_max_entries(LABELS_MAX, 0);
+
+/// Whether any directory is watched: one entry, read before the map below is asked.
+#[map]
+pub(crate) static WATCH_DIRS_ON: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Watched directories; written by the daemon.
 #[map]

@@ -38,7 +38,7 @@ use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
 use crate::export::{ExportError, Exporter};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
-use crate::model::{Clock, Tgid};
+use crate::model::{Clock, FileId, Tgid};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
@@ -106,6 +106,13 @@ fn lines(errors: &[ExportError]) -> String {
 pub enum Control {
     /// A weight file was found.
     Label(LabelSeed),
+    /// Directories that hold weights or data.
+    Directories {
+        /// Which.
+        found: Vec<FileId>,
+        /// Whether there are more.
+        truncated: bool,
+    },
     /// The scan for weight files ended.
     LabelsDone(enrich::ScanProgress),
     /// Other rules and profiles.
@@ -131,11 +138,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Builds and starts every stage. On an error nothing stays attached.
-    pub fn start(config: Config) -> Result<Self, PipelineError> {
+    pub fn start(mut config: Config) -> Result<Self, PipelineError> {
         support::check()?;
         let rules = plan::rules(&config.rules).map_err(PipelineError::Rules)?;
+        for profile in rules.profiles.iter() {
+            config.watch.weights.extend(profile.weight_paths.iter().cloned());
+        }
         let host = Host::read();
-        let exporter = Exporter::start(plan::export(&config.export, &host))
+        let exporter = Exporter::start(&plan::export(&config.export, &host))
             .map(Arc::new)
             .map_err(PipelineError::Export)?;
         let readiness = Arc::new(Readiness::default());
@@ -279,7 +289,7 @@ fn stages(
     let mut maps = loaded.take_maps()?;
     plan::name_classes(&config.watch.name_classes, &mut maps);
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
-    let profiles = plan::profiles(&rules);
+    let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
     if let Some(iterator) = loaded.take_iterator() {
         let seeds = sensor::seed(iterator)?;
@@ -323,6 +333,12 @@ fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
 fn scan_labels(config: &Config, control: &Sender<Control>) -> Result<(), PipelineError> {
     let (watch, control) = (config.watch.clone(), control.clone());
     spawn("label-scan", move || {
+        let globs: Vec<String> = watch.weights.iter().chain(&watch.data).cloned().collect();
+        let most = monitor_common::WATCH_DIRS_MAX as usize;
+        let (found, truncated) = enrich::scan_directories(&globs, most);
+        if control.send(Control::Directories { found, truncated }).is_err() {
+            return;
+        }
         let mut told = Instant::now();
         let progress = enrich::scan(&watch, &mut |seed, progress| {
             if told.elapsed() >= Duration::from_secs(5) {

@@ -10,9 +10,9 @@ use monitor_common::{
 use crate::count::{Lane, Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
-use crate::globals::{BIG_FILE_BYTES, SELF_TGID, WATCH_DIRS_ON};
+use crate::globals::{BIG_FILE_BYTES, SELF_TGID};
 use crate::hook::returned;
-use crate::maps::{LABELS, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS};
+use crate::maps::{LABELS, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS, WATCH_DIRS_ON};
 use crate::read::file::{InodeHead, S_IFCHR, S_IFMT, S_IFREG};
 use crate::read::{Fault, file, task};
 
@@ -75,7 +75,7 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
     if head.size()? >= BIG_FILE_BYTES.load() {
         reason |= OPEN_BIG_FILE;
     }
-    if WATCH_DIRS_ON.load() != 0 && open_in_watched(dentry)? {
+    if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
         reason |= OPEN_WATCHED_DIR;
     }
     let key = head.key()?;

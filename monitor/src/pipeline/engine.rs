@@ -10,7 +10,7 @@ use monitor_common::InodeKey;
 
 use super::loss::LossMeter;
 use super::state::WindowStore;
-use super::{Control, next_order, plan, report};
+use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
@@ -154,6 +154,9 @@ impl Engine {
                     let changes = self.stages.enricher.label(&seed);
                     self.apply_labels(&changes);
                 }
+                Control::Directories { found, truncated } => {
+                    self.watch_directories(&found, truncated);
+                }
                 Control::LabelsDone(progress) => report_scan(&progress),
                 Control::Rules(rules) => self.replace_rules(*rules),
                 Control::ReloadFailed => self.tally.reload_failed = true,
@@ -163,9 +166,22 @@ impl Engine {
         stopping
     }
 
+    /// Tells the kernel side which directories hold weights or data.
+    fn watch_directories(&mut self, found: &[FileId], truncated: bool) {
+        let maps = &mut self.stages.maps;
+        let kept = found.iter().filter(|id| maps.watch_directory(inode_key(**id))).count();
+        if truncated || kept < found.len() {
+            tracing::warn!(
+                kept,
+                of = found.len(),
+                "more directories match `watch` than are watched; name fewer or narrower globs"
+            );
+        }
+    }
+
     fn replace_rules(&mut self, rules: RuleSet) {
         self.stages.correlator.replace_rules(&rules.rules);
-        self.stages.enricher.set_profiles(plan::profiles(&rules));
+        self.stages.enricher.set_profiles(Arc::clone(&rules.profiles) as _);
         self.stages.rules = rules;
         self.tally.reload_failed = false;
         self.tally.reloaded_wall_s = self.clock.wall(Clock::boot_now()).0 / 1_000_000_000;

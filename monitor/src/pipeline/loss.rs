@@ -149,6 +149,6 @@ mod tests {
         for round in 1..=(LOSSES_TOLD_MAX as u64 + 10) {
             meter.take(BootNs(round), &counters(round), DecodeStats::default(), None);
         }
-        assert_eq!(meter.recent[..].len(), LOSSES_TOLD_MAX);
+        assert_eq!(meter.recent.len(), LOSSES_TOLD_MAX);
     }
 }

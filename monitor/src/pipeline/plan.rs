@@ -1,23 +1,19 @@
 //! Configuration → what each stage is told. Everything here is checked already; this only
 //! translates.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS};
 
 use crate::alert::{AlertConfig, Host};
 use crate::config::{self, KernelConfig, NameClasses, RulesConfig, SinkKind};
-use crate::enrich::{Peers, ProfileView, Profiles};
 use crate::export::config::{
     ExportConfig, Format, RetryConfig, SinkConfig, SinkTarget, SyslogConfig, SyslogTransport,
-    TIMEOUT, WebhookConfig,
+    WebhookConfig,
 };
 use crate::export::spool::SpoolConfig;
-use crate::model::Facts;
-use crate::rule::{Diagnostics, Profile, RuleSet, shipped};
+use crate::rule::{Diagnostics, RuleSet, shipped};
 use crate::sensor::{Settings, SharedMaps};
 
 /// High-priority records a second and CPU of one cgroup: twice what a fork bomb manages.
@@ -46,7 +42,6 @@ pub fn kernel(kernel: &KernelConfig) -> Settings {
         rate_bulk_per_s: if bulk == 0 { RATE_NONE } else { bulk },
         report_loopback: kernel.report_loopback,
         big_file_bytes: kernel.big_file_bytes,
-        watch_dirs: false,
     }
 }
 
@@ -79,33 +74,6 @@ pub fn rules(config: &RulesConfig) -> Result<RuleSet, Diagnostics> {
     }
     set.rules.retain(|rule| !config.disabled.iter().any(|id| rule.meta.id.as_str() == id));
     Ok(set)
-}
-
-/// The profiles as enrichment asks for them.
-pub fn profiles(rules: &RuleSet) -> Arc<dyn Profiles> {
-    Arc::new(Selection(rules.profiles.iter().cloned().collect()))
-}
-
-struct Selection(Vec<Arc<Profile>>);
-
-impl Profiles for Selection {
-    fn select(&self, facts: &dyn Facts) -> Option<ProfileView> {
-        let profile = self.0.iter().find(|profile| profile.matches(facts))?;
-        Some(ProfileView {
-            id: profile.id.clone(),
-            role: profile.role.map_or("", crate::rule::Role::as_str).into(),
-            isolated: profile.isolated,
-            peers: Arc::new(Allowed(Arc::clone(profile))),
-        })
-    }
-}
-
-struct Allowed(Arc<Profile>);
-
-impl Peers for Allowed {
-    fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool {
-        self.0.allows(ip, port, name)
-    }
 }
 
 /// What the alerter is told.
@@ -166,24 +134,18 @@ const fn format(format: config::AlertFormat) -> Format {
 }
 
 fn syslog_target(syslog: &config::SyslogSinkConfig) -> SyslogConfig {
-    let host = &syslog.host;
-    let address = if host.contains(':') {
-        format!("[{host}]:{}", syslog.port)
-    } else {
-        format!("{host}:{}", syslog.port)
-    };
     SyslogConfig {
         transport: match syslog.transport {
             config::SyslogTransport::Tcp => SyslogTransport::Tcp,
             config::SyslogTransport::Tls => SyslogTransport::Tls,
             config::SyslogTransport::Udp => SyslogTransport::Udp,
         },
-        address,
+        address: syslog.address(),
         ca_file: syslog.ca_file.clone(),
         server_name: syslog.server_name.clone(),
         facility: syslog.facility.0,
         hostname: syslog.hostname.clone(),
-        timeout: TIMEOUT,
+        timeout: Duration::from_millis(syslog.timeout_ms),
     }
 }
 
@@ -207,21 +169,5 @@ mod tests {
         let config = RulesConfig { paths: paths.clone(), ..RulesConfig::default() };
         assert!(rules(&config).is_ok());
         assert!(rules(&RulesConfig { paths_given: true, ..config }).is_err());
-    }
-
-    #[test]
-    fn ipv6_receiver_gets_its_brackets_back() {
-        let mut syslog = config::SyslogSinkConfig {
-            transport: config::SyslogTransport::Tcp,
-            host: "::1".into(),
-            port: 514,
-            ca_file: None,
-            server_name: None,
-            facility: config::SyslogFacility::default(),
-            hostname: None,
-        };
-        assert_eq!(syslog_target(&syslog).address, "[::1]:514");
-        syslog.host = "siem.example".into();
-        assert_eq!(syslog_target(&syslog).address, "siem.example:514");
     }
 }

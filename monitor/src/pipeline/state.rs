@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::correlate::{Engine as Correlator, Snapshot};
 
 /// Bytes of a state file that are read at most: some 4 096 keys of a kilobyte each.
-pub const STATE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const STATE_BYTES_MAX: u64 = 64 << 20;
 /// The file's name.
 const FILE: &str = "windows.json";
 

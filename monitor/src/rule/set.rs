@@ -32,7 +32,7 @@ pub struct RuleSet {
     /// that matches fires.
     pub rules: Vec<Arc<Rule>>,
     /// The profiles.
-    pub profiles: ProfileSet,
+    pub profiles: Arc<ProfileSet>,
     texts: BTreeMap<RuleId, (Outline, Vec<Response>)>,
     clauses: BTreeMap<RuleId, Vec<Clause>>,
 }
@@ -116,7 +116,7 @@ impl RuleSet {
         if let Some(extra) = rules.get(RULES_MAX) {
             sink.error(extra.span, format!("more than {RULES_MAX} rules"));
         }
-        let mut set = Self { profiles: ProfileSet::of(profiles), ..Self::default() };
+        let mut set = Self { profiles: Arc::new(ProfileSet::of(profiles)), ..Self::default() };
         for Assembled { rule, outline, clauses, respond, .. } in rules {
             set.clauses.insert(rule.meta.id.clone(), clauses);
             set.texts.insert(rule.meta.id.clone(), (outline, respond));

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use aya::maps::{HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Iter,
     TracePoint,
@@ -42,8 +42,6 @@ pub struct Settings {
     pub report_loopback: bool,
     /// Length from which an opened file is reported whatever its name.
     pub big_file_bytes: u64,
-    /// Whether the directory map is asked.
-    pub watch_dirs: bool,
 }
 
 impl Default for Settings {
@@ -55,7 +53,6 @@ impl Default for Settings {
             rate_bulk_per_s: 500_000,
             report_loopback: false,
             big_file_bytes: 64 << 20,
-            watch_dirs: false,
         }
     }
 }
@@ -107,6 +104,8 @@ pub struct Loaded {
 pub struct SharedMaps {
     labels: HashMap<MapData, InodeKey, u32>,
     classes: HashMap<MapData, Extension, u32>,
+    directories: HashMap<MapData, InodeKey, u32>,
+    directories_on: Array<MapData, u32>,
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
 }
@@ -151,7 +150,6 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
         offsets.iter().map(|field| (field.offset.global, field.value())).collect();
     let own = std::process::id();
     let loopback = u32::from(settings.report_loopback);
-    let watch_dirs = u32::from(settings.watch_dirs);
     let mut loader = EbpfLoader::new();
     for (name, value) in &values {
         loader.override_global(*name, value, true);
@@ -159,7 +157,6 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
     loader
         .override_global("SELF_TGID", &own, true)
         .override_global("REPORT_LOOPBACK", &loopback, true)
-        .override_global("WATCH_DIRS_ON", &watch_dirs, true)
         .override_global("BIG_FILE_BYTES", &settings.big_file_bytes, true)
         .override_global("RATE_HIGH", &settings.rate_high_per_s, true)
         .override_global("RATE_BULK", &settings.rate_bulk_per_s, true)
@@ -320,6 +317,8 @@ impl Loaded {
         Ok(SharedMaps {
             labels: HashMap::try_from(take("LABELS")?).map_err(wrong)?,
             classes: HashMap::try_from(take("NAME_CLASSES")?).map_err(wrong)?,
+            directories: HashMap::try_from(take("WATCH_DIRS")?).map_err(wrong)?,
+            directories_on: Array::try_from(take("WATCH_DIRS_ON")?).map_err(wrong)?,
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
         })
@@ -356,6 +355,11 @@ impl SharedMaps {
     pub fn name_class(&mut self, extension: &str, class: u16) -> bool {
         Extension::new(extension.as_bytes())
             .is_some_and(|key| self.classes.insert(key, u32::from(class), 0).is_ok())
+    }
+
+    /// Watches a directory: every file opened in it is reported. `false` when the map is full.
+    pub fn watch_directory(&mut self, inode: InodeKey) -> bool {
+        self.directories.insert(inode, 1, 0).is_ok() && self.directories_on.set(0, 1, 0).is_ok()
     }
 
     /// The counters of every kind, summed over CPUs.
