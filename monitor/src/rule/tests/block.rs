@@ -183,6 +183,7 @@ fn names_are_looked_up_in_the_own_file_first() {
              message: m, on: [flow], when: 'proc.name in tools'}}]\n"
         ),
         dir: None,
+        untested: false,
     };
     let own = file("a.yaml", "lists: {tools: [a]}", "a");
     let other = file("b.yaml", "lists: {tools: [b]}", "b");
