@@ -37,7 +37,8 @@ pub struct Family {
 
 macro_rules! families {
     ($(
-        $ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $fold:ident, $help:literal;
+        $ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $fold:ident,
+            $help:literal;
     )+) => {
         $(pub(super) const $ident: Family = Family {
             name: $name,
