@@ -15,7 +15,7 @@ use crate::rule::{
 };
 
 /// Where rules are looked for when no path is given.
-pub const RULES_DIR: &str = "/etc/gpuwarden/rules";
+pub const RULES_DIR: &str = "/etc/gpuwarden/rules.d";
 
 /// Work with rule files. Needs neither root nor a GPU.
 #[derive(Clone, Debug, Subcommand)]

@@ -81,17 +81,9 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
     let (correlated, dedupe) = (correlated?, dedupe?);
     let id_place = raw.id.ok_or(Reported)?;
     let title = raw.title.ok_or(Reported)?.value;
-    let mut fields: BTreeSet<FieldId> = &when.fields | &message.fields;
-    let mut used = when.used.clone();
+    let (mut fields, used) = gather(&when, &exceptions, correlated.as_ref());
+    fields.extend(&message.fields);
     fields.extend(&dedupe.key);
-    for (_, condition) in &exceptions {
-        fields.extend(&condition.fields);
-        used.extend(condition.used.iter().cloned());
-    }
-    if let Some(checked) = &correlated {
-        fields.extend(&checked.fields);
-        used.extend(checked.used.iter().cloned());
-    }
     let meta = RuleMeta {
         id: id.ok_or(Reported)??,
         version: version(&raw.shape, &used),
@@ -117,6 +109,24 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         tests: tests.into_iter().collect::<Result<_, _>>()?,
     };
     Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span })
+}
+
+/// The fields that a rule's conditions read, and the lists and macros they use.
+fn gather(
+    when: &Condition,
+    exceptions: &[(String, Condition)],
+    correlated: Option<&correlation::Checked>,
+) -> (BTreeSet<FieldId>, BTreeSet<String>) {
+    let (mut fields, mut used) = (when.fields.clone(), when.used.clone());
+    for (_, condition) in exceptions {
+        fields.extend(&condition.fields);
+        used.extend(condition.used.iter().cloned());
+    }
+    if let Some(checked) = correlated {
+        fields.extend(&checked.fields);
+        used.extend(checked.used.iter().cloned());
+    }
+    (fields, used)
 }
 
 /// The kinds a rule looks at: its own, or those of the rules it names.
@@ -236,14 +246,12 @@ fn check_dedupe(raw: &RawRule, kinds: KindSet, sink: &Sink) -> Result<Dedupe, Re
 fn check_respond(raw: &[Located<String>], sink: &Sink) -> Result<Vec<Response>, Reported> {
     let mut all = Vec::with_capacity(raw.len());
     for word in raw {
-        match Response::from_name(&word.value) {
-            Some(response) => all.push(response),
-            None => {
-                let message = format!("unknown response `{}`", word.value);
-                let help = suggest(&word.value, Response::NAMES);
-                return Err(sink.error_help(word.span, message, help));
-            }
-        }
+        let Some(response) = Response::from_name(&word.value) else {
+            let message = format!("unknown response `{}`", word.value);
+            let help = suggest(&word.value, Response::NAMES);
+            return Err(sink.error_help(word.span, message, help));
+        };
+        all.push(response);
     }
     Ok(all)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{FieldId, FieldType, KindSet, RuleId};
+use crate::model::{EventKind, FieldId, FieldType, KindSet, RuleId};
 
 use super::cel::{Condition, Context, Names, nearest_field, words};
 use super::diagnostic::{Located, Reported, Sink, Span, suggest};
@@ -167,10 +167,10 @@ pub(crate) fn check_field(
             name.span,
             format!(
                 "no {} event has the field `{}`",
-                words(kinds.iter().map(|kind| kind.as_str()), "or"),
+                words(kinds.iter().map(EventKind::as_str), "or"),
                 row.name
             ),
-            format!("it is carried by {}", words(row.kinds.iter().map(|k| k.as_str()), "and")),
+            format!("it is carried by {}", words(row.kinds.iter().map(EventKind::as_str), "and")),
         ));
     }
     Ok(id)

@@ -220,7 +220,7 @@ fn position(text: &str, offset: usize) -> (u32, u32, &str) {
     }
     let before = &text[..offset];
     let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let line = memchr::memchr_iter(b'\n', before.as_bytes()).count() + 1;
     let column = before[start..].chars().count() + 1;
     let rest = &text[start..];
     let excerpt = rest.lines().next().unwrap_or("");

@@ -91,6 +91,7 @@ pub(crate) struct RawTest {
 }
 
 /// A profile as written.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 #[derive(Debug)]
 pub(crate) struct RawProfile {
     pub(crate) span: Span,

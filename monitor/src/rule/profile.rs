@@ -91,6 +91,7 @@ impl Budget {
 }
 
 /// A class of workload.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 pub struct Profile {
     /// Its id: `workload.profile`.
     pub id: ProfileId,
@@ -315,14 +316,15 @@ impl Peers {
             match word.as_str() {
                 "same_job" => self.same_job = true,
                 "loopback" => self.loopback = true,
-                net => match parse_net(net) {
-                    Some(net) => self.open.push(net),
-                    None => {
-                        let help = "expected same_job, loopback, `cidr: 10.0.0.0/8` or \
-                                    `{cidr: 10.0.0.0/8, ports: [443]}`";
-                        sink.error_help(node.span, format!("unknown peer `{net}`"), help);
+                net => {
+                    if let Some(net) = parse_net(net) {
+                        self.open.push(net);
+                        return;
                     }
-                },
+                    let help = "expected same_job, loopback, `cidr: 10.0.0.0/8` or \
+                                    `{cidr: 10.0.0.0/8, ports: [443]}`";
+                    sink.error_help(node.span, format!("unknown peer `{net}`"), help);
+                }
             }
             return;
         }
@@ -352,18 +354,17 @@ fn read_nets(node: Node, names: &Names, sink: &Sink) -> Vec<ipnet::IpNet> {
     let mut nets = Vec::with_capacity(items.len());
     for item in items {
         let Some(word) = text(item, "`cidr`", sink) else { continue };
-        match parse_net(&word.value) {
-            Some(net) => nets.push(net),
-            None => {
-                let listed = names.lists.contains_key(&word.value);
-                let help = if listed {
-                    "a list has no meaning here; write the networks"
-                } else {
-                    "write an address and a prefix length, such as `10.0.0.0/8`"
-                };
-                sink.error_help(word.span, format!("`{}` is not a network", word.value), help);
-            }
+        if let Some(net) = parse_net(&word.value) {
+            nets.push(net);
+            continue;
         }
+        let listed = names.lists.contains_key(&word.value);
+        let help = if listed {
+            "a list has no meaning here; write the networks"
+        } else {
+            "write an address and a prefix length, such as `10.0.0.0/8`"
+        };
+        sink.error_help(word.span, format!("`{}` is not a network", word.value), help);
     }
     nets
 }

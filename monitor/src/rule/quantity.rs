@@ -1,5 +1,7 @@
 //! Amounts with a unit: `64.mib` and `10.minutes` in conditions, `10m` and `24h` in YAML.
 
+use std::fmt::Write as _;
+
 /// A number as it was written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
@@ -90,7 +92,7 @@ pub fn format_span(mut span_ns: u64) -> String {
     for (name, factor) in SPANS.iter().rev() {
         let amount = span_ns / factor;
         if amount > 0 {
-            text.push_str(&format!("{amount}{name}"));
+            write!(text, "{amount}{name}").expect("writing to a string cannot fail");
             span_ns %= factor;
         }
     }

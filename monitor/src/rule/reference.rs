@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{CATALOGUE, KindSet};
+use crate::model::{CATALOGUE, EventKind, KindSet};
 
 use super::cel::words;
 
@@ -41,7 +41,7 @@ pub fn kind_words(kinds: KindSet) -> String {
     if let [only] = missing.as_slice() {
         return format!("all but {only}");
     }
-    words(kinds.iter().map(|kind| kind.as_str()), "and")
+    words(kinds.iter().map(EventKind::as_str), "and")
 }
 
 fn cell(text: &str) -> String {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn every_example_of_the_catalogue_is_a_condition_that_loads() {
         for field in CATALOGUE {
-            let on: Vec<&str> = field.kinds.iter().map(|kind| kind.as_str()).collect();
+            let on: Vec<&str> = field.kinds.iter().map(EventKind::as_str).collect();
             let text = format!(
                 "apiVersion: gpuwarden.dev/v1\nrules:\n- id: r\n  title: t\n  severity: low\n  \
                  message: '{{{{{}}}}}'\n  on: [{}]\n  when: |-\n    {}\n",

@@ -60,7 +60,8 @@ fn names(wanted: impl Fn(FieldType) -> bool) -> Vec<&'static str> {
 }
 
 /// An object with exactly these properties.
-fn object(required: &[&str], properties: Json) -> Json {
+fn object(required: &[&str], properties: impl Into<Json>) -> Json {
+    let properties: Json = properties.into();
     json!({
         "type": "object",
         "additionalProperties": false,

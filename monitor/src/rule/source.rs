@@ -115,7 +115,7 @@ fn read(path: &Path) -> Result<Source, Diagnostic> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let before = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let before = memchr::memchr_iter(b'\n', &error.as_bytes()[..at]).count();
         let message = format!("not UTF-8 text: line {}, byte {at} of the file", before + 1);
         Diagnostic::of_file(&name(path), message)
     })?;

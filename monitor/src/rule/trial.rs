@@ -51,7 +51,7 @@ pub(crate) fn read(
 fn line_of(span: Span, sink: &Sink) -> u32 {
     let text = &sink.documents[span.document].text;
     let before = &text.as_bytes()[..span.start.min(text.len())];
-    let lines = before.iter().filter(|byte| **byte == b'\n').count();
+    let lines = memchr::memchr_iter(b'\n', before).count();
     u32::try_from(lines + 1).unwrap_or(u32::MAX)
 }
 

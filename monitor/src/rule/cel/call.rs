@@ -1,9 +1,7 @@
 //! Calls: operators, functions, and the macros of CEL that the parser has expanded.
 
 use cel::IdedExpr;
-use cel::common::ast::{
-    CallExpr, ComprehensionExpr, Expr, ListExpr, LiteralValue, SelectExpr, operators,
-};
+use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, operators};
 use globset::GlobBuilder;
 use regex::RegexBuilder;
 
@@ -11,12 +9,13 @@ use crate::rule::diagnostic::{Reported, nearest};
 use crate::rule::net::{NetSet, parse_net};
 use crate::rule::quantity;
 
-use super::check::{Checker, operator, path};
+use super::check::Checker;
 use super::eval::Fault;
 use super::node::{
-    Arith, Extreme, Float, Glob, Int, List, Pattern, Sized, Text, TextTest, Truth, Typed,
+    Arith, Extreme, Float, Glob, Int, List, Needle, Pattern, Sized, Text, TextTest, Truth, Typed,
 };
-use super::{Literal, article, nowhere};
+use super::syntax::{operator, path};
+use super::{article, nowhere};
 
 /// Largest compiled form of one regular expression, in bytes; a rule file must not be able to
 /// take the daemon's memory.
@@ -169,17 +168,15 @@ impl Checker<'_, '_> {
             }
             (yes, no) => {
                 let kinds = (article(yes.kind()), article(no.kind()));
-                match (yes.into_float(), no.into_float()) {
-                    (Some(yes), Some(no)) => Typed::Float(Float::Pick(Box::new((test, yes, no)))),
-                    _ => {
-                        let (yes, no) = kinds;
-                        let message = format!(
-                            "the two sides of `?:` are {yes} and {no}, expected two numbers, \
-                             two strings or two bools"
-                        );
-                        return Err(self.error(expr, message));
-                    }
-                }
+                let (Some(yes), Some(no)) = (yes.into_float(), no.into_float()) else {
+                    let (yes, no) = kinds;
+                    let message = format!(
+                        "the two sides of `?:` are {yes} and {no}, expected two numbers, two \
+                         strings or two bools"
+                    );
+                    return Err(self.error(expr, message));
+                };
+                Typed::Float(Float::Pick(Box::new((test, yes, no))))
             }
         })
     }
@@ -258,28 +255,28 @@ impl Checker<'_, '_> {
 
     fn part(
         &mut self,
-        test: TextTest,
+        relation: TextTest,
         target: &IdedExpr,
         arg: &IdedExpr,
     ) -> Result<Typed, Reported> {
-        let text = match &target.expr {
-            // A frequent slip: `list.contains(x)`; `string` would only say "is a list".
-            _ if test == TextTest::Contains => match self.check(target)? {
-                Typed::Text(text) => Ok(text),
-                Typed::List(_) => Err(self.error_help(
-                    target,
-                    "`contains` is for strings, this is a list of strings",
-                    "write `\"item\" in list`, or `list.exists(item, item.contains(\"part\"))`",
-                )),
-                other => {
-                    let kind = article(other.kind());
-                    Err(self.error(target, format!("`contains` is for strings, this is {kind}")))
-                }
-            },
-            _ => self.string(target, "what it is called on"),
+        let whole = match self.check(target) {
+            // A frequent slip.
+            Ok(Typed::List(_)) if relation == TextTest::Contains => Err(self.error_help(
+                target,
+                "`contains` is for strings, this is a list of strings",
+                "write `\"item\" in list`, or `list.exists(item, item.contains(\"part\"))`",
+            )),
+            Ok(typed) => self.as_string(target, typed, "what it is called on"),
+            Err(reported) => Err(reported),
         };
         let part = self.string(arg, "the argument");
-        Ok(Typed::Truth(Truth::Part(test, Box::new([text?, part?])).settled()))
+        let truth = match (relation, whole?, part?) {
+            (TextTest::Contains, whole, Text::Const(part)) => {
+                Truth::Finds(Box::new(whole), Needle::of(&part))
+            }
+            (relation, whole, part) => Truth::Part(relation, Box::new([whole, part])),
+        };
+        Ok(Typed::Truth(truth.settled()))
     }
 
     /// The constant text of an argument that must be one.
@@ -360,17 +357,13 @@ impl Checker<'_, '_> {
                 _ => None,
             })
             .collect();
-        Ok(match ints {
-            Some(ints) => {
-                let number = Int::Extreme(extreme, ints.into());
-                let known = number.is_constant().then(|| number.eval(&nowhere()));
-                Typed::Int(known.and_then(Result::ok).map_or(number, Int::Const))
-            }
-            None => {
-                let floats = numbers.into_iter().filter_map(Typed::into_float).collect();
-                Typed::Float(Float::Extreme(extreme, floats))
-            }
-        })
+        let Some(ints) = ints else {
+            let floats = numbers.into_iter().filter_map(Typed::into_float).collect();
+            return Ok(Typed::Float(Float::Extreme(extreme, floats)));
+        };
+        let number = Int::Extreme(extreme, ints.into());
+        let known = number.is_constant().then(|| number.eval(&nowhere()));
+        Ok(Typed::Int(known.and_then(Result::ok).map_or(number, Int::Const)))
     }
 
     fn cidr(&mut self, args: &[IdedExpr]) -> Result<Typed, Reported> {
@@ -443,59 +436,6 @@ impl Checker<'_, '_> {
             Ok(quantity::Number::Float(float)) => Ok(Typed::Float(Float::Const(float))),
             Err(message) => Err(self.error(expr, message)),
         }
-    }
-
-    pub(super) fn list(&mut self, expr: &IdedExpr, list: &ListExpr) -> Result<Typed, Reported> {
-        let mut items = Vec::with_capacity(list.elements.len());
-        let mut failed = None;
-        for element in &list.elements {
-            match self.check(element) {
-                Ok(Typed::Text(Text::Const(text))) => items.push(Literal::Text(text.into())),
-                Ok(Typed::Int(Int::Const(number))) => items.push(Literal::Int(number)),
-                Ok(Typed::Float(Float::Const(number))) => items.push(Literal::Float(number)),
-                Ok(_) => {
-                    let message = "an item of a list must be a constant string or number";
-                    failed = Some(self.error(element, message));
-                }
-                Err(reported) => failed = Some(reported),
-            }
-        }
-        match failed {
-            Some(reported) => Err(reported),
-            None => self.constants(expr, items),
-        }
-    }
-
-    /// `list.exists(item, …)` and `list.all(item, …)`, as the parser expands them.
-    pub(super) fn comprehension(
-        &mut self,
-        expr: &IdedExpr,
-        loop_: &ComprehensionExpr,
-    ) -> Result<Typed, Reported> {
-        let name = self.word_before(self.start(expr)).to_owned();
-        let body = match &loop_.loop_step.expr {
-            Expr::Call(step) if step.args.len() == 2 => &step.args[1],
-            _ => return Err(self.outside(expr, &format!("`{name}`"))),
-        };
-        if !matches!(name.as_str(), "exists" | "all") || loop_.iter_var2.is_some() {
-            return Err(self.outside(expr, &format!("`{name}`")));
-        }
-        let list = match self.check(&loop_.iter_range)? {
-            Typed::List(list) => list,
-            other => {
-                let kind = article(other.kind());
-                let message = format!("`{name}` runs over a list of strings, this is {kind}");
-                return Err(self.error(&loop_.iter_range, message));
-            }
-        };
-        self.loops.push(loop_.iter_var.clone());
-        let body = self.truth(body);
-        self.loops.pop();
-        let body = Box::new(body?);
-        Ok(Typed::Truth(match name.as_str() {
-            "exists" => Truth::Exists(list, body),
-            _ => Truth::Every(list, body),
-        }))
     }
 }
 

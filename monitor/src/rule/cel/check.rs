@@ -4,18 +4,16 @@
 use std::collections::BTreeSet;
 
 use cel::IdedExpr;
-use cel::common::ast::{Expr, LiteralValue, SourceInfo, operators};
+use cel::common::ast::{Expr, LiteralValue, SourceInfo};
 
-use crate::model::{CATALOGUE, FieldId, FieldType};
+use crate::model::{CATALOGUE, EventKind, FieldId, FieldType};
 use crate::rule::diagnostic::{Located, Reported, Span, nearest};
 use crate::rule::yaml::within;
 
 use super::name::Named;
 use super::node::{Float, Int, List, Text, Truth, Typed, Var};
-use super::{
-    CONDITION_BYTES_MAX, CONDITION_DEPTH_MAX, CONDITION_JUNCTIONS_MAX, CONDITION_NODES_MAX,
-    CONDITION_OPERATORS_MAX, Context, Literal, article,
-};
+use super::syntax::{parse, path};
+use super::{CONDITION_DEPTH_MAX, CONDITION_NODES_MAX, Context, Literal, article};
 
 /// A checked expression and what it needs.
 pub(crate) struct Checked {
@@ -66,34 +64,8 @@ impl<'a, 't> Checker<'a, 't> {
         tally: &'t mut Tally,
         trail: Trail,
     ) -> Result<Typed, Reported> {
-        if text.value.len() > CONDITION_BYTES_MAX {
-            let len = text.value.len();
-            let message =
-                format!("the condition has {len} bytes, at most {CONDITION_BYTES_MAX} are allowed");
-            return Err(context.sink.error(text.span, message));
-        }
-        if text.value.trim().is_empty() {
-            return Err(context.sink.error(text.span, "the condition is empty"));
-        }
-        let (operators, junctions) = operators_in(&text.value);
-        for (count, most, what) in [
-            (operators, CONDITION_OPERATORS_MAX, "operators, dots and brackets"),
-            (junctions, CONDITION_JUNCTIONS_MAX, "`&&` and `||`"),
-        ] {
-            if count > most {
-                let message = format!("the condition has {count} {what}, at most {most} are read");
-                let help = "put values into a list, or parts into macros";
-                return Err(context.sink.error_help(text.span, message, help));
-            }
-        }
-        let parser = cel::parser::Parser::new();
-        match parser.parse_with_source_info(&text.value) {
-            Ok((expr, info)) => {
-                let mut checker = Checker { context, text, info, tally, loops: Vec::new(), trail };
-                checker.check(&expr)
-            }
-            Err(errors) => Err(report_syntax(text, context, &errors)),
-        }
+        let (expr, info) = parse(text, context)?;
+        Checker { context, text, info, tally, loops: Vec::new(), trail }.check(&expr)
     }
 
     /// Where `expr` stands in the file.
@@ -204,7 +176,18 @@ impl<'a, 't> Checker<'a, 't> {
 
     /// Checks `expr` as text.
     pub(super) fn string(&mut self, expr: &IdedExpr, what: &str) -> Result<Text, Reported> {
-        match self.check(expr)? {
+        let typed = self.check(expr)?;
+        self.as_string(expr, typed, what)
+    }
+
+    /// Takes `typed`, which `expr` was checked as, for text.
+    pub(super) fn as_string(
+        &self,
+        expr: &IdedExpr,
+        typed: Typed,
+        what: &str,
+    ) -> Result<Text, Reported> {
+        match typed {
             Typed::Text(text) => Ok(text),
             Typed::Ip(_) => Err(self.error_help(
                 expr,
@@ -292,10 +275,13 @@ impl<'a, 't> Checker<'a, 't> {
                 spot,
                 format!(
                     "no {} event has the field `{}`{within}",
-                    words(self.context.kinds.iter().map(|kind| kind.as_str()), "or"),
+                    words(self.context.kinds.iter().map(EventKind::as_str), "or"),
                     row.name
                 ),
-                format!("it is carried by {}", words(row.kinds.iter().map(|k| k.as_str()), "and")),
+                format!(
+                    "it is carried by {}",
+                    words(row.kinds.iter().map(EventKind::as_str), "and")
+                ),
             ));
         }
         self.tally.fields.insert(id);
@@ -402,24 +388,6 @@ pub(crate) fn no_variable(name: &str, vars: &[&str]) -> String {
     format!("this type of correlation has no `{name}`, only {}", words(vars.iter().copied(), "and"))
 }
 
-/// Operators, dots and brackets outside quotes; `&&` and `||` apart, because the parser balances
-/// them.
-fn operators_in(text: &str) -> (usize, usize) {
-    let (mut operators, mut halves, mut quote) = (0, 0, None);
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(_), '\\') => drop(chars.next()),
-            (Some(open), _) if open == c => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '&' | '|') => halves += 1,
-            (None, _) => operators += usize::from("([{!-+*/%?.<>=".contains(c)),
-        }
-    }
-    (operators, halves / 2)
-}
-
 /// The value of a field, by its type.
 fn of_field(id: FieldId) -> Typed {
     match id.field_type() {
@@ -458,71 +426,4 @@ pub(crate) fn words<'w>(words: impl Iterator<Item = &'w str>, last: &str) -> Str
         Some((end, _)) => (*end).to_owned(),
         None => "no".to_owned(),
     }
-}
-
-/// The segments of a dotted name; `None` when it selects from anything but a name.
-pub(super) fn path(expr: &IdedExpr) -> Option<Vec<&str>> {
-    let mut segments = Vec::new();
-    let mut expr = expr;
-    loop {
-        match &expr.expr {
-            Expr::Ident(name) => {
-                segments.push(name.as_str());
-                segments.reverse();
-                return Some(segments);
-            }
-            Expr::Select(select) if !select.test => {
-                segments.push(select.field.as_str());
-                expr = &select.operand;
-            }
-            _ => return None,
-        }
-    }
-}
-
-/// Reports what the parser refused: the first mistake, since the rest mostly follow from it.
-fn report_syntax(
-    text: &Located<String>,
-    context: &Context<'_>,
-    errors: &cel::ParseErrors,
-) -> Reported {
-    let Some(first) = errors.errors.first() else {
-        return context.sink.error(text.span, "the condition cannot be parsed");
-    };
-    let (line, column) = first.pos;
-    let line = usize::try_from(line).unwrap_or(1).max(1);
-    let column = usize::try_from(column).unwrap_or(1).max(1);
-    let before: usize =
-        text.value.split_inclusive('\n').take(line - 1).map(|line| line.chars().count()).sum();
-    let length = text.value.chars().count();
-    let at = (before + column - 1).min(length.saturating_sub(1));
-    let message = first.msg.trim_start_matches("Syntax error: ");
-    let message = message.split(" expecting {").next().unwrap_or(message);
-    let message = message.replace("'<EOF>'", "the end of the condition");
-    let spot = within(context.sink, text, at, at + 1);
-    context.sink.error(spot, format!("not a CEL expression: {message}"))
-}
-
-/// The operator as a person writes it.
-pub(super) fn operator(name: &str) -> Option<&'static str> {
-    Some(match name {
-        operators::LOGICAL_AND => "&&",
-        operators::LOGICAL_OR => "||",
-        operators::LOGICAL_NOT => "!",
-        operators::EQUALS => "==",
-        operators::NOT_EQUALS => "!=",
-        operators::LESS => "<",
-        operators::LESS_EQUALS => "<=",
-        operators::GREATER => ">",
-        operators::GREATER_EQUALS => ">=",
-        operators::IN => "in",
-        operators::ADD => "+",
-        operators::SUBSTRACT | operators::NEGATE => "-",
-        operators::MULTIPLY => "*",
-        operators::DIVIDE => "/",
-        operators::MODULO => "%",
-        operators::CONDITIONAL => "?:",
-        operators::INDEX => "[]",
-        _ => return None,
-    })
 }

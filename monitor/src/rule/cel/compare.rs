@@ -237,7 +237,10 @@ impl Truth {
             }
             Self::Float(_, pair) => matches!(&**pair, [Float::Const(_), Float::Const(_)]),
             Self::Mixed(_, pair) => matches!(&**pair, (Int::Const(_), Float::Const(_))),
-            Self::TextIn(text, _) | Self::Matches(text, _) | Self::Glob(text, _) => {
+            Self::Finds(text, _)
+            | Self::TextIn(text, _)
+            | Self::Matches(text, _)
+            | Self::Glob(text, _) => {
                 matches!(&**text, Text::Const(_))
             }
             Self::IntIn(number, _) => matches!(&**number, Int::Const(_)),
@@ -253,13 +256,22 @@ impl Truth {
     /// Rough cost of evaluation, in tests of one field.
     fn cost(&self) -> usize {
         match self {
-            Self::Const(_) | Self::Field(_) | Self::Has(_) => 1,
-            Self::IntIs(..) | Self::FloatIs(..) => 1,
+            Self::Const(_)
+            | Self::Field(_)
+            | Self::Has(_)
+            | Self::IntIs(..)
+            | Self::FloatIs(..) => 1,
             Self::Not(inner) => inner.cost(),
-            Self::TextIs(..) | Self::IpIn(..) | Self::IpSame(..) | Self::Int(..) => 2,
-            Self::Float(..) | Self::Mixed(..) | Self::IntIn(..) | Self::FloatIn(..) => 2,
+            Self::TextIs(..)
+            | Self::IpIn(..)
+            | Self::IpSame(..)
+            | Self::Int(..)
+            | Self::Float(..)
+            | Self::Mixed(..)
+            | Self::IntIn(..)
+            | Self::FloatIn(..) => 2,
             Self::TextIn(..) | Self::Text(..) | Self::HasKey(..) | Self::KeyIn(..) => 3,
-            Self::Part(..) | Self::TextInList(..) => 4,
+            Self::Finds(..) | Self::Part(..) | Self::TextInList(..) => 4,
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::cost).sum(),
             Self::Same(pair) => pair.iter().map(Self::cost).sum(),
             Self::Pick(parts) => parts.iter().map(Self::cost).sum(),

@@ -92,10 +92,10 @@ impl Truth {
 
     fn eval_member(&self, scene: &Scene<'_>) -> Result<bool, Fault> {
         match self {
-            Self::TextIn(text, set) => Ok(set.contains(&text.eval(scene)?)),
+            Self::TextIn(text, set) => text.with(scene, |text| set.contains(text)),
             Self::TextInList(text, list) => {
-                let text = text.eval(scene)?;
-                Ok(list.eval(scene)?.iter().any(|item| **item == *text))
+                let list = list.eval(scene)?;
+                text.with(scene, |text| list.iter().any(|item| *item == *text))
             }
             Self::IntIn(number, set) => Ok(set.binary_search(&number.eval(scene)?).is_ok()),
             Self::FloatIn(number, set) => {
@@ -116,16 +116,19 @@ impl Truth {
                 Value::Map(map) => Ok(map.contains_key(&**key)),
                 _ => Err(Fault),
             },
-            Self::Part(test, pair) => {
-                let (text, part) = (pair[0].eval(scene)?, pair[1].eval(scene)?);
-                Ok(match test {
+            Self::Finds(text, needle) => {
+                text.with(scene, |text| needle.0.find(text.as_bytes()).is_some())
+            }
+            Self::Part(relation, pair) => {
+                let part = pair[1].eval(scene)?;
+                pair[0].with(scene, |text| match relation {
                     TextTest::Contains => text.contains(&*part),
                     TextTest::StartsWith => text.starts_with(&*part),
                     TextTest::EndsWith => text.ends_with(&*part),
                 })
             }
-            Self::Matches(text, pattern) => Ok(pattern.0.is_match(&text.eval(scene)?)),
-            Self::Glob(text, glob) => Ok(glob.0.is_match(&*text.eval(scene)?)),
+            Self::Matches(text, pattern) => text.with(scene, |text| pattern.0.is_match(text)),
+            Self::Glob(text, glob) => text.with(scene, |text| glob.0.is_match(text)),
             Self::Exists(list, body) => {
                 fold(items(list, scene)?.map(|item| body.eval(&inside(scene, &item))), true)
             }
@@ -332,6 +335,17 @@ pub(crate) fn widen(int: i64) -> f64 {
 }
 
 impl Text {
+    /// Asks something of the text. A field, the frequent case, is neither copied nor wrapped.
+    fn with<R>(&self, scene: &Scene<'_>, ask: impl FnOnce(&str) -> R) -> Result<R, Fault> {
+        match self {
+            Self::Field(id) => match scene.facts.field(*id) {
+                Value::Str(text) => Ok(ask(text)),
+                _ => Err(Fault),
+            },
+            other => other.eval(scene).map(|text| ask(&text)),
+        }
+    }
+
     pub(crate) fn eval<'a>(&'a self, scene: &Scene<'a>) -> Result<Cow<'a, str>, Fault> {
         match self {
             Self::Const(text) => Ok(Cow::Borrowed(text)),

@@ -10,6 +10,8 @@ mod name;
 mod node;
 #[cfg(test)]
 mod oracle;
+mod sequence;
+mod syntax;
 
 use std::collections::BTreeSet;
 

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use globset::GlobMatcher;
+use memchr::memmem::Finder;
 use regex::Regex;
 
 use crate::model::FieldId;
@@ -82,6 +83,8 @@ pub(crate) enum Truth {
     Has(FieldId),
     HasKey(FieldId, Box<str>),
     Part(TextTest, Box<[Text; 2]>),
+    /// `contains` with a constant.
+    Finds(Box<Text>, Needle),
     Matches(Box<Text>, Pattern),
     Glob(Box<Text>, Glob),
     Exists(List, Box<Self>),
@@ -187,6 +190,22 @@ pub(crate) struct Pattern(pub(crate) Regex);
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()
+    }
+}
+
+/// A constant text to search for, equal when its text is.
+#[derive(Clone, Debug)]
+pub(crate) struct Needle(pub(crate) Box<Finder<'static>>);
+
+impl Needle {
+    pub(crate) fn of(text: &str) -> Self {
+        Self(Box::new(Finder::new(text).into_owned()))
+    }
+}
+
+impl PartialEq for Needle {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.needle() == other.0.needle()
     }
 }
 

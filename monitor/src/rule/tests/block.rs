@@ -58,8 +58,8 @@ fn each_block_refuses_what_it_does_not_know() {
         ("net.dst.name.endsWith(\".ckpt.internal\")", "!net.allowed", "swallows the rule"),
         ("net.dst.name.endsWith(\".ckpt.internal\")", "1 > 2", "can never apply"),
         ("respond: []", "respond: [shoot]", "unknown response `shoot`"),
-        ("workload.id: \"k8s:1\"", "workload.ids: x", "28: not an event: unknown field"),
-        ("evt.kind: flow", "evt.kind: flows", "28: not an event: unknown event kind"),
+        ("workload.id: \"k8s:1\"", "workload.ids: x", "29: not an event: unknown field"),
+        ("evt.kind: flow", "evt.kind: flows", "29: not an event: unknown event kind"),
         ("count: 1}", "count: many}", "`count` is `many`, expected a whole number"),
         ("    expect:", "    expects:", "the test has no `expect`"),
         ("role: training", "role: trainer", "unknown role `trainer`"),
@@ -93,7 +93,7 @@ fn all_mistakes_are_shown_at_once_in_order() {
         .replace("role: training", "role: x");
     let found = lines(&load(&text).expect_err("wrong"));
     let starts: Vec<&str> = found.iter().filter_map(|line| line.split(':').next()).collect();
-    assert_eq!(starts, ["9", "11", "11", "16", "32"], "{found:?}");
+    assert_eq!(starts, ["9", "11", "11", "16", "33"], "{found:?}");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn an_id_that_is_there_twice_is_told_at_both_places() {
     for part in [
         "a.yaml:7:7: error: id `weights-bulk-egress` is there twice; also at b.yaml:7:7",
         "b.yaml:7:7: error: id `weights-bulk-egress` is there twice; also at a.yaml:7:7",
-        "a.yaml:31:7: error: id `isolated-training` is there twice",
+        "a.yaml:32:7: error: id `isolated-training` is there twice",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
@@ -208,7 +208,7 @@ fn temporal_rules_wait_for_rules_that_exist_and_not_for_themselves() {
         )
     };
     let set = load(&file("b, a")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let kinds: Vec<&str> = set.rules[2].kinds.iter().map(|kind| kind.as_str()).collect();
+    let kinds: Vec<&str> = set.rules[2].kinds.iter().map(crate::model::EventKind::as_str).collect();
     assert_eq!(kinds, ["file_open", "flow"]);
     for (rules, want) in [
         ("a, d", "no rule has the id `d`"),

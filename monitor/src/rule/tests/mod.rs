@@ -27,8 +27,9 @@ rules:
     window: {kind: sliding, span: 10m}
     condition: 'sum >= max(64.mib, 0.01 * weights.smallest_model_bytes)'
   dedupe: {key: [workload.id, net.dst.ip], for: 1h}
-  message: '{{workload.name}} sent {{sum|bytes}} to {{net.dst.name}} after reading {{weights.models}}'
-  tags: {attack: [T1048], atlas: [AML.T0025, AML.T0048.004], attack_version: "19", atlas_version: "5.6.0"}
+  message: >-
+    {{workload.name}} sent {{sum|bytes}} to {{net.dst.name}} after reading {{weights.models}}
+  tags: {attack: [T1048], atlas: [AML.T0025], attack_version: "19", atlas_version: "5.6.0"}
   exceptions:
   - {name: checkpoint-store, when: 'net.dst.name.endsWith(".ckpt.internal")'}
   respond: []
