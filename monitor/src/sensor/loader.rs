@@ -397,7 +397,8 @@ mod tests {
 
     #[test]
     fn verifier_log_is_cut_to_what_a_person_reads() {
-        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\nverification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
+        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\n\
+                   verification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
         assert_eq!(first_and_last_line(log), "load failed … unknown func foo#1");
         assert_eq!(first_and_last_line("one line"), "one line");
         assert_eq!(first_and_last_line(""), "");

@@ -49,9 +49,10 @@ fn rsyslog(dir: &Path, port: u16) -> Rsyslog {
 module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon")
 input(type="imtcp" address="127.0.0.1" port="{port}")
 template(name="out" type="string"
-  string="%pri%|%timereported:::date-rfc3339%|%hostname%|%app-name%|%msgid%|%structured-data%|%msg%\n")
+  string="{fields}%structured-data%|%msg%\n")
 action(type="omfile" file="{out}" template="out")
 "#,
+        fields = "%pri%|%timereported:::date-rfc3339%|%hostname%|%app-name%|%msgid%|",
         dir = dir.display(),
         ca = at("ca.pem"),
         cert = at("server.pem"),

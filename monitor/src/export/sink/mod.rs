@@ -28,7 +28,9 @@ use webhook::WebhookSink;
 #[derive(Debug, Error)]
 pub enum SinkError {
     /// A file that the sink needs cannot be read.
-    #[error("sink `{sink}`: cannot read `{}`; it must be a file the daemon may read", path.display())]
+    #[error(
+        "sink `{sink}`: cannot read `{}`; it must be a file the daemon may read", path.display()
+    )]
     Read {
         /// The sink.
         sink: String,
@@ -56,7 +58,9 @@ pub enum SinkError {
         name: String,
     },
     /// The file of the signature's secret is empty.
-    #[error("sink `{sink}`: `{}` is empty; it must hold the secret of the signature", path.display())]
+    #[error(
+        "sink `{sink}`: `{}` is empty; it must hold the secret of the signature", path.display()
+    )]
     EmptySecret {
         /// The sink.
         sink: String,
