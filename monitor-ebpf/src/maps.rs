@@ -23,6 +23,10 @@ pub(crate) static RING_BULK: RingBuf = RingBuf::with_byte_size(RING_BULK_BYTES, 
 pub(crate) static COUNTERS: PerCpuArray<KindCounters> =
     PerCpuArray::with_max_entries(COUNTERS_LEN, 0);
 
+/// Whether any inode is labelled: one entry, read before the map below is asked.
+#[map]
+pub(crate) static LABELS_ON: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Labelled inodes; written by the daemon.
 #[map]
 pub(crate) static LABELS: HashMap<InodeKey, u32> = HashMap::with_max_entries(LABELS_MAX, 0);

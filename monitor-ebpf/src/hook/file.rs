@@ -12,7 +12,7 @@ use crate::emit::{self, OpenScratch};
 use crate::filter;
 use crate::globals::{BIG_FILE_BYTES, SELF_TGID};
 use crate::hook::returned;
-use crate::maps::{LABELS, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS, WATCH_DIRS_ON};
+use crate::maps::{LABELS, LABELS_ON, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS, WATCH_DIRS_ON};
 use crate::read::file::{InodeHead, S_IFCHR, S_IFMT, S_IFREG};
 use crate::read::{Fault, file, task};
 
@@ -22,7 +22,6 @@ const NVIDIA_MAJOR: u32 = 195;
 /// What is known of an opened file once it is wanted.
 struct Opened {
     file: u64,
-    mount: u64,
     dentry: u64,
     reason: u16,
     name_class: u16,
@@ -63,7 +62,7 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
     } else if kind != S_IFREG {
         return Ok(None);
     }
-    let (mount, dentry) = file::path(file)?;
+    let dentry = file::dentry(file)?;
     let mut name_class = 0;
     if let Some(extension) = file::extension(dentry)? {
         // SAFETY: the value is copied out at once.
@@ -78,16 +77,18 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
     if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
         reason |= OPEN_WATCHED_DIR;
     }
-    let key = head.key()?;
-    // SAFETY: the value is copied out at once.
-    let label = unsafe { LABELS.get(key) }.map_or(0, |label| *label);
-    if label != 0 {
-        reason |= OPEN_LABELLED;
+    let mut label = 0;
+    if LABELS_ON.get(0).is_some_and(|on| *on != 0) {
+        // SAFETY: the value is copied out at once.
+        label = unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label);
+        if label != 0 {
+            reason |= OPEN_LABELLED;
+        }
     }
     if reason == 0 {
         return Ok(None);
     }
-    Ok(Some(Opened { file, mount, dentry, reason, name_class, label }))
+    Ok(Some(Opened { file, dentry, reason, name_class, label }))
 }
 
 #[inline(always)]
@@ -128,7 +129,7 @@ fn open_fill(opened: &Opened, scratch: &mut OpenScratch) -> Result<u32, Fault> {
     record.name_class = opened.name_class;
     record.label = opened.label;
     record.reserved = 0;
-    let span = scratch.path.walk(opened.mount, opened.dentry)?;
+    let span = scratch.path.walk(file::mount(opened.file)?, opened.dentry)?;
     record.flags = if span.truncated { PATH_TRUNCATED } else { 0 };
     let path_len = scratch.path.copy_to(span, scratch.tail.as_mut_ptr(), PATH_BYTES_MAX as u32);
     record.path_len = path_len;

@@ -61,8 +61,7 @@ fn exec_fill(task: u64, bprm: u64, scratch: &mut ExecScratch) -> Result<u32, Fau
     let inode = file::inode(exe)?;
     record.exe = file::id(inode)?;
     record.nlink = file::nlink(inode)?;
-    let (mount, dentry) = file::path(exe)?;
-    let span = scratch.path.walk(mount, dentry)?;
+    let span = scratch.path.walk(file::mount(exe)?, file::dentry(exe)?)?;
     if span.truncated {
         record.flags |= PATH_TRUNCATED;
     }

@@ -7,7 +7,7 @@ use monitor_common::{
 
 use super::{Fault, at, field};
 use crate::globals::{
-    OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD, OFF_FDT_MAX,
+    OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD,
     OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT, OFF_INODE_GEN,
     OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_NLINK, OFF_INODE_RDEV, OFF_INODE_SB, OFF_INODE_SIZE,
     OFF_PATH_DENTRY, OFF_PATH_MNT, OFF_SB_DEV, OFF_SB_MAGIC, OFF_TASK_FILES,
@@ -122,10 +122,7 @@ pub(crate) fn nlink(inode: u64) -> Result<u32, Fault> {
 pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> {
     let files: u64 = field(task, &OFF_TASK_FILES)?;
     let table: u64 = field(files, &OFF_FILES_FDT)?;
-    let length: u32 = field(table, &OFF_FDT_MAX)?;
-    if descriptor >= length {
-        return Err(Fault);
-    }
+    // No bound is asked for: the descriptor was just given out by this very table.
     let slots: u64 = field(table, &OFF_FDT_FD)?;
     let file: u64 = at(slots + u64::from(descriptor) * 8)?;
     if file == 0 { Err(Fault) } else { Ok(file) }
@@ -149,11 +146,16 @@ pub(crate) fn private(file: u64) -> Result<u64, Fault> {
     field(file, &OFF_FILE_PRIVATE)
 }
 
-/// Mount and dentry of an open file.
+/// Mount of an open file.
 #[inline(always)]
-pub(crate) fn path(file: u64) -> Result<(u64, u64), Fault> {
-    let path = super::member(file, &OFF_FILE_PATH)?;
-    Ok((field(path, &OFF_PATH_MNT)?, field(path, &OFF_PATH_DENTRY)?))
+pub(crate) fn mount(file: u64) -> Result<u64, Fault> {
+    field(super::member(file, &OFF_FILE_PATH)?, &OFF_PATH_MNT)
+}
+
+/// Dentry of an open file.
+#[inline(always)]
+pub(crate) fn dentry(file: u64) -> Result<u64, Fault> {
+    field(super::member(file, &OFF_FILE_PATH)?, &OFF_PATH_DENTRY)
 }
 
 /// Inode of the directory that a dentry stands in.

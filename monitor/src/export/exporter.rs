@@ -266,12 +266,12 @@ impl Slot {
         if let Some(backlog) = self.reader.as_ref().and_then(Reader::try_backlog) {
             *last = backlog;
         }
-        let (waiting, lost) = *last;
+        let (waiting, dropped_spool) = *last;
         SinkHealth {
             name: self.config.name.clone(),
             kind: self.config.target.kind(),
             pending: self.queued() + waiting,
-            dropped_spool: lost,
+            dropped_spool,
             ..self.counters.read()
         }
     }

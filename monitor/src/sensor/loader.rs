@@ -103,6 +103,7 @@ pub struct Loaded {
 /// What the daemon writes for the kernel side to read.
 pub struct SharedMaps {
     labels: HashMap<MapData, InodeKey, u32>,
+    labels_on: Array<MapData, u32>,
     classes: HashMap<MapData, Extension, u32>,
     directories: HashMap<MapData, InodeKey, u32>,
     directories_on: Array<MapData, u32>,
@@ -316,6 +317,7 @@ impl Loaded {
         let wrong = |error: aya::maps::MapError| LoadError::Object(chain(&error));
         Ok(SharedMaps {
             labels: HashMap::try_from(take("LABELS")?).map_err(wrong)?,
+            labels_on: Array::try_from(take("LABELS_ON")?).map_err(wrong)?,
             classes: HashMap::try_from(take("NAME_CLASSES")?).map_err(wrong)?,
             directories: HashMap::try_from(take("WATCH_DIRS")?).map_err(wrong)?,
             directories_on: Array::try_from(take("WATCH_DIRS_ON")?).map_err(wrong)?,
@@ -345,7 +347,9 @@ impl SharedMaps {
     /// Labels an inode, or with `None` forgets it. `false` when the map is full or refuses.
     pub fn label(&mut self, inode: InodeKey, label: Option<u32>) -> bool {
         match label {
-            Some(label) => self.labels.insert(inode, label, 0).is_ok(),
+            Some(label) => {
+                self.labels.insert(inode, label, 0).is_ok() && self.labels_on.set(0, 1, 0).is_ok()
+            }
             None => self.labels.remove(&inode).is_ok(),
         }
     }

@@ -38,7 +38,7 @@ pub struct Family {
 macro_rules! families {
     ($(
         $ident:ident = $name:literal, $kind:ident, [$($label:literal),*], $fold:ident,
-        $help:literal;
+            $help:literal;
     )+) => {
         $(pub(super) const $ident: Family = Family {
             name: $name,
@@ -59,14 +59,12 @@ families! {
     READY = "gpuwarden_ready", Gauge, [], Max,
         "Whether /readyz answers 200.";
     RELOAD_OK = "gpuwarden_config_last_reload_successful", Gauge, [], Max,
-        "Whether the last load of configuration and rules was taken; 0 means the older ones \
-         run on.";
+        "Whether the last load of configuration and rules was taken; if 0, the older ones run on.";
     RELOAD_TIME = "gpuwarden_config_last_reload_success_timestamp_seconds", Gauge, [], Max,
         "Unix time of the last load that was taken.";
 
     KERNEL_RECORDS = "gpuwarden_kernel_records_total", Counter, ["kind", "outcome"], Sum,
-        "Records in the kernel, by outcome; seen = sent + filtered + ring_full + too_long + \
-         map_full + read_fault + rate_limited.";
+        "Records in the kernel, by outcome; seen is the sum of the others.";
     DRAIN_RECORDS = "gpuwarden_drain_records_total", Counter, ["result"], Sum,
         "Records read from the rings, by result.";
     DECODE_RECORDS = "gpuwarden_decode_records_total", Counter, ["result"], Sum,
@@ -92,8 +90,7 @@ families! {
     SINK_UP = "gpuwarden_sink_up", Gauge, ["sink", "kind"], Max,
         "Whether the last delivery to a sink, if there was one, went well.";
     SINK_ALERTS = "gpuwarden_sink_alerts_total", Counter, ["sink", "outcome"], Sum,
-        "Alerts by what became of them: sent, filtered, refused (dead-letter file), dropped_queue, \
-         dropped_spool.";
+        "Alerts by what became of them: sent, filtered, refused, dropped_queue, dropped_spool.";
     SINK_FAILURES = "gpuwarden_sink_failures_total", Counter, ["sink"], Sum,
         "Failed attempts to deliver to a sink.";
     SINK_PENDING = "gpuwarden_sink_pending_alerts", Gauge, ["sink"], Sum,
@@ -158,8 +155,8 @@ pub fn markdown() -> String {
         "# Metrics\n\n\
          <!-- Made from monitor/src/telemetry/family.rs; a test compares the two. -->\n\n\
          `GET /metrics` gives these in Prometheus' text format. No label carries a pid, a path, a\n\
-         command line or an address. A metric has at most 1000 series; what is over that is\n\
-         folded into one series whose labels are all `__overflow__`, and counted in\n\
+         command line or an address. A metric has at most 1000 series; what is over is folded\n\
+         into one series whose labels are all `__overflow__`, and counted in\n\
          `gpuwarden_metrics_series_dropped_total`. Series of a workload end with the workload.\n\n\
          The keys `gpu`, `UUID`, `modelName`, `namespace`, `pod` and `container` are those of\n\
          dcgm-exporter, so that dashboards can join on `UUID`. Scrape with `honorLabels: true`,\n\
@@ -212,8 +209,8 @@ mod tests {
         assert_eq!(
             found,
             markdown(),
-            "docs/metrics.md is older than the table; \
-             GPUWARDEN_BLESS=1 cargo test -p monitor --lib telemetry:: writes it"
+            "docs/metrics.md is older than the table; to write it: \
+             GPUWARDEN_BLESS=1 cargo test -p monitor --lib telemetry::"
         );
     }
 }

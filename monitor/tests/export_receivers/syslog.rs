@@ -49,10 +49,10 @@ fn rsyslog(dir: &Path, port: u16) -> Rsyslog {
 module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon")
 input(type="imtcp" address="127.0.0.1" port="{port}")
 template(name="out" type="string"
-  string="{fields}%structured-data%|%msg%\n")
+  string="%pri%|%timereported:::date-rfc3339%|%hostname%|%app-name%|{rest}")
 action(type="omfile" file="{out}" template="out")
 "#,
-        fields = "%pri%|%timereported:::date-rfc3339%|%hostname%|%app-name%|%msgid%|",
+        rest = r"%msgid%|%structured-data%|%msg%\n",
         dir = dir.display(),
         ca = at("ca.pem"),
         cert = at("server.pem"),

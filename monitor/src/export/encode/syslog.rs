@@ -147,8 +147,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_breaks_the_line(
-            text in any::<String>(),
-            path in "\\PC{0,400}|[\\x00-\\x7f]{0,400}",
+            text in any::<String>(), path in "\\PC{0,400}|[\\x00-\\x7f]{0,400}",
         ) {
             let mut alert = sample();
             alert.summary = text.repeat(50);

@@ -33,13 +33,11 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 /// Control characters, and those that turn the direction of writing or show nothing.
 fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(
-            c,
+        || matches!(c,
             '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{2069}'
-                | '\u{feff}'
-        )
+                | '\u{feff}')
 }
 
 /// At most `bytes_max` bytes of the text, cut between characters.

@@ -29,7 +29,8 @@ use webhook::WebhookSink;
 pub enum SinkError {
     /// A file that the sink needs cannot be read.
     #[error(
-        "sink `{sink}`: cannot read `{}`; it must be a file the daemon may read", path.display()
+        "sink `{sink}`: cannot read `{}`; it must be a file the daemon may read",
+        path.display()
     )]
     Read {
         /// The sink.
@@ -59,7 +60,8 @@ pub enum SinkError {
     },
     /// The file of the signature's secret is empty.
     #[error(
-        "sink `{sink}`: `{}` is empty; it must hold the secret of the signature", path.display()
+        "sink `{sink}`: `{}` is empty; it must hold the secret of the signature",
+        path.display()
     )]
     EmptySecret {
         /// The sink.
