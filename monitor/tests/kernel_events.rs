@@ -286,7 +286,7 @@ for i in range(200000):
     assert_eq!(opens_of("/labelled"), 10, "a verdict was lost in the flood");
     let mut lost = 0;
     for row in watch.counters() {
-        assert!(row.counters.is_balanced(), "{:?}", row);
+        assert!(row.counters.is_balanced(), "{row:?}");
         if row.kind == monitor_common::KIND_FILE_OPEN {
             lost = row.counters.lost();
             assert!(row.counters.sent >= 200_010 - lost);

@@ -136,10 +136,10 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let mut iterator = None;
     for sensor in CATALOG {
         let state = attach_sensor(&mut ebpf, sensor, &offsets, &place, &mut iterator);
-        if sensor.required {
-            if let State::Off(why) = state {
-                return Err(LoadError::Required { sensor: sensor.name, why });
-            }
+        if sensor.required
+            && let State::Off(why) = state
+        {
+            return Err(LoadError::Required { sensor: sensor.name, why });
         }
         status.push(Status { sensor, state });
     }
@@ -153,7 +153,7 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
     let loopback = u32::from(settings.report_loopback);
     let mut loader = EbpfLoader::new();
     for (name, value) in &values {
-        loader.override_global(*name, value, true);
+        loader.override_global(name, value, true);
     }
     loader
         .override_global("SELF_TGID", &own, true)
@@ -292,7 +292,7 @@ fn first_and_last_line(text: &str) -> String {
             .iter()
             .any(|statistic| line.starts_with(statistic))
     };
-    match lines.filter(is_verdict).next_back() {
+    match lines.rfind(is_verdict) {
         Some(last) => format!("{first} … {last}"),
         None => first.to_owned(),
     }
