@@ -46,7 +46,12 @@ fn embed_rules() -> Result<()> {
     for file in files {
         let name = file.strip_prefix(&root).unwrap_or(&file).display().to_string();
         println!("cargo:rerun-if-changed={}", file.display());
-        writeln!(list, "    ({:?}, include_str!({:?})),", format!("shipped/{name}"), file)?;
+        writeln!(
+            list,
+            "    ({:?}, include_str!({:?})),",
+            format!("shipped/{name}"),
+            file.display().to_string()
+        )?;
     }
     list.push(']');
     let out = std::env::var_os("OUT_DIR").ok_or_else(|| anyhow!("OUT_DIR is not set"))?;

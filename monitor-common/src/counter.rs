@@ -50,6 +50,7 @@ impl KindCounters {
 }
 
 /// Entries of the counter map: one per kind, index = kind.
+#[expect(clippy::cast_possible_truncation, reason = "there are fewer than 65536 kinds")]
 pub const COUNTERS_LEN: u32 = KIND_COUNT as u32;
 
 const _: () = assert!(size_of::<KindCounters>() == 64);

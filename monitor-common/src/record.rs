@@ -71,7 +71,7 @@ pub const PATH_TRUNCATED: u32 = 1 << 2;
 /// [`ExecRecord::flags`]: the arguments could not be read.
 pub const ARGS_FAULT: u32 = 1 << 3;
 
-/// [`TaskNewRecord::flags`]: the task acts for io_uring (`PF_IO_WORKER`).
+/// [`TaskNewRecord::flags`]: the task acts for `io_uring` (`PF_IO_WORKER`).
 pub const TASK_IO_WORKER: u32 = 1 << 0;
 /// [`TaskNewRecord::flags`]: the task belongs to the kernel (`PF_KTHREAD`).
 pub const TASK_KTHREAD: u32 = 1 << 1;
@@ -352,6 +352,7 @@ pub const RECORD_BYTES_MAX: usize = {
     let mut kind = 0;
     let mut max = 0;
     while kind < KIND_COUNT {
+        #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 65536 kinds")]
         let bytes = longest(kind as u16);
         if bytes > max {
             max = bytes;

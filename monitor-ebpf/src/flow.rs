@@ -42,8 +42,8 @@ pub(crate) struct FlowState {
     pub(crate) actor: ActorRecord,
     pub(crate) local: Endpoint,
     pub(crate) remote: Endpoint,
-    /// Identity of the flow for its life. Not the socket's address: that is reused, and the verifier
-    /// allows no arithmetic on it.
+    /// Identity of the flow for its life. Not the socket's address: that is reused, and the
+    /// verifier allows no arithmetic on it.
     pub(crate) flow_id: u64,
     pub(crate) owner_start_boot_ns: u64,
     pub(crate) owner_tgid: u32,

@@ -6,7 +6,10 @@ use monitor_common::{OFFSET_ABSENT, for_each_offset};
 
 macro_rules! globals {
     ($($global:ident $strukt:literal $path:literal $width:literal [$($sensor:literal),*];)+) => {
-        $(#[unsafe(no_mangle)] pub(crate) static $global: Global<u32> = Global::new(OFFSET_ABSENT);)+
+        $(
+            #[unsafe(no_mangle)]
+            pub(crate) static $global: Global<u32> = Global::new(OFFSET_ABSENT);
+        )+
     };
 }
 

@@ -25,7 +25,7 @@ mod report;
 mod state;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,10 +47,11 @@ use engine::{Engine, Inputs, Stages};
 pub use plan::OutputChoice;
 use state::WindowStore;
 
-/// Messages to the engine that wait; label seeds are the only ones that come in numbers.
-pub const CONTROL_MAX: usize = 65_536;
+/// Messages to the engine that wait; label seeds are the only ones that come in numbers, and the
+/// scan that finds them waits while the engine is behind.
+pub const CONTROL_MAX: usize = 1_024;
 /// How long stopping waits for sinks to take what is left; the rest stays in the spool.
-pub const STOP_FLUSH: Duration = Duration::from_millis(1_000);
+pub const STOP_FLUSH: Duration = Duration::from_secs(1);
 
 /// Why the monitor does not run.
 #[derive(Debug, Error)]
@@ -99,7 +100,7 @@ impl PipelineError {
 }
 
 fn lines(errors: &[ExportError]) -> String {
-    errors.iter().map(|error| format!("\n  {error}")).collect()
+    errors.iter().fold(String::new(), |lines, error| lines + "\n  " + &error.to_string())
 }
 
 /// What the engine is told from outside.
@@ -126,7 +127,7 @@ pub enum Control {
 /// A running monitor.
 pub struct Pipeline {
     config: Config,
-    control: Sender<Control>,
+    control: SyncSender<Control>,
     engine: JoinHandle<()>,
     reader: JoinHandle<()>,
     wake: Wake,
@@ -157,7 +158,7 @@ impl Pipeline {
         let (drain, high, bulk) = Drain::new(high, bulk, Arc::clone(&stats))
             .map_err(|source| PipelineError::Start { what: "the ring reader", source })?;
         let wake = drain.wake();
-        let (control, orders) = channel();
+        let (control, orders) = sync_channel(CONTROL_MAX);
         let inputs = Inputs { high, bulk, orders, stats };
         let stages = stages(&config, rules, host, &exporter, &mut loaded)?;
         let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
@@ -330,7 +331,7 @@ fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
 }
 
 /// Looks for weight files beside everything else: a large store must not delay the start.
-fn scan_labels(config: &Config, control: &Sender<Control>) -> Result<(), PipelineError> {
+fn scan_labels(config: &Config, control: &SyncSender<Control>) -> Result<(), PipelineError> {
     let (watch, control) = (config.watch.clone(), control.clone());
     spawn("label-scan", move || {
         let globs: Vec<String> = watch.weights.iter().chain(&watch.data).cloned().collect();

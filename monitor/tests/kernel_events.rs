@@ -113,7 +113,8 @@ fn labelled_file_is_seen_under_any_name() {
         &std::fs::metadata(dir.path().join("blob.x")).expect("renamed"),
     );
     watch.wait(SOON, |event| {
-        matches!(&event.body, Body::FileOpen(open) if open.id.inode == ino && open.path.ends_with("/blob.x"))
+        matches!(&event.body, Body::FileOpen(open)
+            if open.id.inode == ino && open.path.ends_with("/blob.x"))
     });
 }
 
@@ -126,22 +127,27 @@ fn tcp_flow_is_seen_with_its_bytes_by_any_road() {
         ("fast open", "s.sendto(b'x'*100000, 0x20000000, peer); s.sendall(b'')"),
         (
             "sendfile",
-            "import tempfile,os; f=tempfile.TemporaryFile(); f.write(b'x'*100000); f.seek(0); s.connect(peer); s.sendfile(f)",
+            "import tempfile,os; f=tempfile.TemporaryFile(); f.write(b'x'*100000); f.seek(0)\n\
+             s.connect(peer); s.sendfile(f)",
         ),
         (
             "splice",
-            "import os; r,w=os.pipe(); os.write(w,b'x'*50000); s.connect(peer); n=os.splice(r,s.fileno(),50000); s.sendall(b'x'*(100000-n))",
+            "import os; r,w=os.pipe(); os.write(w,b'x'*50000); s.connect(peer)\n\
+             n=os.splice(r,s.fileno(),50000); s.sendall(b'x'*(100000-n))",
         ),
         ("zerocopy", "s.setsockopt(1,60,1); s.connect(peer); s.send(b'x'*100000, 0x4000000)"),
         (
             "passed socket",
-            "import os; s.connect(peer); pid=os.fork()\nif pid==0: os.write(s.fileno(), b'x'*100000); os._exit(0)\nos.waitpid(pid,0)",
+            "import os; s.connect(peer); pid=os.fork()\n\
+             if pid==0: os.write(s.fileno(), b'x'*100000); os._exit(0)\n\
+             os.waitpid(pid,0)",
         ),
     ];
     for (road, action) in roads {
         let sink = watch::Sink::start();
         let script = format!(
-            "import socket,sys\ns=socket.socket()\npeer=('127.0.0.1',int(sys.argv[1]))\n{action}\ns.close()"
+            "import socket,sys\ns=socket.socket()\n\
+             peer=('127.0.0.1',int(sys.argv[1]))\n{action}\ns.close()"
         );
         let child = python(&watch, &script, &[&sink.port().to_string()]);
         let is_mine = |event: &monitor::model::Event, phase| {
@@ -170,7 +176,8 @@ fn first_payload_of_a_flow_is_shown() {
     let script = "
 import socket,sys
 s=socket.create_connection(('127.0.0.1',int(sys.argv[1])))
-s.sendall(b'{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\\n'); s.sendall(b'later'); s.close()";
+s.sendall(b'{\"id\":1,\"method\":\"mining.subscribe\",\"params\":[]}\\n')
+s.sendall(b'later'); s.close()";
     python(&watch, script, &[&sink.port().to_string()]);
     let event = watch.wait(SOON, |event| {
         matches!(&event.body, Body::Flow(flow) if flow.phase == FlowPhase::Payload
@@ -220,7 +227,9 @@ p.bind(('lo',0)); p.send(b'\\x00'*12+b'\\x08\\x00'+b'x'*40)";
         mine(event) && matches!(&event.body, Body::SocketNew(new) if new.family == 17)
     });
     watch.wait(SOON, |event| {
-        mine(event) && matches!(&event.body, Body::SocketNew(new) if new.socket_type == 3 && new.family == 2)
+        mine(event)
+            && matches!(&event.body, Body::SocketNew(new)
+                if new.socket_type == 3 && new.family == 2)
     });
     watch.wait(SOON, |event| {
         mine(event)
@@ -280,7 +289,7 @@ for i in range(200000):
     assert_eq!(opens_of("/labelled"), 10, "a verdict was lost in the flood");
     let mut lost = 0;
     for row in watch.counters() {
-        assert!(row.counters.is_balanced(), "{:?}", row);
+        assert!(row.counters.is_balanced(), "{row:?}");
         if row.kind == monitor_common::KIND_FILE_OPEN {
             lost = row.counters.lost();
             assert!(row.counters.sent >= 200_010 - lost);

@@ -340,7 +340,7 @@ mod tests {
         command: RulesCommand,
     }
 
-    const RULES: &str = r#"apiVersion: gpuwarden.dev/v1
+    const RULES: &str = r"apiVersion: gpuwarden.dev/v1
 rules:
 - id: bulk
   title: Bulk egress
@@ -360,7 +360,7 @@ rules:
   runbook: Ask the owner.
 profiles:
 - {id: p, match: has(slurm.job_id), role: training, isolated: true}
-"#;
+";
 
     fn run_line(line: &[&str]) -> (bool, String) {
         let all = ["rules"].iter().chain(line);

@@ -256,8 +256,8 @@ mod tests {
             ("/models/phi.gguf", "/models/phi", "phi"),
             ("/models/phi-00001-of-00002.gguf", "/models/phi", "phi"),
             (
-                "/root/.cache/huggingface/hub/models--org--name/blobs/0a1b",
-                "/root/.cache/huggingface/hub/models--org--name",
+                "/home/ml/.cache/huggingface/hub/models--org--name/blobs/0a1b",
+                "/home/ml/.cache/huggingface/hub/models--org--name",
                 "org/name",
             ),
             ("/mnt/run7/ckpt/step.pt", "/mnt/run7/ckpt/step", "step"),

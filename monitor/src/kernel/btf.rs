@@ -73,7 +73,7 @@ pub enum MemberError {
 struct Type {
     name: u32,
     info: u32,
-    size_or_type: u32,
+    size_or_id: u32,
     /// Position of what follows the common part.
     extra: usize,
 }
@@ -165,19 +165,15 @@ impl Btf {
 
     fn index(&mut self, start: usize, end: usize) -> Result<(), BtfError> {
         // Type 0 is void.
-        self.types.push(Type { name: 0, info: 0, size_or_type: 0, extra: 0 });
+        self.types.push(Type { name: 0, info: 0, size_or_id: 0, extra: 0 });
         let mut at = start;
         while at < end {
             if at + TYPE_BYTES > end || self.types.len() >= BTF_TYPES_MAX {
                 return Err(BtfError::Malformed("a type is cut off, or there are too many"));
             }
             let read = |field: usize| word(&self.bytes, at + field).unwrap_or(0);
-            let found = Type {
-                name: read(0),
-                info: read(4),
-                size_or_type: read(8),
-                extra: at + TYPE_BYTES,
-            };
+            let found =
+                Type { name: read(0), info: read(4), size_or_id: read(8), extra: at + TYPE_BYTES };
             let extra = extra_bytes(found.kind(), found.members())
                 .ok_or(BtfError::Malformed("a type has a kind that is not known"))?;
             at = found.extra.saturating_add(extra);
@@ -185,11 +181,12 @@ impl Btf {
                 return Err(BtfError::Malformed("a type's members lie outside the section"));
             }
             let id = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
-            if found.kind() == KIND_STRUCT && found.members() > 0 {
-                if let Some(name) = self.text(found.name) {
-                    let name: Box<str> = name.into();
-                    self.structs.entry(name).or_insert(id);
-                }
+            if found.kind() == KIND_STRUCT
+                && found.members() > 0
+                && let Some(name) = self.text(found.name)
+            {
+                let name: Box<str> = name.into();
+                self.structs.entry(name).or_insert(id);
             }
             self.types.push(found);
         }
@@ -254,7 +251,7 @@ impl Btf {
             KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG
                 if depth < DEPTH_MAX =>
             {
-                self.plain(found.size_or_type, depth + 1)
+                self.plain(found.size_or_id, depth + 1)
             }
             _ => id,
         }
@@ -263,9 +260,7 @@ impl Btf {
     fn size(&self, id: u32, depth: usize) -> Option<u32> {
         let found = *self.types.get(self.plain(id, 0) as usize)?;
         match found.kind() {
-            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 => {
-                Some(found.size_or_type)
-            }
+            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 => Some(found.size_or_id),
             KIND_PTR => Some(8),
             KIND_ARRAY if depth < DEPTH_MAX => {
                 let item = self.size(word(&self.bytes, found.extra)?, depth + 1)?;

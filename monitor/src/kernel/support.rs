@@ -85,8 +85,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Bits of `CapEff` (include/uapi/linux/capability.h): DAC_READ_SEARCH, NET_ADMIN, SYS_PTRACE,
-/// PERFMON, BPF.
+/// Bits of `CapEff` (include/uapi/linux/capability.h): `DAC_READ_SEARCH`, `NET_ADMIN`,
+/// `SYS_PTRACE`, `PERFMON`, `BPF`.
 const CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 19 | 1 << 38 | 1 << 39;
 
 fn has_capabilities() -> bool {

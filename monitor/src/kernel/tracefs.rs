@@ -90,17 +90,16 @@ impl Tracefs {
 
 impl Drop for Tracefs {
     fn drop(&mut self) {
-        if self.ours {
-            if let Err(error) =
+        if self.ours
+            && let Err(error) =
                 rustix::mount::unmount(&self.root, rustix::mount::UnmountFlags::DETACH)
-            {
-                tracing::warn!(path = %self.root.display(), %error, "could not unmount tracefs");
-            }
+        {
+            tracing::warn!(path = %self.root.display(), %error, "could not unmount tracefs");
         }
     }
 }
 
-/// Finds `field:long ret;	offset:16;	size:8;	signed:1;` in a format file.
+/// Finds `field:long ret; offset:16; size:8; signed:1;` in a format file.
 fn offset_in_format(text: &str, field: &str, width: u32) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut parts = line.trim().strip_prefix("field:")?.split(';').map(str::trim);

@@ -180,7 +180,7 @@ pub struct TaskNew {
     pub clone_flags: u64,
     /// Whether it is a thread of the creator's process.
     pub is_thread: bool,
-    /// Whether it is a kernel worker acting for the process (`PF_IO_WORKER`: io_uring).
+    /// Whether it is a kernel worker acting for the process (`PF_IO_WORKER`: `io_uring`).
     pub is_io_worker: bool,
 }
 

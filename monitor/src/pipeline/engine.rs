@@ -29,7 +29,7 @@ const BULK_BATCH_MAX: usize = 64;
 /// How often counters are read, metrics are filled and windows are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often long windows are written to disk.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
+const SAVE_EVERY: Duration = Duration::from_mins(1);
 /// `NVIDIA_MAJOR`: opening one of its nodes makes the sampler look soon.
 const NVIDIA_MAJOR: u32 = 195;
 
@@ -138,10 +138,8 @@ impl Engine {
             self.submit(alert);
         }
         self.stages.windows.save(&self.stages.correlator);
-        if let Some(gpu) = self.stages.gpu.take() {
-            if !gpu.stop() {
-                tracing::warn!("the GPU driver hangs; its thread is left behind");
-            }
+        if self.stages.gpu.take().is_some_and(|gpu| !gpu.stop()) {
+            tracing::warn!("the GPU driver hangs; its thread is left behind");
         }
     }
 
@@ -364,9 +362,10 @@ impl Engine {
             logger.flush();
             logger
         }));
-        match flushed {
-            Ok(logger) => self.stages.logger = Some(logger),
-            Err(_) => tracing::warn!("the kernel side's log could not be read; it is closed"),
+        if let Ok(logger) = flushed {
+            self.stages.logger = Some(logger);
+        } else {
+            tracing::warn!("the kernel side's log could not be read; it is closed");
         }
     }
 }

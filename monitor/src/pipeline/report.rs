@@ -159,7 +159,7 @@ fn gpu(sample: &DeviceSample) -> GpuMetrics {
     GpuMetrics {
         gpu: sample.device.index.to_string(),
         uuid: sample.device.uuid.to_string(),
-        model: sample.device.model.to_string(),
+        model: sample.device.model.clone(),
         utilization_ratio: sample.reading.util_percent.map(|percent| percent / 100.0),
         memory_used_bytes: sample.reading.mem_used_bytes,
         power_watts: sample.reading.power_watts,
@@ -175,25 +175,24 @@ fn workload_gpus(engine: &Engine, batch: &GpuBatch) -> Vec<WorkloadGpuMetrics> {
         let at = rows
             .iter()
             .position(|row| row.workload == workload.name && row.gpu.uuid == process.gpu.as_str());
-        let row = match at {
-            Some(at) => &mut rows[at],
-            None => {
-                rows.push(WorkloadGpuMetrics {
-                    workload: workload.name.clone(),
-                    gpu: GpuMetrics {
-                        gpu: process.index.to_string(),
-                        uuid: process.gpu.to_string(),
-                        model: process.model.to_string(),
-                        namespace: workload.namespace.unwrap_or_default(),
-                        pod: workload.pod.unwrap_or_default(),
-                        container: workload.container_id.unwrap_or_default(),
-                        ..GpuMetrics::default()
-                    },
-                    ..WorkloadGpuMetrics::default()
-                });
-                let last = rows.len() - 1;
-                &mut rows[last]
-            }
+        let row = if let Some(at) = at {
+            &mut rows[at]
+        } else {
+            rows.push(WorkloadGpuMetrics {
+                workload: workload.name.clone(),
+                gpu: GpuMetrics {
+                    gpu: process.index.to_string(),
+                    uuid: process.gpu.to_string(),
+                    model: process.model.to_string(),
+                    namespace: workload.namespace.unwrap_or_default(),
+                    pod: workload.pod.unwrap_or_default(),
+                    container: workload.container_id.unwrap_or_default(),
+                    ..GpuMetrics::default()
+                },
+                ..WorkloadGpuMetrics::default()
+            });
+            let last = rows.len() - 1;
+            &mut rows[last]
         };
         let util = process.attributed_util().map(|percent| percent / 100.0);
         row.utilization_ratio = sum(row.utilization_ratio, util);

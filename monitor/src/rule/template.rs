@@ -241,7 +241,7 @@ mod tests {
     fn amounts_are_written_for_people() {
         assert_eq!(bytes(0.0), "0 B");
         assert_eq!(bytes(1536.0), "1.5 KiB");
-        assert_eq!(bytes(64.0 * 1048576.0), "64 MiB");
+        assert_eq!(bytes(64.0 * 1_048_576.0), "64 MiB");
         assert_eq!(
             bytes(1e30),
             format!("{} PiB", plain((1e30 / 1024f64.powi(5) * 10.0).round() / 10.0))

@@ -445,13 +445,14 @@ mod tests {
 
     #[test]
     fn bombs_and_towers_are_refused_and_not_expanded() {
+        use std::fmt::Write as _;
         let tower = format!("a: {}{}", "[".repeat(5_000), "]".repeat(5_000));
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let below = format!("*a{}, ", level - 1).repeat(10);
-            bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+            writeln!(bomb, "a{level}: &a{level} [{below}]").unwrap();
         }
-        let blocks: String = (0..3_000).map(|n| format!("{}k:\n", " ".repeat(n))).collect();
+        let blocks = (0..3_000).fold(String::new(), |text, n| text + &" ".repeat(n) + "k:\n");
         for text in [tower, bomb, blocks] {
             let sink = sink(&text);
             assert!(parse(0, &sink).is_none());

@@ -149,10 +149,10 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let mut iterator = None;
     for sensor in CATALOG {
         let state = attach_sensor(&mut ebpf, sensor, &offsets, &place, &mut iterator);
-        if sensor.required {
-            if let State::Off(why) = state {
-                return Err(LoadError::Required { sensor: sensor.name, why });
-            }
+        if sensor.required
+            && let State::Off(why) = state
+        {
+            return Err(LoadError::Required { sensor: sensor.name, why });
         }
         status.push(Status { sensor, state });
     }
@@ -166,7 +166,7 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
     let loopback = u32::from(settings.report_loopback);
     let mut loader = EbpfLoader::new();
     for (name, value) in &values {
-        loader.override_global(*name, value, true);
+        loader.override_global(name, value, true);
     }
     loader
         .override_global("SELF_TGID", &own, true)
@@ -307,7 +307,7 @@ fn first_and_last_line(text: &str) -> String {
             .iter()
             .any(|statistic| line.starts_with(statistic))
     };
-    match lines.filter(is_verdict).next_back() {
+    match lines.rfind(is_verdict) {
         Some(last) => format!("{first} … {last}"),
         None => first.to_owned(),
     }
@@ -416,7 +416,8 @@ mod tests {
 
     #[test]
     fn verifier_log_is_cut_to_what_a_person_reads() {
-        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\nverification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
+        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\n\
+                   verification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
         assert_eq!(first_and_last_line(log), "load failed … unknown func foo#1");
         assert_eq!(first_and_last_line("one line"), "one line");
         assert_eq!(first_and_last_line(""), "");

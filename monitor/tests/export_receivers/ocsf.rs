@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use crate::support::sample;
-use monitor::alert::{Activity, Alert};
+use monitor::alert::{Activity, Alert, AlertTags};
 use monitor::export::encode::{OCSF_VERSION, ocsf};
 use monitor::model::{Evidence, Severity};
 
@@ -76,7 +76,7 @@ fn every_kind_of_alert_is_a_valid_detection_finding() {
         alerts.push(Alert { severity, activity: Activity::Update, ..sample() });
     }
     let bare = Alert { workload: None, evidence: Evidence::default(), ..sample() };
-    alerts.push(Alert { runbook: String::new(), tags: Default::default(), ..bare });
+    alerts.push(Alert { runbook: String::new(), tags: AlertTags::default(), ..bare });
     let mut static_pod = sample();
     if let Some(workload) = &mut static_pod.workload {
         workload.pod_uid = Some("d41d8cd98f00b204e9800998ecf8427e".into());

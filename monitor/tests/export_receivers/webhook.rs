@@ -19,7 +19,7 @@ fn webhook(port: u16) -> WebhookConfig {
     WebhookConfig {
         url: format!("http://127.0.0.1:{port}/"),
         format: Format::Json,
-        headers: Default::default(),
+        headers: std::collections::BTreeMap::default(),
         hmac_secret_file: None,
         timeout: Duration::from_secs(5),
         ca_file: None,

@@ -61,7 +61,16 @@ impl Walk<'_> {
         self.seen.findings.push(self.source.finding(span.start().line, check, message));
     }
 
-    fn function(&mut self, name: &syn::Ident, whole: Span, keyword: Span) {
+    fn function(
+        &mut self,
+        attributes: &[syn::Attribute],
+        name: &syn::Ident,
+        whole: Span,
+        keyword: Span,
+    ) {
+        if attributes.iter().any(is_long_for_a_reason) {
+            return;
+        }
         let lines = whole.end().line - keyword.start().line + 1;
         if lines > FUNCTION_LINES_MAX {
             let message = format!("`{name}` has {lines} lines, at most {FUNCTION_LINES_MAX}");
@@ -90,17 +99,17 @@ impl Walk<'_> {
 
 impl<'ast> Visit<'ast> for Walk<'_> {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.function(&item.sig.ident, item.span(), item.sig.fn_token.span);
+        self.function(&item.attrs, &item.sig.ident, item.span(), item.sig.fn_token.span);
         visit::visit_item_fn(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.function(&item.sig.ident, item.span(), item.sig.fn_token.span);
+        self.function(&item.attrs, &item.sig.ident, item.span(), item.sig.fn_token.span);
         visit::visit_impl_item_fn(self, item);
     }
 
     fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
-        self.function(&item.sig.ident, item.span(), item.sig.fn_token.span);
+        self.function(&item.attrs, &item.sig.ident, item.span(), item.sig.fn_token.span);
         visit::visit_trait_item_fn(self, item);
     }
 
@@ -145,6 +154,14 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     }
 }
 
+/// Whether the attribute excepts a function from its length, as clippy knows it. That it gives a
+/// reason is checked for every exception.
+fn is_long_for_a_reason(attribute: &syn::Attribute) -> bool {
+    matches!(&attribute.meta, syn::Meta::List(list)
+        if list.path.is_ident("expect")
+            && list.tokens.to_string().replace(' ', "").starts_with("clippy::too_many_lines,"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::source;
@@ -161,6 +178,10 @@ mod tests {
             |lines: usize| format!("/// Doc.\nfn f() {{\n{}}}\n", "\n".repeat(lines - 2));
         assert!(checks(&function(70)).is_empty());
         assert_eq!(checks(&function(71)), [("function-length", 2)]);
+        let reason = "#[expect(clippy::too_many_lines, reason = \"a table\")]\n";
+        assert!(checks(&format!("{reason}{}", function(71))).is_empty());
+        let other = "#[expect(clippy::too_many_arguments, reason = \"a table\")]\n";
+        assert_eq!(checks(&format!("{other}{}", function(71))).len(), 1);
     }
 
     #[test]

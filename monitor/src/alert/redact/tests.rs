@@ -59,7 +59,7 @@ fn what_is_no_secret_stays() {
         "python train.py --tokenizer meta-llama/Llama-3-8B --max-tokens 4096",
         "vllm serve --eos-token </s> --pad_token=<pad> --max-num-batched-tokens=8192",
         "curl https://host.example:8443/path@v1?x=y",
-        "ssh -i /root/.ssh/id_ed25519 --key /etc/tls/server.key host",
+        "ssh -i /home/ml/.ssh/id_ed25519 --key /etc/tls/server.key host",
         "PWD=/srv/jobs python t.py --sort-key loss",
         "train-0 sent 14.2 GiB to evil.example after reading llama-70b",
         "the password was not asked for",

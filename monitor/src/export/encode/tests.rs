@@ -18,9 +18,8 @@ fn process(pid: u32, name: &str, args: &[&str]) -> ProcessEvidence {
     }
 }
 
-/// An alert with something in every field.
-pub(crate) fn sample() -> Alert {
-    let evidence = Evidence {
+fn evidence() -> Evidence {
+    Evidence {
         processes: vec![
             process(4711, "rclone", &["rclone", "copy", "/models", "remote:x y"]),
             process(4700, "bash", &["bash", "run.sh"]),
@@ -72,7 +71,29 @@ pub(crate) fn sample() -> Alert {
             }],
             unknowns: vec!["labels of the pod".into()],
         },
-    };
+    }
+}
+
+fn workload() -> WorkloadEvidence {
+    WorkloadEvidence {
+        id: "k8s:8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00".into(),
+        kind: "k8s".into(),
+        name: "ml/trainer-0".into(),
+        cgroup: "/kubepods/burstable/pod8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00/c0ffee".into(),
+        profile: Some("isolated-training".into()),
+        namespace: Some("ml".into()),
+        pod: Some("trainer-0".into()),
+        pod_uid: Some("8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00".into()),
+        container_id: Some("c0ffee".into()),
+        slurm_job: None,
+        weight_bytes_read: 140_000_000_000,
+        models: vec!["llama-70b".into()],
+        egress_bytes: 15_300_000_000,
+    }
+}
+
+/// An alert with something in every field.
+pub(crate) fn sample() -> Alert {
     Alert {
         schema_version: SCHEMA_VERSION.into(),
         id: "0123456789abcdef0123456789abcdef".into(),
@@ -97,22 +118,8 @@ pub(crate) fn sample() -> Alert {
             name: "gpu-node-7".into(),
             boot_id: "6f1f2a52-0c5d-4b0e-9d53-1f8f3cf9a111".into(),
         },
-        workload: Some(WorkloadEvidence {
-            id: "k8s:8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00".into(),
-            kind: "k8s".into(),
-            name: "ml/trainer-0".into(),
-            cgroup: "/kubepods/burstable/pod8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00/c0ffee".into(),
-            profile: Some("isolated-training".into()),
-            namespace: Some("ml".into()),
-            pod: Some("trainer-0".into()),
-            pod_uid: Some("8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00".into()),
-            container_id: Some("c0ffee".into()),
-            slurm_job: None,
-            weight_bytes_read: 140_000_000_000,
-            models: vec!["llama-70b".into()],
-            egress_bytes: 15_300_000_000,
-        }),
-        evidence,
+        workload: Some(workload()),
+        evidence: evidence(),
         false_positives: vec!["a checkpoint upload missing from the profile".into()],
         runbook: "Ask the owner of ml/trainer-0; block drop.example".into(),
         dedupe_key: vec!["k8s:8a6c".into(), "198.51.100.2".into()],

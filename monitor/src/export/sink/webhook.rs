@@ -162,10 +162,10 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 60);
         assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        assert_eq!(retry_after(date, now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after(date, now), Some(Duration::from_mins(1)));
         assert_eq!(retry_after("99999999", now), Some(RETRY_AFTER_MAX));
         assert_eq!(retry_after("soon", now), None);
-        let later = now + Duration::from_secs(3600);
+        let later = now + Duration::from_hours(1);
         assert_eq!(retry_after(date, later), Some(Duration::ZERO));
     }
 

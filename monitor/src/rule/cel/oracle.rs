@@ -217,6 +217,7 @@ fn convert(json: &Json) -> Value {
 }
 
 /// Our answer; `None` is an error. The outer `None` is a condition refused at load.
+#[expect(clippy::option_option, reason = "refused at load is not an error at an event")]
 fn ours(condition: &str, event: &Map<String, Json>) -> Option<Option<bool>> {
     let text: Arc<str> = condition.into();
     let span = Span { document: 0, start: 0, end: text.len() };
