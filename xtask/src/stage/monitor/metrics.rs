@@ -20,8 +20,8 @@ impl Metrics {
         Self { samples: text.lines().filter_map(parse_line).collect() }
     }
 
-    /// Sum over the samples of `name` that have every label of `labels` (`kind="open"`); `None`
-    /// where there is none, which is not the same as zero.
+    /// Sum over the samples of `name` that have every label of `labels` (`kind="file_open"`);
+    /// `None` where there is none, which is not the same as zero.
     pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let mut found = self
             .samples
@@ -55,10 +55,10 @@ mod tests {
     #[test]
     fn samples_are_summed_by_name_and_labels() {
         let text = "# HELP a b\n# TYPE a counter\n\
-            a_total{kind=\"open\",x=\"1\"} 2\na_total{kind=\"open\",x=\"2\"} 3\n\
+            a_total{kind=\"file_open\",x=\"1\"} 2\na_total{kind=\"file_open\",x=\"2\"} 3\n\
             a_total{kind=\"exec\",x=\"1\"} 7\nb 1.5\n";
         let metrics = Metrics::parse(text);
-        assert_eq!(metrics.sum("a_total", &["kind=\"open\""]), Some(5.0));
+        assert_eq!(metrics.sum("a_total", &["kind=\"file_open\""]), Some(5.0));
         assert_eq!(metrics.sum("a_total", &[]), Some(12.0));
         assert_eq!(metrics.sum("b", &[]), Some(1.5));
     }
