@@ -33,6 +33,20 @@ impl Metrics {
         found.peek()?;
         Some(found.sum())
     }
+
+    /// The values that a label has in the samples of `name`, sorted.
+    pub(crate) fn values_of(&self, name: &str, label: &str) -> Vec<String> {
+        let begin = format!("{label}=\"");
+        let value = |labels: &str| {
+            let (_, rest) = labels.split_once(&begin)?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
+        };
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        let mut values: Vec<_> = samples.filter_map(|sample| value(&sample.labels)).collect();
+        values.sort();
+        values.dedup();
+        values
+    }
 }
 
 fn parse_line(line: &str) -> Option<Sample> {
@@ -61,6 +75,7 @@ mod tests {
         assert_eq!(metrics.sum("a_total", &["kind=\"file_open\""]), Some(5.0));
         assert_eq!(metrics.sum("a_total", &[]), Some(12.0));
         assert_eq!(metrics.sum("b", &[]), Some(1.5));
+        assert_eq!(metrics.values_of("a_total", "kind"), ["exec", "file_open"]);
     }
 
     #[test]
