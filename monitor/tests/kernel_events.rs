@@ -327,3 +327,23 @@ os.close(os.open(sys.argv[1], os.O_WRONLY))";
     assert!(counters.is_balanced());
     assert!(counters.filtered >= 999, "{counters:?}");
 }
+
+#[test]
+fn cgroup_over_its_rate_is_cut_counted_and_named() {
+    let watch = Watch::start_with(Settings { rate_bulk_per_s: 100, ..watch::settings() });
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("noisy.safetensors");
+    std::fs::write(&file, b"x").expect("a file");
+    let script = "
+import os,sys
+for i in range(5000): os.close(os.open(sys.argv[1], 0))";
+    python(&watch, script, &[file.to_str().expect("utf-8")]);
+    watch.settle();
+    let counters = watch.counters();
+    let row = counters.iter().find(|row| row.kind == monitor_common::KIND_FILE_OPEN);
+    let counters = row.expect("opens are counted").counters;
+    assert!(counters.is_balanced(), "{counters:?}");
+    assert!(counters.rate_limited > 1_000, "{counters:?}");
+    let (_, refused) = watch.noisiest().expect("a cgroup is named");
+    assert!(refused >= counters.rate_limited);
+}

@@ -48,7 +48,7 @@ impl Default for KernelConfig {
         Self {
             ring_high_bytes: monitor_common::RING_HIGH_BYTES,
             ring_bulk_bytes: monitor_common::RING_BULK_BYTES,
-            rate_per_cgroup_per_s: 50_000,
+            rate_per_cgroup_per_s: 500_000,
             report_loopback: false,
             big_file_bytes: 64 << 20,
             cgroup_root: None,

@@ -126,6 +126,11 @@ impl Watch {
         self.maps.counters()
     }
 
+    /// The cgroup whose records were refused most often, and how often.
+    pub(crate) fn noisiest(&self) -> Option<(u64, u64)> {
+        self.maps.noisiest()
+    }
+
     /// Everything that is counted, and the last events, for a test that failed.
     pub(crate) fn accounts(&self) -> String {
         let events = self.events.lock().expect("not poisoned");
