@@ -169,7 +169,7 @@ def daemon_accepts(chart, values, gpuwarden):
                 # The folders of the pod are not there on the machine that checks.
                 path.write_text(text.replace("/etc/gpuwarden/rules.d", folder))
                 if name == "config.yaml":
-                    command(gpuwarden, "check-config", "--config", path)
+                    command(gpuwarden, "config", "check", path)
                 else:
                     command(gpuwarden, "rules", "check", path)
 

@@ -50,7 +50,7 @@ def config_works(root, gpuwarden):
             if is_rules:
                 command(gpuwarden, "rules", "check", path)
             else:
-                command(gpuwarden, "check-config", "--config", path)
+                command(gpuwarden, "config", "check", path)
 
 
 def scripts_parse(root):
@@ -92,7 +92,7 @@ def commands_named(root):
     for path in texts:
         text = path.read_text()
         found.update(re.findall(
-            r"(?:`|^|-- |/usr/bin/|&& )gpuwarden ((?:rules |sinks )?[a-z][a-z-]+)", text,
+            r"(?:`|^|-- |/usr/bin/|&& )gpuwarden ((?:config |rules )?[a-z][a-z-]+)", text,
             re.MULTILINE))
     return sorted(found)
 

@@ -101,6 +101,7 @@ MUTANTS = [
     (RULES, "unless gpuwarden_alerts_total", "unless on (rule) vector(1) or gpuwarden_alerts_total",
      "test rules"),
     (RULES, "alert: GpuwardenDown", "alert: GpuwardenGone", "seen firing"),
+    ("deploy/prometheus/gpuwarden.tests.yaml", 'kind="flow"', 'kind="flows"', "kinds of records"),
     (RULES, "severity: critical", "severity: urgent", "is annotated"),
     (RULES, "#gpuwardendown", "#gpuwardenup", "section in the runbook"),
     ("deploy/prometheus/runbook.md", "## GpuwardenDown", "## Gpuwarden down", "the runbook"),

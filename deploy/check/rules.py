@@ -51,6 +51,16 @@ def annotated(folder):
             expect(rule["annotations"].get(key), f"{name}: no {key}")
 
 
+def kinds(folder):
+    """Records are tested under the names that the kernel side gives them."""
+    record = folder.parent.parent / "monitor-common/src/record.rs"
+    known = set(re.findall(r'KIND_\w+ => "(\w+)"', record.read_text()))
+    expect(known, f"{record} names no kind")
+    text = (folder / "gpuwarden.tests.yaml").read_text()
+    used = set(re.findall(r'gpuwarden_kernel_records_total\{[^}]*kind="(\w+)"', text))
+    expect(used <= known, f"no kind is called {sorted(used - known)}; there are {sorted(known)}")
+
+
 def runbook(folder):
     """Every alert leads to a section of the runbook, and every section to an alert."""
     text = (folder / "runbook.md").read_text()
@@ -78,6 +88,7 @@ def run(tally, given):
     tally.check("rules: promtool check rules", parses, folder)
     tally.check("rules: promtool test rules", tested, folder)
     tally.check("rules: each alert is seen firing and silent", covered, folder)
+    tally.check("rules: kinds of records are those of the kernel side", kinds, folder)
     tally.check("rules: each alert is annotated", annotated, folder)
     tally.check("rules: each alert has its section in the runbook", runbook, folder)
     tally.check("rules: the example configuration loads", loads, folder)

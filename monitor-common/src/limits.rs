@@ -26,6 +26,8 @@ pub const FLOWS_MAX: u32 = 65_536;
 pub const LABELS_MAX: u32 = 65_536;
 /// Watched directories.
 pub const WATCH_DIRS_MAX: u32 = 16_384;
+/// (Process, file) pairs whose last open is remembered.
+pub const OPENS_MAX: u32 = 8_192;
 /// File-name extensions with a class.
 pub const NAME_CLASSES_MAX: u32 = 256;
 /// Cgroups that a rate is kept for.

@@ -27,6 +27,14 @@ pub(crate) static REPORT_LOOPBACK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static BIG_FILE_BYTES: Global<u64> = Global::new(u64::MAX);
 
+/// Length from which a file's name is looked at: what is shorter is no model, whatever its name.
+#[unsafe(no_mangle)]
+pub(crate) static NAME_CLASS_BYTES: Global<u64> = Global::new(0);
+
+/// Time for which further opens of a file by the same process are counted but not reported.
+#[unsafe(no_mangle)]
+pub(crate) static OPEN_REPEAT_NS: Global<u64> = Global::new(0);
+
 /// Records a second and CPU that one cgroup may send to the high-priority ring.
 #[unsafe(no_mangle)]
 pub(crate) static RATE_HIGH: Global<u64> = Global::new(50_000);

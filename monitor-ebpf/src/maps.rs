@@ -4,11 +4,13 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
     COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, NAME_CLASSES_MAX,
-    RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX, WATCH_DIRS_MAX,
+    OPENS_MAX, RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX,
+    WATCH_DIRS_MAX,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
 use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
+use crate::hook::file::OpenKey;
 
 /// Process life, flow starts, label hits: wakes the reader.
 #[map]
@@ -38,6 +40,10 @@ pub(crate) static WATCH_DIRS_ON: Array<u32> = Array::with_max_entries(1, 0);
 /// Watched directories; written by the daemon.
 #[map]
 pub(crate) static WATCH_DIRS: HashMap<InodeKey, u32> = HashMap::with_max_entries(WATCH_DIRS_MAX, 0);
+
+/// When each process last opened each wanted file: what repeats within a moment is counted only.
+#[map]
+pub(crate) static OPENS: LruHashMap<OpenKey, u64> = LruHashMap::with_max_entries(OPENS_MAX, 0);
 
 /// File-name extensions with a class; written by the daemon.
 #[map]

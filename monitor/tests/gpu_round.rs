@@ -138,3 +138,18 @@ fn a_pid_that_moves_on_is_an_edge_each_time() {
     let (came, went) = (Some(Edge::Appeared), Some(Edge::Vanished));
     assert_eq!(edges, [None, came, went, came, None]);
 }
+
+#[test]
+fn gauges_keep_what_the_driver_said_until_it_counts_as_zero() {
+    let mut script =
+        Script { processes: vec![process(1)], util: vec![util(1, 500, 80.0)], ..Script::default() };
+    let mut rounds = Rounds::default();
+    let first = round(&mut rounds, &mut script, 1);
+    let second = round(&mut rounds, &mut script, 2);
+    let shown = second.batch.keeping(Some(&first.batch));
+    assert_eq!(shown.processes[0].proc_util_percent, Some(80.0));
+    script.processes.push(process(2));
+    let third = round(&mut rounds, &mut script, 3).batch.keeping(Some(&shown));
+    let told: Vec<_> = third.processes.iter().map(|process| process.proc_util_percent).collect();
+    assert_eq!(told, [Some(0.0), None], "quiet for too long, and never heard of");
+}

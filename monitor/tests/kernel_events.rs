@@ -6,6 +6,7 @@ mod watch;
 use std::time::Duration;
 
 use monitor::model::{Body, FlowPhase};
+use monitor::sensor::Settings;
 use watch::{Watch, python};
 
 /// Longer than the slowest poll of the bulk ring by far.
@@ -248,7 +249,9 @@ import socket,os,time
 l=socket.socket(); l.bind(('127.0.0.1',0)); l.listen()
 pid=os.fork()
 if pid==0:
-    c=socket.create_connection(l.getsockname()); c.recv(10); c.close(); os._exit(0)
+    c=socket.create_connection(l.getsockname())
+    while c.recv(65536): pass
+    os._exit(0)
 s,_=l.accept(); s.sendall(b'x'*2000000); s.close(); os.waitpid(pid,0)";
     let child = python(&watch, script, &[]);
     let event = watch.wait(SOON, |event| {
@@ -299,4 +302,28 @@ for i in range(200000):
         watch.accounts()
     );
     watch.assert_received_is_accounted_for();
+}
+
+#[test]
+fn opening_a_file_over_and_over_costs_one_record_and_every_open_is_counted() {
+    let watch = Watch::start_with(Settings { open_repeat_ns: 60_000_000_000, ..watch::settings() });
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("again.safetensors");
+    std::fs::write(&file, b"x").expect("a file");
+    let script = "
+import os,sys
+for i in range(1000): os.close(os.open(sys.argv[1], os.O_RDONLY))
+os.close(os.open(sys.argv[1], os.O_WRONLY))";
+    let child = python(&watch, script, &[file.to_str().expect("utf-8")]);
+    watch.settle();
+    let opens = watch.count(|event| {
+        matches!(&event.body, Body::FileOpen(open) if open.path.ends_with("/again.safetensors"))
+            && event.actor.as_ref().is_some_and(|actor| actor.process.tgid.0 == child)
+    });
+    assert_eq!(opens, 2, "one to read, one to write");
+    let counters = watch.counters();
+    let row = counters.iter().find(|row| row.kind == monitor_common::KIND_FILE_OPEN);
+    let counters = row.expect("opens are counted").counters;
+    assert!(counters.is_balanced());
+    assert!(counters.filtered >= 999, "{counters:?}");
 }

@@ -42,6 +42,10 @@ pub(crate) enum Task {
     /// Every incident is real: processes read files and send bytes to a sink in a network
     /// namespace of its own. Each has a harmless twin that must stay silent.
     Demo(DemoArgs),
+    /// Watch an incident with a real Prometheus: metrics, rules, dashboard (needs root)
+    Observe(ReceiverArgs),
+    /// Deliver alerts to a real rsyslog over TLS and to a webhook with an outage (needs root)
+    Deliver(ReceiverArgs),
     /// Measure overhead, latency, loss, memory, start time (needs root)
     Bench(BenchArgs),
     /// Check the house rules: sizes, names, reasons, limits, links, tests of rules
@@ -114,6 +118,17 @@ pub(crate) struct DemoArgs {
     /// Write the first alert into the marked block of README.md
     #[arg(long, conflicts_with = "json")]
     pub(crate) readme: bool,
+}
+
+/// What `observe` and `deliver` take.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct ReceiverArgs {
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
+    /// Keep the directory with configuration, certificates, and what everyone wrote
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// What `bench` takes.

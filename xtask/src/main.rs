@@ -7,6 +7,7 @@ mod bench;
 mod child;
 mod cli;
 mod demo;
+mod receiver;
 mod setup;
 mod stage;
 mod suite;
@@ -41,6 +42,8 @@ fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {
         Task::Run(run) => suite::run_monitor(tree, &run),
         Task::Test(test) => suite::test(tree, &test),
         Task::Demo(demo) => demo::run(tree, &demo),
+        Task::Observe(args) => receiver::observe(tree, &args),
+        Task::Deliver(args) => receiver::deliver(tree, &args),
         Task::Bench(bench) => done(bench::run(tree, &bench)),
         Task::Tidy(tidy) => tidy::run(tree, &tidy),
         Task::Actor(_) => unreachable!("handled before the tree was looked for"),

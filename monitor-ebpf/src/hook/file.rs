@@ -1,23 +1,30 @@
 //! Files: reported from the opened `struct file`, never from the string the user passed.
 
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
-    FileOpenRecord, InodeKey, KIND_FILE_OPEN, OPEN_BIG_FILE, OPEN_DEVICE, OPEN_LABELLED,
-    OPEN_NAME_CLASS, OPEN_WATCHED_DIR, PATH_BYTES_MAX, PATH_TRUNCATED,
+    FileOpenRecord, KIND_FILE_OPEN, OPEN_BIG_FILE, OPEN_DEVICE, OPEN_LABELLED, OPEN_NAME_CLASS,
+    OPEN_WATCHED_DIR, PATH_BYTES_MAX, PATH_TRUNCATED,
 };
 
 use crate::count::{Lane, Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
-use crate::globals::{BIG_FILE_BYTES, SELF_TGID};
+use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OPEN_REPEAT_NS, SELF_TGID};
 use crate::hook::returned;
-use crate::maps::{LABELS, LABELS_ON, NAME_CLASSES, OPEN_SCRATCH, WATCH_DIRS, WATCH_DIRS_ON};
+use crate::maps::{
+    LABELS, LABELS_ON, NAME_CLASSES, OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON,
+};
 use crate::read::file::{InodeHead, S_IFCHR, S_IFMT, S_IFREG};
 use crate::read::{Fault, file, task};
 
 /// Character-device majors of interest: NVIDIA's fixed one (Documentation/admin-guide/devices.txt).
 const NVIDIA_MAJOR: u32 = 195;
+/// `O_ACCMODE` (include/uapi/asm-generic/fcntl.h).
+const O_ACCMODE: u32 = 3;
 
 /// What is known of an opened file once it is wanted.
 struct Opened {
@@ -41,7 +48,11 @@ pub fn file_opened(ctx: TracePointContext) -> u32 {
     let scratch = unsafe { &mut *slot };
     match open_wanted(result as u32, &mut scratch.head) {
         Ok(None) => count(KIND_FILE_OPEN, Outcome::Filtered),
-        Ok(Some(opened)) => open_report(&opened, scratch),
+        Ok(Some(opened)) => match open_is_repeated(&opened, &scratch.head) {
+            Ok(true) => count(KIND_FILE_OPEN, Outcome::Filtered),
+            Ok(false) => open_report(&opened, scratch),
+            Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
+        },
         Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
     }
     0
@@ -62,20 +73,9 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
     } else if kind != S_IFREG {
         return Ok(None);
     }
-    let dentry = file::dentry(file)?;
-    let mut name_class = 0;
-    if let Some(extension) = file::extension(dentry)? {
-        // SAFETY: the value is copied out at once.
-        if let Some(class) = unsafe { NAME_CLASSES.get(extension) } {
-            name_class = *class as u16;
-            reason |= OPEN_NAME_CLASS;
-        }
-    }
-    if head.size()? >= BIG_FILE_BYTES.load() {
+    let size = head.size()?;
+    if size >= BIG_FILE_BYTES.load() {
         reason |= OPEN_BIG_FILE;
-    }
-    if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
-        reason |= OPEN_WATCHED_DIR;
     }
     let mut label = 0;
     if LABELS_ON.get(0).is_some_and(|on| *on != 0) {
@@ -83,6 +83,24 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
         label = unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label);
         if label != 0 {
             reason |= OPEN_LABELLED;
+        }
+    }
+    let watching = WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0);
+    if reason == 0 && !watching && size < NAME_CLASS_BYTES.load() {
+        return Ok(None);
+    }
+    let dentry = file::dentry(file)?;
+    if watching && open_in_watched(dentry)? {
+        reason |= OPEN_WATCHED_DIR;
+    }
+    let mut name_class = 0;
+    if size >= NAME_CLASS_BYTES.load() {
+        if let Some(extension) = file::extension(dentry)? {
+            // SAFETY: the value is copied out at once.
+            if let Some(class) = unsafe { NAME_CLASSES.get(extension) } {
+                name_class = *class as u16;
+                reason |= OPEN_NAME_CLASS;
+            }
         }
     }
     if reason == 0 {
@@ -93,10 +111,52 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
 
 #[inline(always)]
 fn open_in_watched(dentry: u64) -> Result<bool, Fault> {
-    let id = file::id(file::parent_inode(dentry)?)?;
-    let key = InodeKey { inode: id.inode, device: id.device, generation: 0 };
+    let key = file::key(file::parent_inode(dentry)?)?;
     // SAFETY: only presence is asked.
     Ok(unsafe { WATCH_DIRS.get(key) }.is_some())
+}
+
+/// What tells one open from another: who, which file, and whether to read or to write.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct OpenKey {
+    inode: u64,
+    device: u32,
+    tgid: u32,
+    access: u32,
+    reserved: u32,
+}
+
+/// Whether the same process opened the same file the same way a moment ago. Opening it again says
+/// nothing new, and a loop that does nothing else must not cost a record each time.
+#[inline(always)]
+fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
+    let span = OPEN_REPEAT_NS.load();
+    if span == 0 {
+        return Ok(false);
+    }
+    let file = head.key()?;
+    let key = OpenKey {
+        inode: file.inode,
+        device: file.device,
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        access: file::open_flags(opened.file)? & O_ACCMODE,
+        reserved: 0,
+    };
+    // SAFETY: a helper without preconditions.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if let Some(last) = OPENS.get_ptr_mut(key) {
+        // SAFETY: the map's value lives while the program runs.
+        let last = unsafe { &mut *last };
+        if now.wrapping_sub(*last) < span {
+            return Ok(true);
+        }
+        *last = now;
+        return Ok(false);
+    }
+    // A full map forgets who opened longest ago, and tells of it once more than needed.
+    let _kept = OPENS.insert(key, now, u64::from(BPF_ANY));
+    Ok(false)
 }
 
 #[inline(always)]

@@ -105,6 +105,16 @@ pub(crate) fn id(inode: u64) -> Result<FileIdRecord, Fault> {
     })
 }
 
+/// Key of an inode that is looked at once, without its head.
+#[inline(always)]
+pub(crate) fn key(inode: u64) -> Result<InodeKey, Fault> {
+    Ok(InodeKey {
+        inode: field(inode, &OFF_INODE_INO)?,
+        device: field(field(inode, &OFF_INODE_SB)?, &OFF_SB_DEV)?,
+        generation: 0,
+    })
+}
+
 /// `s_magic` of the file system an inode is on.
 #[inline(always)]
 pub(crate) fn fs_magic(inode: u64) -> Result<u64, Fault> {

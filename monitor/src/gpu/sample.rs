@@ -120,6 +120,24 @@ impl GpuBatch {
         Self { time, devices: Vec::new(), processes: Vec::new(), faults: Vec::new(), state }
     }
 
+    /// The batch as gauges show it: a process that the driver said nothing about in this round
+    /// keeps what the round before showed. Drivers renew utilisation by process about once a
+    /// second, however often they are asked; [`super::round::UTIL_SETTLE_NS`] after their last
+    /// word it is zero, so that nothing is kept for longer.
+    #[must_use]
+    pub fn keeping(mut self, before: Option<&Self>) -> Self {
+        let Some(before) = before else { return self };
+        let silent = |process: &&mut ProcessSample| {
+            process.tells_proc_util && process.proc_util_percent.is_none()
+        };
+        for process in self.processes.iter_mut().filter(silent) {
+            let same = |one: &&ProcessSample| one.pid == process.pid && one.gpu == process.gpu;
+            let shown = before.processes.iter().find(same);
+            process.proc_util_percent = shown.and_then(|shown| shown.proc_util_percent);
+        }
+        self
+    }
+
     /// One event per process and GPU. `actor` looks a process up; where it knows none, the event
     /// has no actor: the GPU was used, by whom is not known.
     pub fn events(

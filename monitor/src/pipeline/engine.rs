@@ -309,7 +309,7 @@ impl Engine {
                 self.take_event(event);
             }
             self.note_gpu_state(&batch);
-            self.last_batch = Some(batch);
+            self.last_batch = Some(batch.keeping(self.last_batch.as_ref()));
         }
     }
 

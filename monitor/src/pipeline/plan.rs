@@ -42,6 +42,7 @@ pub fn kernel(kernel: &KernelConfig) -> Settings {
         rate_bulk_per_s: if bulk == 0 { RATE_NONE } else { bulk },
         report_loopback: kernel.report_loopback,
         big_file_bytes: kernel.big_file_bytes,
+        ..Settings::default()
     }
 }
 

@@ -27,6 +27,13 @@ use crate::kernel::tracefs::Tracefs;
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gpuwarden-bpf"));
 
+/// Length from which a file's name is looked at: no model is a mebibyte long, and small files are
+/// what most programs open.
+pub const NAME_CLASS_BYTES_MIN: u64 = 1 << 20;
+/// Time for which further opens of a file by the same process are counted only: a second, as for
+/// flows.
+pub const OPEN_REPEAT_NS: u64 = 1_000_000_000;
+
 /// What the kernel side is told before it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -42,6 +49,10 @@ pub struct Settings {
     pub report_loopback: bool,
     /// Length from which an opened file is reported whatever its name.
     pub big_file_bytes: u64,
+    /// Length from which an opened file's name is looked at.
+    pub name_class_bytes: u64,
+    /// Time for which further opens of a file by the same process are counted only.
+    pub open_repeat_ns: u64,
 }
 
 impl Default for Settings {
@@ -53,6 +64,8 @@ impl Default for Settings {
             rate_bulk_per_s: 500_000,
             report_loopback: false,
             big_file_bytes: 64 << 20,
+            name_class_bytes: NAME_CLASS_BYTES_MIN,
+            open_repeat_ns: OPEN_REPEAT_NS,
         }
     }
 }
@@ -159,6 +172,8 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
         .override_global("SELF_TGID", &own, true)
         .override_global("REPORT_LOOPBACK", &loopback, true)
         .override_global("BIG_FILE_BYTES", &settings.big_file_bytes, true)
+        .override_global("NAME_CLASS_BYTES", &settings.name_class_bytes, true)
+        .override_global("OPEN_REPEAT_NS", &settings.open_repeat_ns, true)
         .override_global("RATE_HIGH", &settings.rate_high_per_s, true)
         .override_global("RATE_BULK", &settings.rate_bulk_per_s, true)
         .map_max_entries("RING_HIGH", settings.ring_high_bytes)

@@ -11,6 +11,9 @@ pub use drain::{
     DRAIN_BATCH_MAX, Drain, DrainStats, Frame, Frames, QUEUE_BULK_BYTES_MAX, QUEUE_HIGH_BYTES_MAX,
     Wake,
 };
-pub use loader::{KernelCounters, LoadError, Loaded, Settings, SharedMaps, load};
+pub use loader::{
+    KernelCounters, LoadError, Loaded, NAME_CLASS_BYTES_MIN, OPEN_REPEAT_NS, Settings, SharedMaps,
+    load,
+};
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};

@@ -28,12 +28,26 @@ pub(crate) struct Watch {
     _loaded: sensor::Loaded,
 }
 
+/// Reports everything: loopback, small files, and each open.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        report_loopback: true,
+        name_class_bytes: 0,
+        open_repeat_ns: 0,
+        ..Settings::default()
+    }
+}
+
 impl Watch {
     /// Loads and attaches everything, flows to loopback included.
     pub(crate) fn start() -> Self {
+        Self::start_with(settings())
+    }
+
+    /// As [`Watch::start`], told otherwise.
+    pub(crate) fn start_with(settings: Settings) -> Self {
         support::check().expect("run as root on a kernel with BTF");
         let root = support::cgroup2_root().expect("a cgroup v2 hierarchy");
-        let settings = Settings { report_loopback: true, ..Settings::default() };
         let mut loaded = sensor::load(&settings, &root).expect("the sensors load");
         let (high, bulk) = loaded.take_rings().expect("the rings are there");
         let mut maps = loaded.take_maps().expect("the maps are there");

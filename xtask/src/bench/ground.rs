@@ -98,6 +98,7 @@ impl Ground {
             }],
             nvml: None,
             alerts_per_minute: Some(ALERTS_PER_MINUTE),
+            ..Config::default()
         };
         let options = MonitorOptions {
             binary: self.binary.clone(),

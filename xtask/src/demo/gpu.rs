@@ -21,12 +21,14 @@ const HASHING_PERCENT: u32 = 97;
 #[derive(Debug)]
 pub(crate) struct Scenario {
     path: PathBuf,
+    /// Who is on the GPU while no incident uses it.
+    resident: Option<(GpuLoad, u32)>,
 }
 
 impl Scenario {
     /// Writes a scenario with nobody on the GPU.
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let scenario = Self { path: path.to_path_buf() };
+        let scenario = Self { path: path.to_path_buf(), resident: None };
         scenario.write(&scene(GpuLoad::Idle, 0))?;
         Ok(scenario)
     }
@@ -35,9 +37,19 @@ impl Scenario {
         &self.path
     }
 
-    /// Puts a process on the GPU.
+    /// Puts a process on the GPU; an idle GPU is left to the resident.
     pub(super) fn play(&self, load: GpuLoad, pid: u32) -> Result<()> {
+        let (load, pid) = match self.resident {
+            Some(resident) if load == GpuLoad::Idle => resident,
+            _ => (load, pid),
+        };
         self.write(&scene(load, pid))
+    }
+
+    /// Puts a process on the GPU that stays there whenever no incident uses it.
+    pub(super) fn settle(&mut self, load: GpuLoad, pid: u32) -> Result<()> {
+        self.resident = Some((load, pid));
+        self.play(GpuLoad::Idle, 0)
     }
 
     /// A reader must never see half a file.

@@ -73,7 +73,7 @@ pub(super) enum GpuLoad {
 
 /// One incident, or one harmless twin of an incident.
 #[derive(Debug)]
-pub(super) struct Incident {
+pub(crate) struct Incident {
     pub(super) name: &'static str,
     /// One sentence for people.
     pub(super) story: &'static str,

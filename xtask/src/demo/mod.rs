@@ -6,39 +6,22 @@ mod incident;
 mod play;
 mod readme;
 mod report;
+mod scene;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::alert::Alert;
-use self::incident::{INCIDENTS, Incident};
-use self::report::Outcome;
-pub(crate) use self::report::size;
+pub(crate) use self::alert::Alert;
+use self::incident::INCIDENTS;
+pub(crate) use self::incident::Incident;
+pub(crate) use self::report::{Outcome, size};
+pub(crate) use self::scene::{Scene, incident};
 use crate::cli::DemoArgs;
-use crate::stage::{Config, Interrupt, Monitor, MonitorOptions, Network, Profile};
+use crate::stage::Monitor;
 use crate::tree::Tree;
 use crate::{child, setup, suite};
-
-/// Where everything of one demo is.
-pub(crate) struct Scene<'a> {
-    tree: &'a Tree,
-    /// The monitor.
-    binary: PathBuf,
-    /// Configuration, models, logs.
-    directory: PathBuf,
-    network: Network,
-    gpus: gpu::Scenario,
-    interrupt: Interrupt,
-}
-
-impl Scene<'_> {
-    fn models(&self) -> PathBuf {
-        self.directory.join("models")
-    }
-}
 
 /// `cargo xtask demo`.
 pub(crate) fn run(tree: &Tree, args: &DemoArgs) -> Result<ExitCode> {
@@ -67,10 +50,7 @@ pub(crate) fn run(tree: &Tree, args: &DemoArgs) -> Result<ExitCode> {
 
 fn choose(only: &[String]) -> Result<Vec<&'static Incident>> {
     for name in only {
-        if !INCIDENTS.iter().any(|incident| incident.name == name) {
-            let known: Vec<_> = INCIDENTS.iter().map(|incident| incident.name).collect();
-            bail!("no incident `{name}`; there are {}", known.join(", "));
-        }
+        incident(name)?;
     }
     let is_chosen =
         |incident: &&Incident| only.is_empty() || only.iter().any(|name| name == incident.name);
@@ -98,19 +78,13 @@ fn play_all(
     chosen: &[&Incident],
     directory: &Path,
 ) -> Result<ExitCode> {
-    let interrupt = Interrupt::listen()?;
-    let models = directory.join("models");
-    fs::create_dir_all(&models).with_context(|| format!("create {}", models.display()))?;
-    let gpus = gpu::Scenario::create(&directory.join("gpus.json"))?;
-    let network = Network::create()?;
-    let mut scene =
-        Scene { tree, binary, directory: directory.to_path_buf(), network, gpus, interrupt };
+    let mut scene = Scene::set(tree, binary, directory)?;
     for incident in chosen {
-        play::prepare_model(&scene, incident)?;
+        scene.prepare(incident)?;
     }
     let output = if args.readme { "human" } else { "json" };
-    let options = options(&scene, output)?;
-    let (mut monitor, ready) = Monitor::start_ready(&options, &scene.interrupt)?;
+    let options = scene.options(output, Vec::new())?;
+    let (mut monitor, ready) = Monitor::start_ready(&options, scene.interrupt())?;
     if args.readme {
         return readme::refresh(&mut scene, &mut monitor).map(|()| ExitCode::SUCCESS);
     }
@@ -119,9 +93,7 @@ fn play_all(
     }
     let mut outcomes = Vec::new();
     for incident in chosen {
-        let played = play::play(&mut scene, incident, &mut monitor);
-        let played = played.with_context(|| format!("incident {}", incident.name))?;
-        let outcome = Outcome::judge(incident, played);
+        let outcome = scene.play(incident, &mut monitor)?;
         if !args.json {
             report::print(&outcome);
         }
@@ -132,38 +104,4 @@ fn play_all(
         bail!("the monitor ended with {status} when it was asked to stop");
     }
     report::close(&outcomes, args.json)
-}
-
-fn options(scene: &Scene<'_>, output: &'static str) -> Result<MonitorOptions> {
-    let library = scene.tree.release("libfake_nvml.so");
-    let config = Config {
-        models: scene.models(),
-        profiles: profiles(),
-        nvml: Some(library),
-        ..Config::default()
-    };
-    Ok(MonitorOptions {
-        binary: scene.binary.clone(),
-        directory: scene.tree.root().to_path_buf(),
-        config: config.write(&scene.directory)?,
-        output,
-        environment: vec![("FAKE_NVML_SCENARIO", scene.gpus.path().into())],
-        logs: scene.directory.clone(),
-    })
-}
-
-/// What the platform team of the demo declares. The store is allowed to all, nobody else to none.
-fn profiles() -> Vec<Profile> {
-    let profile = |id, role, is_isolated, cgroups| Profile {
-        id,
-        role,
-        is_isolated,
-        cgroups,
-        peers: vec![Network::store_cidr()],
-    };
-    vec![
-        profile("demo-isolated", "training", true, "/gpuwarden/isolated-training/"),
-        profile("demo-training", "training", false, "/gpuwarden/training/"),
-        profile("demo-inference", "inference", false, "/gpuwarden/inference/"),
-    ]
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::incident::{ANSWERS, DISCARD_PORT, GpuLoad, Incident, Job, POOL_PORT, SERVE_PORT};
 use super::{Alert, Scene};
 use crate::actor::{Ended, Service};
-use crate::stage::{Cgroup, Line, Monitor, Network, Player};
+use crate::stage::{Cgroup, Interrupt, Line, Monitor, Network, Player};
 
 /// Patience with an alert after the job has ended.
 const ALERT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,9 +59,8 @@ pub(super) fn play(
 ) -> Result<Played> {
     let cgroup = Cgroup::create(incident.cgroup)?;
     let mut sink = start_sink(scene)?;
-    let mut job = start_job(scene, incident, &cgroup)?;
-    let pid = job.wait_for_act("ready", &scene.interrupt)?["pid"].as_u64();
-    let pid = pid.and_then(|pid| u32::try_from(pid).ok()).context("a job says its process id")?;
+    let mut job = start_job(scene, incident, &cgroup, &[])?;
+    let pid = pid(&mut job, &scene.interrupt)?;
     scene.gpus.play(incident.gpu, pid)?;
 
     job.go()?;
@@ -127,14 +126,27 @@ fn start_sink(scene: &Scene<'_>) -> Result<Player> {
     Ok(sink)
 }
 
-fn start_job(scene: &Scene<'_>, incident: &Incident, cgroup: &Cgroup) -> Result<Player> {
+/// The process id of a job that is ready to begin.
+pub(super) fn pid(job: &mut Player, interrupt: &Interrupt) -> Result<u32> {
+    let pid = job.wait_for_act("ready", interrupt)?["pid"].as_u64();
+    pid.and_then(|pid| u32::try_from(pid).ok()).context("a job says its process id")
+}
+
+/// Starts the job of an incident, with `more` arguments for its script.
+pub(super) fn start_job(
+    scene: &Scene<'_>,
+    incident: &Incident,
+    cgroup: &Cgroup,
+    more: &[String],
+) -> Result<Player> {
     let mut command = crate::child::command(std::env::current_exe().context("find this program")?);
     command
         .args(["actor", "launch", "--cgroup"])
         .arg(cgroup.directory())
         .args(["--", "/bin/sh"])
         .arg(scene.tree.path("tests/e2e/actors/job.sh"))
-        .args(incident.script(&model(scene, incident)));
+        .args(incident.script(&model(scene, incident)))
+        .args(more);
     Player::start(incident.name, &mut command, &scene.directory)
 }
 

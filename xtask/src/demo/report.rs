@@ -15,7 +15,7 @@ const SHOWN_ARGUMENTS: usize = 4;
 
 /// A play, judged.
 #[derive(Debug, Serialize)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     name: &'static str,
     story: &'static str,
     expected: Option<&'static str>,
@@ -76,6 +76,23 @@ impl Outcome {
             elsewhere,
             arrived,
         }
+    }
+}
+
+impl Outcome {
+    /// Why it did not pass; empty when it did.
+    pub(crate) fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// New alerts about the workload.
+    pub(crate) fn alerts(&self) -> &[Alert] {
+        &self.alerts
+    }
+
+    /// Bytes that reached the far side.
+    pub(crate) fn arrived_bytes(&self) -> u64 {
+        self.arrived.iter().map(|ended| ended.bytes).sum()
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("python3", "jobs that are watched"),
     package("python3-venv", "NVIDIA's Python binding and schema validators"),
     package("openssl", "certificates and a TLS client for the sinks"),
+    package("curl", "/metrics as a person reads it"),
     package("socat", "flows by protocols that nothing else speaks"),
     package("prometheus", "promtool, and scrapes of /metrics"),
     package("prometheus-alertmanager", "the Alertmanager sink"),

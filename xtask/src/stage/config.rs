@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) nvml: Option<PathBuf>,
     /// Alerts a minute; the monitor's own limit without.
     pub(crate) alerts_per_minute: Option<u32>,
+    /// Sinks beside standard output, as in `export.sinks`.
+    pub(crate) sinks: Vec<Value>,
 }
 
 impl Config {
@@ -52,6 +54,9 @@ impl Config {
         });
         if let Some(library) = &self.nvml {
             config["gpu"] = json!({ "library_paths": [library], "interval_ms": GPU_INTERVAL_MS });
+        }
+        if !self.sinks.is_empty() {
+            config["export"]["sinks"] = json!(self.sinks);
         }
         if let Some(rate) = self.alerts_per_minute {
             config["alert"] = json!({ "rate_per_minute": rate });

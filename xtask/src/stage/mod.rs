@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) use self::cgroup::Cgroup;
 pub(crate) use self::config::{Config, Profile};
 pub(crate) use self::interrupt::Interrupt;
-pub(crate) use self::monitor::{Line, Metrics, Monitor, MonitorOptions};
+pub(crate) use self::monitor::{Line, Metrics, Monitor, MonitorOptions, free_address};
 pub(crate) use self::network::Network;
 pub(crate) use self::player::Player;
 

@@ -136,6 +136,11 @@ impl Monitor {
         }
     }
 
+    /// Where it serves `/metrics`.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What it counts.
     pub(crate) fn metrics(&self) -> Result<Metrics> {
         match get(self.address, "/metrics")? {
@@ -147,6 +152,13 @@ impl Monitor {
     /// The end of what it said about itself.
     pub(crate) fn said(&self) -> String {
         child::tail(&self.log, child::TAIL_LINES_MAX)
+    }
+
+    /// Ends it as a crash would: SIGKILL, with no time for anything.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("kill the monitor")?;
+        self.child.wait().context("wait for the killed monitor")?;
+        Ok(())
     }
 
     /// Ends it in an orderly way; how it ended.
@@ -198,7 +210,7 @@ fn read_lines(output: impl std::io::Read, mut copy: File, sender: &Sender<Line>)
 }
 
 /// An address of loopback where nobody listens.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("find a free port")?;
     listener.local_addr().context("find a free port")
 }

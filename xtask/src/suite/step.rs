@@ -36,6 +36,12 @@ pub(crate) enum StepName {
     Kernel,
     /// The scripted incidents and their harmless twins
     Demo,
+    /// Metrics, rules and dashboard of a monitored host, in a real Prometheus
+    Observe,
+    /// Alerts to a real rsyslog over TLS and to a webhook, through an outage and a kill
+    Deliver,
+    /// Chart, unit, Prometheus rules, dashboard, image, pages, with the daemon itself
+    Deploy,
 }
 
 impl StepName {
@@ -49,16 +55,19 @@ impl StepName {
         Self::Rules,
         Self::Kernel,
         Self::Demo,
+        Self::Observe,
+        Self::Deliver,
+        Self::Deploy,
     ];
 
     /// Whether it loads programs into the kernel.
     pub(crate) const fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Demo)
+        matches!(self, Self::Kernel | Self::Demo | Self::Observe | Self::Deliver | Self::Deploy)
     }
 
     /// Whether it runs against other programs.
     pub(crate) const fn needs_packages(self) -> bool {
-        matches!(self, Self::Unit | Self::Kernel | Self::Demo)
+        matches!(self, Self::Unit | Self::Kernel | Self::Demo | Self::Observe | Self::Deliver)
     }
 
     /// Whether it builds the kernel programs.
@@ -95,7 +104,12 @@ impl StepName {
             Self::Rules => cargo
                 .args(["run", "--quiet", "--release", "--package", "monitor", "--bin", "gpuwarden"])
                 .args(["--", "rules", "test", "rules/"]),
-            Self::Demo | Self::Tidy => {
+            Self::Deploy => {
+                let mut checks = child::command(tree.path("deploy/check/run.sh"));
+                checks.current_dir(tree.root()).arg("--gpuwarden").arg(tree.daemon());
+                return checks;
+            }
+            Self::Demo | Self::Observe | Self::Deliver | Self::Tidy => {
                 let mut own = child::command(std::env::current_exe().unwrap_or_default());
                 own.current_dir(tree.root()).arg(self.to_string());
                 return own;
@@ -129,6 +143,9 @@ impl fmt::Display for StepName {
             Self::Rules => "rules",
             Self::Kernel => "kernel",
             Self::Demo => "demo",
+            Self::Observe => "observe",
+            Self::Deliver => "deliver",
+            Self::Deploy => "deploy",
         })
     }
 }

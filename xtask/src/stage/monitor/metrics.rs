@@ -20,8 +20,8 @@ impl Metrics {
         Self { samples: text.lines().filter_map(parse_line).collect() }
     }
 
-    /// Sum over the samples of `name` that have every label of `labels` (`kind="open"`); `None`
-    /// where there is none, which is not the same as zero.
+    /// Sum over the samples of `name` that have every label of `labels` (`kind="file_open"`);
+    /// `None` where there is none, which is not the same as zero.
     pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let mut found = self
             .samples
@@ -32,6 +32,20 @@ impl Metrics {
             .peekable();
         found.peek()?;
         Some(found.sum())
+    }
+
+    /// The values that a label has in the samples of `name`, sorted.
+    pub(crate) fn values_of(&self, name: &str, label: &str) -> Vec<String> {
+        let begin = format!("{label}=\"");
+        let value = |labels: &str| {
+            let (_, rest) = labels.split_once(&begin)?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
+        };
+        let samples = self.samples.iter().filter(|sample| sample.name == name);
+        let mut values: Vec<_> = samples.filter_map(|sample| value(&sample.labels)).collect();
+        values.sort();
+        values.dedup();
+        values
     }
 }
 
@@ -55,12 +69,13 @@ mod tests {
     #[test]
     fn samples_are_summed_by_name_and_labels() {
         let text = "# HELP a b\n# TYPE a counter\n\
-            a_total{kind=\"open\",x=\"1\"} 2\na_total{kind=\"open\",x=\"2\"} 3\n\
+            a_total{kind=\"file_open\",x=\"1\"} 2\na_total{kind=\"file_open\",x=\"2\"} 3\n\
             a_total{kind=\"exec\",x=\"1\"} 7\nb 1.5\n";
         let metrics = Metrics::parse(text);
-        assert_eq!(metrics.sum("a_total", &["kind=\"open\""]), Some(5.0));
+        assert_eq!(metrics.sum("a_total", &["kind=\"file_open\""]), Some(5.0));
         assert_eq!(metrics.sum("a_total", &[]), Some(12.0));
         assert_eq!(metrics.sum("b", &[]), Some(1.5));
+        assert_eq!(metrics.values_of("a_total", "kind"), ["exec", "file_open"]);
     }
 
     #[test]
