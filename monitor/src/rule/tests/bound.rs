@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{DESIGN_EXAMPLE, Vars, load, row, source};
 use crate::rule::{
-    RuleSet, Source, assembly, correlation, profile, set, source as files, trial, yaml,
+    RuleSet, Source, assembly, correlation, profile, set, source as files, template, trial, yaml,
 };
 
 /// The example with `from` replaced.
@@ -168,7 +168,8 @@ fn a_fixture_beyond_its_bound_is_refused() {
     let long = std::fs::File::create(dir.path().join("long.jsonl")).unwrap();
     long.set_len(trial::FIXTURE_BYTES_MAX + 1).unwrap();
     let text = DESIGN_EXAMPLE.replacen(
-        "    events:\n    - {evt.kind: flow, evt.time_ns: 1000000000, workload.id: \"k8s:1\", net.dst.ip: 198.51.100.2}\n",
+        "    events:\n    - {evt.kind: flow, evt.time_ns: 1000000000, workload.id: \"k8s:1\", \
+         net.dst.ip: 198.51.100.2}\n",
         "    events: long.jsonl\n",
         1,
     );
