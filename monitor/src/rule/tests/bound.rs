@@ -192,8 +192,8 @@ fn mistakes_show_nothing_that_a_terminal_obeys() {
 
 #[test]
 fn long_messages_are_cut() {
-    let text = "apiVersion: gpuwarden.dev/v1\nrules:\n- {id: r, title: t, severity: low, on: [exec], \
-                when: proc.pid == 1, message: '{{proc.args}} {{proc.cmdline}}'}\n";
+    let text = "apiVersion: gpuwarden.dev/v1\nrules:\n- {id: r, title: t, severity: low, \
+                on: [exec], when: proc.pid == 1, message: '{{proc.args}} {{proc.cmdline}}'}\n";
     let set = load(text).unwrap();
     let args: Vec<String> = (0..20).map(|n| format!("arg-{n}")).collect();
     let event = row(serde_json::json!({
