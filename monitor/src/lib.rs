@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alert;
+mod cause;
 pub mod cli;
 pub mod config;
 pub mod correlate;

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::alert::{Alerter, Host};
+use crate::cause::chain;
 use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
 use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
@@ -100,7 +101,7 @@ impl PipelineError {
 }
 
 fn lines(errors: &[ExportError]) -> String {
-    errors.iter().fold(String::new(), |lines, error| lines + "\n  " + &error.to_string())
+    errors.iter().fold(String::new(), |lines, error| lines + "\n  " + &chain(error))
 }
 
 /// What the engine is told from outside.

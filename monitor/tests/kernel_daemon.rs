@@ -131,6 +131,43 @@ fn port_in_use_ends_with_74_and_says_how_to_find_who_has_it() {
 }
 
 #[test]
+fn spool_that_takes_nothing_ends_with_73_and_the_reason() {
+    let ground = Ground::new();
+    let plain_file = ground.write("plain", "");
+    let sink = "{name: w, type: webhook, url: 'https://127.0.0.1:1/'}";
+    ground.write(
+        "config.yaml",
+        &format!("export: {{spool_dir: {}, sinks: [{sink}]}}\n", plain_file.display()),
+    );
+    let mut command = ground.run();
+    command.args(["--listen", "127.0.0.1:0"]);
+    let ended = end(command);
+    assert_eq!(ended.code, Some(73), "{ended:?}");
+    assert!(ended.stderr.contains(&*plain_file.to_string_lossy()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("os error"), "the cause is not told: {}", ended.stderr);
+}
+
+#[test]
+fn pipe_among_the_rules_does_not_hold_up_a_reload_nor_the_end() {
+    let ground = Ground::new();
+    let rules = ground.path("rules.d");
+    fs::create_dir(&rules).expect("ours");
+    fs::write(rules.join("a.yaml"), marker_rule("first", "marker-pipe")).expect("ours");
+    let mut command = ground.run();
+    command.args(["--no-shipped-rules", "--rules"]).arg(&rules);
+    let mut daemon = Daemon::start(command);
+    let made = Command::new("mkfifo").arg(rules.join("b.yaml")).status().expect("mkfifo is there");
+    assert!(made.success());
+    daemon.signal(Signal::HUP);
+    daemon.wait_metric("gpuwarden_config_last_reload_successful", 0.0);
+    assert!(daemon.log().contains("a pipe; expected a file"), "{}", daemon.log());
+    daemon.signal(Signal::TERM);
+    let (status, took) = daemon.wait(Duration::from_secs(20));
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    assert!(took <= STOP_AT_MOST, "it took {took:?}");
+}
+
+#[test]
 fn without_root_it_ends_with_77_and_one_sentence() {
     // The checkout may lie where only root can look.
     let dir = tempfile::tempdir().expect("a directory");

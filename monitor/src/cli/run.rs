@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{FAILED, fail, log};
+use crate::cause::chain;
 use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::shutdown::{Request, Signals};
@@ -60,7 +61,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
     match serve(config) {
         Ok(code) => code,
         Err(error) => {
-            fail(&error.to_string());
+            fail(&chain(&error));
             ExitCode::from(error.exit_code())
         }
     }

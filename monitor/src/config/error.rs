@@ -18,14 +18,28 @@ pub enum ConfigErrors {
         source: io::Error,
     },
     /// The file is longer than its bound.
-    #[error("configuration `{path}` has {bytes} bytes; at most {bytes_max} are read")]
+    #[error("configuration `{path}` has more than {bytes_max} bytes; is it the right file?")]
     TooLong {
         /// The file.
         path: PathBuf,
-        /// Its length.
-        bytes: u64,
         /// The bound.
         bytes_max: u64,
+    },
+    /// The file is a pipe, which may never end.
+    #[error("configuration `{path}` is a pipe; expected a file")]
+    Pipe {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not text.
+    #[error("configuration `{path}` is not UTF-8 text (line {line}, byte {at}); save it as UTF-8")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The line with the first byte that is not, from one.
+        line: usize,
+        /// That byte's place in the file, from zero.
+        at: usize,
     },
     /// The file says something that is refused.
     #[error("{}", lines(.0))]

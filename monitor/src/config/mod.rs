@@ -22,8 +22,9 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 pub use error::{ConfigError, ConfigErrors, Problem};
@@ -61,18 +62,21 @@ pub fn load(path: Option<&Path>) -> Result<Config, ConfigErrors> {
 
 fn read(path: &Path) -> Result<String, ConfigErrors> {
     let unreadable = |source| ConfigErrors::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut text = String::new();
-    let bytes =
-        file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)? as u64;
-    if bytes > CONFIG_BYTES_MAX {
-        return Err(ConfigErrors::TooLong {
-            path: path.to_owned(),
-            bytes,
-            bytes_max: CONFIG_BYTES_MAX,
-        });
+    // To open a pipe waits until somebody writes into it, perhaps for ever.
+    if fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+        return Err(ConfigErrors::Pipe { path: path.to_owned() });
     }
-    Ok(text)
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(ConfigErrors::TooLong { path: path.to_owned(), bytes_max: CONFIG_BYTES_MAX });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].split(|byte| *byte == b'\n').count();
+        ConfigErrors::NotText { path: path.to_owned(), line, at }
+    })
 }
 
 /// Checks the text of a configuration; `file` is the name that messages use. Pure.

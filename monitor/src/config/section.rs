@@ -51,16 +51,14 @@ impl<'n> Section<'n> {
             None | Some(Raw::Null) => &[],
             Some(Raw::Map(entries)) => entries,
             Some(other) => {
-                let expected = "a mapping of keys to values".to_owned();
-                issues.note(
-                    mark,
-                    Problem::Refused {
-                        section: "file".into(),
-                        key: name.into(),
-                        value: other.describe(),
-                        expected,
-                    },
-                );
+                let (section, key) = name.rsplit_once('.').unwrap_or(("the file", name));
+                let problem = Problem::WrongType {
+                    section: section.into(),
+                    key: key.into(),
+                    expected: "a mapping of keys to values".into(),
+                    found: other.describe(),
+                };
+                issues.note(mark, problem);
                 &[]
             }
         };

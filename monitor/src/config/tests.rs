@@ -148,6 +148,37 @@ fn a_file_beyond_the_bound_is_refused_unread() {
     assert!(matches!(load(Some(&path)), Err(ConfigErrors::TooLong { .. })));
 }
 
+#[test]
+fn a_file_that_is_no_text_is_told_apart_from_one_that_cannot_be_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("config.yaml");
+    std::fs::write(&path, b"log:\n  level: \xff\n").expect("written");
+    let error = load(Some(&path)).expect_err("not UTF-8").to_string();
+    assert!(error.contains("not UTF-8 text (line 2, byte 14)"), "{error}");
+}
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("config.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo is there");
+    assert!(made.success());
+    assert!(matches!(load(Some(&path)), Err(ConfigErrors::Pipe { .. })));
+}
+
+#[test]
+fn too_many_sinks_are_refused_with_the_number() {
+    let text = |count: usize| {
+        let sinks: Vec<String> =
+            (0..count).map(|n| format!("{{type: stdout, name: s{n}}}")).collect();
+        format!("export: {{sinks: [{}]}}", sinks.join(", "))
+    };
+    let most = super::check::SINKS_MAX;
+    assert!(parse(&text(most), "c").is_ok());
+    let error = parse(&text(most + 1), "c").expect_err("too many").to_string();
+    assert!(error.contains(&format!("at most {most} sinks")), "{error}");
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_is_read_or_refused_without_panic(text in "\\PC{0,200}") {

@@ -12,6 +12,7 @@ mod evidence;
 mod field;
 mod id;
 mod row;
+mod text;
 mod time;
 mod value;
 
@@ -26,5 +27,6 @@ pub use evidence::{
 pub use field::{CATALOGUE, Field, FieldId, FieldType};
 pub use id::{CgroupId, GpuUuid, ProcessKey, ProfileId, RuleId, Severity, Tgid, Tid, WorkloadId};
 pub use row::{FactRow, RowError};
+pub use text::{is_hidden, visible};
 pub use time::{BootNs, Clock, WallNs};
 pub use value::{EventKind, Facts, KindSet, Value};

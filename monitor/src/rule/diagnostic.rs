@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::model::{is_hidden, visible};
+
 /// Most mistakes kept of one load; a file that is not a rule file at all makes thousands, and
 /// nobody reads past the first screens.
 pub(crate) const DIAGNOSTICS_MAX: usize = 500;
@@ -53,14 +55,15 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line == 0 {
-            write!(f, "{}: error: {}", self.file, self.message)?;
+            write!(f, "{}: error: {}", visible(&self.file), visible(&self.message))?;
         } else {
             let Self { file, line, column, message, .. } = self;
+            let (file, message) = (visible(file), visible(message));
             write!(f, "{file}:{line}:{column}: error: {message}")?;
             fmt_excerpt(self, f)?;
         }
         match &self.help {
-            Some(help) => write!(f, "\n  help: {help}"),
+            Some(help) => write!(f, "\n  help: {}", visible(help)),
             None => Ok(()),
         }
     }
@@ -70,7 +73,10 @@ fn fmt_excerpt(diagnostic: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Resu
     let column = diagnostic.column.saturating_sub(1) as usize;
     // A long line is shown from shortly before the spot.
     let from = if column > EXCERPT_CHARS_MAX / 2 { column - EXCERPT_CHARS_MAX / 4 } else { 0 };
-    let shown: String = diagnostic.excerpt.chars().skip(from).take(EXCERPT_CHARS_MAX).collect();
+    // One for one, so that what is underlined stays in its place.
+    let printed = |c: char| if is_hidden(c) && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    let shown = diagnostic.excerpt.chars().skip(from).take(EXCERPT_CHARS_MAX).map(printed);
+    let shown: String = shown.collect();
     let number = diagnostic.line.to_string();
     let pad: String =
         shown.chars().take(column - from).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();

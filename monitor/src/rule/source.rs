@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
@@ -11,6 +12,8 @@ use super::diagnostic::Diagnostic;
 pub(crate) const SOURCE_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Deepest folder below a given path; a link that leads back upwards ends here.
 pub(crate) const SOURCE_DEPTH_MAX: usize = 16;
+/// Most entries of folders that are looked at: who names `/` by mistake is told so at once.
+pub(crate) const SOURCE_ENTRIES_MAX: usize = 65_536;
 /// Most rule files of one load.
 pub(crate) const SOURCES_MAX: usize = 4_096;
 
@@ -32,11 +35,19 @@ pub struct Source {
 pub(crate) fn read_paths(paths: &[PathBuf]) -> (Vec<Source>, Vec<Diagnostic>) {
     let mut files = Vec::new();
     let mut mistakes = Vec::new();
+    let mut left = SOURCE_ENTRIES_MAX;
     for path in paths {
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
                 let before = files.len();
-                walk(path, 0, &mut files, &mut mistakes);
+                walk(path, 0, &mut left, &mut files, &mut mistakes);
+                if left == 0 {
+                    let message = format!(
+                        "more than {SOURCE_ENTRIES_MAX} entries; name the folder that holds rules"
+                    );
+                    mistakes.push(Diagnostic::of_file(&name(path), message));
+                    return (Vec::new(), mistakes);
+                }
                 if files.len() == before && mistakes.is_empty() {
                     let message = "no *.yaml file is in this folder";
                     mistakes.push(Diagnostic::of_file(&name(path), message));
@@ -71,7 +82,13 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Diagnostic {
     Diagnostic::of_file(&name(path), format!("cannot be read: {error}"))
 }
 
-fn walk(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, mistakes: &mut Vec<Diagnostic>) {
+fn walk(
+    dir: &Path,
+    depth: usize,
+    left: &mut usize,
+    files: &mut Vec<PathBuf>,
+    mistakes: &mut Vec<Diagnostic>,
+) {
     if depth > SOURCE_DEPTH_MAX {
         let message = format!("deeper than {SOURCE_DEPTH_MAX} folders; is there a link upwards?");
         mistakes.push(Diagnostic::of_file(&name(dir), message));
@@ -82,6 +99,10 @@ fn walk(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, mistakes: &mut Vec<D
         Err(error) => return mistakes.push(unreadable(dir, &error)),
     };
     for entry in entries {
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            return;
+        }
         let path = match entry {
             Ok(entry) => entry.path(),
             Err(error) => {
@@ -94,7 +115,7 @@ fn walk(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, mistakes: &mut Vec<D
             continue;
         }
         if path.is_dir() {
-            walk(&path, depth + 1, files, mistakes);
+            walk(&path, depth + 1, left, files, mistakes);
         } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
             files.push(path);
         }
@@ -102,6 +123,10 @@ fn walk(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, mistakes: &mut Vec<D
 }
 
 fn read(path: &Path) -> Result<Source, Diagnostic> {
+    // To open a pipe waits until somebody writes into it, perhaps for ever.
+    if fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo()) {
+        return Err(Diagnostic::of_file(&name(path), "a pipe; expected a file"));
+    }
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
     // Read one byte more than is allowed, so that a file that grows meanwhile is noticed too.
     let mut bytes = Vec::new();

@@ -102,7 +102,12 @@ fn read_fixture(
     let unreadable = |why: String| {
         sink.error(path.span, format!("cannot read the events at {}: {why}", full.display()))
     };
-    let len = fs::metadata(&full).map_err(|error| unreadable(error.to_string()))?.len();
+    let meta = fs::metadata(&full).map_err(|error| unreadable(error.to_string()))?;
+    // A pipe or a device may have no end.
+    if !meta.is_file() {
+        return Err(unreadable("it is not a plain file".to_owned()));
+    }
+    let len = meta.len();
     if len > FIXTURE_BYTES_MAX {
         return Err(unreadable(format!("{len} bytes, at most {FIXTURE_BYTES_MAX} are read")));
     }

@@ -1,6 +1,6 @@
-//! Text for people: sizes, and what must not reach a terminal or a log line as it is.
+//! Text for people: sizes and command lines.
 
-use std::borrow::Cow;
+pub(super) use crate::model::visible;
 
 /// Bytes with a binary unit and one digit: `14.2 GiB`.
 pub(super) fn bytes(count: u64) -> String {
@@ -15,29 +15,6 @@ pub(super) fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{}.{} {}", rest / 1024, rest % 1024 * 10 / 1024, UNITS[unit])
-}
-
-/// The text with control characters written as escapes: a process chooses its own arguments, and
-/// must not choose what a terminal does or where a log line ends.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(
-        text.chars()
-            .map(|c| if is_hidden(c) { c.escape_default().to_string() } else { c.to_string() })
-            .collect(),
-    )
-}
-
-/// Control characters, and those that turn the direction of writing or show nothing.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{2069}'
-                | '\u{feff}')
 }
 
 /// At most `bytes_max` bytes of the text, cut between characters.
@@ -70,7 +47,7 @@ pub(super) fn command(args: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, command, cut, visible};
+    use super::{bytes, command, cut};
 
     #[test]
     fn sizes_have_one_digit_and_never_round_up() {
@@ -79,12 +56,6 @@ mod tests {
         assert_eq!(bytes(1024), "1.0 KiB");
         assert_eq!(bytes(15_247_133_900), "14.1 GiB");
         assert_eq!(bytes(u64::MAX), "15.9 EiB");
-    }
-
-    #[test]
-    fn no_control_character_is_left() {
-        let shown = visible("a\x1b[2Jb\nc\u{202e}d");
-        assert_eq!(shown, "a\\u{1b}[2Jb\\nc\\u{202e}d");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{DESIGN_EXAMPLE, load, source};
-use crate::rule::{RuleSet, Source, assembly, correlation, profile, set, source as files, yaml};
+use super::{DESIGN_EXAMPLE, Vars, load, row, source};
+use crate::rule::{
+    RuleSet, Source, assembly, correlation, profile, set, source as files, template, trial, yaml,
+};
 
 /// The example with `from` replaced.
 fn with(from: &str, to: &str) -> String {
@@ -134,6 +136,11 @@ fn files_are_bounded_in_size_depth_and_number() {
     let want = format!("deeper than {} folders", files::SOURCE_DEPTH_MAX);
     assert!(mistakes.iter().any(|one| one.message.contains(&want)), "{mistakes:?}");
 
+    let (sources, mistakes) = files::read_paths(&["/proc".into()]);
+    assert!(sources.is_empty());
+    let want = format!("more than {} entries", files::SOURCE_ENTRIES_MAX);
+    assert!(mistakes.iter().any(|one| one.message.contains(&want)), "{mistakes:?}");
+
     let many = tempfile::tempdir().unwrap();
     for n in 0..=files::SOURCES_MAX {
         std::fs::write(many.path().join(format!("{n}.yaml")), "").unwrap();
@@ -142,6 +149,61 @@ fn files_are_bounded_in_size_depth_and_number() {
     assert_eq!(sources.len(), files::SOURCES_MAX);
     let want = format!("at most {} are read", files::SOURCES_MAX);
     assert!(mistakes.iter().any(|one| one.message.contains(&want)), "{mistakes:?}");
+}
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("p.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::write(dir.path().join("good.yaml"), "").unwrap();
+    let (sources, mistakes) = files::read_paths(&[dir.path().to_owned()]);
+    assert_eq!((sources.len(), mistakes.len()), (1, 1));
+    assert!(mistakes[0].to_string().ends_with("p.yaml: error: a pipe; expected a file"));
+}
+
+#[test]
+fn a_fixture_beyond_its_bound_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = std::fs::File::create(dir.path().join("long.jsonl")).unwrap();
+    long.set_len(trial::FIXTURE_BYTES_MAX + 1).unwrap();
+    let text = DESIGN_EXAMPLE.replacen(
+        "    events:\n    - {evt.kind: flow, evt.time_ns: 1000000000, workload.id: \"k8s:1\", \
+         net.dst.ip: 198.51.100.2}\n",
+        "    events: long.jsonl\n",
+        1,
+    );
+    let source = Source { dir: Some(dir.path().to_owned()), ..source(&text) };
+    let mistakes = RuleSet::load(std::slice::from_ref(&source)).expect_err("too long").to_string();
+    let want = format!("at most {} are read", trial::FIXTURE_BYTES_MAX);
+    assert!(mistakes.contains(&want), "{mistakes}");
+    let endless = source.text.replacen("long.jsonl", "/dev/zero", 1);
+    let mistakes = RuleSet::load(&[Source { text: endless, ..source }]).expect_err("endless");
+    assert!(mistakes.to_string().contains("not a plain file"), "{mistakes}");
+}
+
+#[test]
+fn mistakes_show_nothing_that_a_terminal_obeys() {
+    let text = "apiVersion: gpuwarden.dev/v1\nrules: [\"\u{202e}x\u{200b}\"]\n\"\\e[31mk\": 1\n";
+    let shown = load(text).expect_err("wrong").to_string();
+    assert!(!shown.contains(['\u{1b}', '\u{202e}', '\u{200b}']), "{shown:?}");
+    assert!(shown.contains('\u{fffd}') && shown.contains("\\u{1b}[31mk"), "{shown}");
+}
+
+#[test]
+fn long_messages_are_cut() {
+    let text = "apiVersion: gpuwarden.dev/v1\nrules:\n- {id: r, title: t, severity: low, \
+                on: [exec], when: proc.pid == 1, message: '{{proc.args}} {{proc.cmdline}}'}\n";
+    let set = load(text).unwrap();
+    let args: Vec<String> = (0..20).map(|n| format!("arg-{n}")).collect();
+    let event = row(serde_json::json!({
+        "evt.kind": "exec", "evt.time_ns": 1, "proc.args": args, "proc.cmdline": "é".repeat(5_000),
+    }));
+    let message = (set.rules[0].message)(&event, &Vars::default());
+    assert!(message.len() <= template::MESSAGE_BYTES_MAX && message.ends_with('…'), "{message}");
+    let last = template::MESSAGE_ITEMS_MAX - 1;
+    assert!(message.contains(&format!("arg-{last}")), "{message}");
+    assert!(!message.contains(&format!("arg-{}", last + 1)), "{message}");
 }
 
 #[test]
