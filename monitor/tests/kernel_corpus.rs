@@ -71,7 +71,7 @@ fn records_of_this_kernel_become_stored_inputs() {
             let kind = u16::from_le_bytes([frame[0], frame[1]]);
             let records = kept.entry(kind).or_default();
             if records.len() < RECORDS_PER_KIND {
-                records.push(frame.to_vec());
+                records.push(frame.clone());
             }
         }
         std::thread::sleep(Duration::from_millis(5));
