@@ -17,7 +17,8 @@ const INSERTED_BYTES_MAX: u64 = 16;
 /// Stored inputs of one target, in order of name.
 fn stored(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(target);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut inputs: Vec<(String, Vec<u8>)> = entries
         .map(|entry| {
             let path = entry.expect("the folder can be listed").path();
