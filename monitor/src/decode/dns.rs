@@ -19,7 +19,9 @@ pub(super) fn answer(server: IpAddr, bytes: &[u8]) -> Option<Dns> {
     if !packet.has_flags(simple_dns::PacketFlag::RESPONSE) {
         return None;
     }
-    let name = packet.questions.first()?.qname.to_string();
+    let question = packet.questions.first()?;
+    let query_type = u16::from(question.qtype);
+    let name = question.qname.to_string();
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let answers = packet
         .answers
@@ -34,5 +36,6 @@ pub(super) fn answer(server: IpAddr, bytes: &[u8]) -> Option<Dns> {
         })
         .take(DNS_ANSWERS_MAX)
         .collect();
-    Some(Dns { server, name, answers })
+    let message_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    Some(Dns { is_query: false, query_type, message_bytes, server: Some(server), name, answers })
 }

@@ -22,12 +22,7 @@ impl Enricher {
             Body::Flow(flow) => self.flowed(flow, tgid, event.time, seen),
             Body::Dns(dns) => self.resolved(dns, event.time, seen),
             Body::GpuSample(sample) => self.sampled(sample, event.time, seen),
-            Body::ProcessSeen(_)
-            | Body::TaskNew(_)
-            | Body::Exec(_)
-            | Body::Exit(_)
-            | Body::SocketNew(_)
-            | Body::Loss(_) => {}
+            _ => {}
         }
     }
 

@@ -85,6 +85,21 @@ impl<'e> Enriched<'e> {
         if let Body::FileOpen(open) = &self.event.body { Some(open) } else { None }
     }
 
+    fn file_path(&self) -> Option<&'e str> {
+        self.open()
+            .map(|open| open.path.as_str())
+            .or_else(|| self.change().map(|change| change.path.as_str()))
+    }
+
+    fn file_size(&self) -> Option<u64> {
+        match &self.event.body {
+            Body::FileOpen(open) => Some(open.size_bytes),
+            Body::FileRead(read) => Some(read.size_bytes),
+            Body::FileChange(change) => Some(change.size_bytes),
+            _ => None,
+        }
+    }
+
     fn flow(&self) -> Option<&'e Flow> {
         if let Body::Flow(flow) = &self.event.body { Some(flow) } else { None }
     }
@@ -106,14 +121,7 @@ impl<'e> Enriched<'e> {
         match &self.event.body {
             Body::Flow(flow) => Some((flow.family, flow.socket_type, flow.protocol)),
             Body::SocketNew(socket) => Some((socket.family, socket.socket_type, socket.protocol)),
-            Body::ProcessSeen(_)
-            | Body::TaskNew(_)
-            | Body::Exec(_)
-            | Body::Exit(_)
-            | Body::FileOpen(_)
-            | Body::Dns(_)
-            | Body::GpuSample(_)
-            | Body::Loss(_) => None,
+            _ => None,
         }
     }
 
@@ -198,7 +206,10 @@ impl<'e> Enriched<'e> {
     }
 
     fn noisiest(&self) -> Option<&'e str> {
-        let cgroup = self.loss()?.noisiest?;
+        let cgroup = match self.note() {
+            Some(note) => note.cgroup?,
+            None => self.loss()?.noisiest?,
+        };
         let places = &self.enricher.places_by_id;
         Some(places.get(places.find(&cgroup)?)?.cgroup.as_str())
     }
@@ -222,20 +233,29 @@ pub(super) fn direction(egress: Option<bool>) -> &'static str {
     }
 }
 
-fn text(text: Option<&str>) -> Value<'_> {
+/// The last two labels of a name.
+fn last_labels(name: &str) -> &str {
+    let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
+    match dots.nth(1) {
+        Some(at) => &name[at + 1..],
+        None => name,
+    }
+}
+
+pub(super) fn text(text: Option<&str>) -> Value<'_> {
     text.map_or(Value::Missing, Value::Str)
 }
 
 /// Text that is missing when empty: what could not be read is not known.
-fn known(text: Option<&str>) -> Value<'_> {
+pub(super) fn known(text: Option<&str>) -> Value<'_> {
     text.filter(|text| !text.is_empty()).map_or(Value::Missing, Value::Str)
 }
 
-fn truth<'v>(truth: Option<bool>) -> Value<'v> {
+pub(super) fn truth<'v>(truth: Option<bool>) -> Value<'v> {
     truth.map_or(Value::Missing, Value::Bool)
 }
 
-fn int<'v>(number: Option<impl TryInto<i64>>) -> Value<'v> {
+pub(super) fn int<'v>(number: Option<impl TryInto<i64>>) -> Value<'v> {
     number.map_or(Value::Missing, |number| Value::Int(number.try_into().unwrap_or(i64::MAX)))
 }
 
@@ -299,11 +319,11 @@ impl Facts for Enriched<'_> {
 
             FieldId::ExecArgsBytes => int(self.exec().map(|exec| exec.args_bytes)),
 
-            FieldId::FilePath => known(self.open().map(|open| open.path.as_str())),
-            FieldId::FileName => known(self.open().map(|open| file_name(&open.path))),
-            FieldId::FileInode => int(self.open().map(|open| open.id.inode)),
-            FieldId::FileDevice => int(self.open().map(|open| open.id.device)),
-            FieldId::FileSize => int(self.open().map(|open| open.size_bytes)),
+            FieldId::FilePath => known(self.file_path()),
+            FieldId::FileName => known(self.file_path().map(file_name)),
+            FieldId::FileInode => int(self.file_id().map(|id| id.inode)),
+            FieldId::FileDevice => int(self.file_id().map(|id| id.device)),
+            FieldId::FileSize => int(self.file_size()),
             FieldId::FileType => text(self.open().map(|open| open.file_type.as_str())),
             FieldId::FileWrite => truth(self.open().map(FileOpen::writes)),
             FieldId::FileRead => truth(self.open().map(FileOpen::reads)),
@@ -352,7 +372,17 @@ impl Facts for Enriched<'_> {
                 let ips = || dns.answers.iter().map(|answer| answer.ip.to_string()).collect();
                 self.list.get_or_init(ips).as_slice()
             })),
-            FieldId::DnsServer => self.dns().map_or(Value::Missing, |dns| Value::Ip(dns.server)),
+            FieldId::DnsServer => match self.dns().and_then(|dns| dns.server) {
+                Some(server) => Value::Ip(server),
+                None => Value::Missing,
+            },
+            FieldId::DnsIsQuery => truth(self.dns().map(|dns| dns.is_query)),
+            FieldId::DnsBytes => int(self.dns().map(|dns| dns.message_bytes)),
+            FieldId::DnsDomain => known(self.dns().map(|dns| last_labels(&dns.name))),
+            FieldId::DnsLongestLabel => {
+                let longest = |dns: &Dns| dns.name.split('.').map(str::len).max().unwrap_or(0);
+                int(self.dns().map(longest))
+            }
 
             FieldId::GpuUuid => text(self.gpu().map(|gpu| gpu.gpu.as_str())),
             FieldId::GpuIndex => int(self.gpu().map(|gpu| gpu.index)),
@@ -416,11 +446,17 @@ impl Facts for Enriched<'_> {
             FieldId::SlurmUser => text(self.names().and_then(|names| names.slurm_user.as_deref())),
             FieldId::UnitName => text(self.place().and_then(|place| place.unit.as_deref())),
 
-            FieldId::SensorName => text(self.loss().map(|loss| loss.sensor)),
-            FieldId::SensorState => text(self.loss().map(|_| "loss")),
+            FieldId::SensorName => {
+                text(self.loss().map(|loss| loss.sensor).or(self.note().map(|note| note.sensor)))
+            }
+            FieldId::SensorState => {
+                text(self.loss().map(|_| "loss").or(self.note().map(|note| note.state)))
+            }
             FieldId::SensorReason => text(self.loss().map(|loss| loss.reason.as_str())),
             FieldId::SensorLost => int(self.loss().map(|loss| loss.lost)),
             FieldId::SensorCgroup => text(self.noisiest()),
+
+            other => self.act(other),
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | `source`, `procfs` | what is read of the host |
 
 mod account;
+mod acts;
 mod census;
 mod content;
 mod effect;

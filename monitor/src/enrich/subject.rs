@@ -76,7 +76,7 @@ impl Enricher {
     /// The process of an event: who acted, or who owns the flow where nobody's context was left.
     /// One that no record told of is looked up in `/proc`; failing that, only its name is known.
     pub(super) fn subject(&mut self, event: &Event) -> Option<Handle<Process>> {
-        if matches!(event.body, Body::Loss(_)) {
+        if matches!(event.body, Body::Loss(_) | Body::SensorNote(_)) {
             return None;
         }
         let acted = event.actor.as_ref().filter(|actor| actor.process.tgid.0 != 0);
@@ -257,14 +257,7 @@ impl Enricher {
             Body::TaskNew(task) if !task.is_thread => self.born(handle, task),
             Body::Exec(exec) => self.executed(handle, exec, event),
             Body::Exit(_) => self.ended(handle, event.time),
-            Body::TaskNew(_)
-            | Body::ProcessSeen(_)
-            | Body::FileOpen(_)
-            | Body::Flow(_)
-            | Body::SocketNew(_)
-            | Body::Dns(_)
-            | Body::GpuSample(_)
-            | Body::Loss(_) => {}
+            _ => {}
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{BootNs, CgroupId, EventKind, GpuUuid, ProcessKey, Tid};
+use super::{
+    AsyncIo, BootNs, CgroupId, CgroupMove, EventKind, FileChange, GpuUuid, Link, MemoryAccess,
+    NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Tid,
+};
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,16 +46,36 @@ pub enum Body {
     Exit(Exit),
     /// A file was opened.
     FileOpen(FileOpen),
+    /// Bytes of a labelled file were read or mapped.
+    FileRead(FileRead),
+    /// A file of interest was changed.
+    FileChange(FileChange),
     /// A flow started, moved, showed its first payload, or ended.
     Flow(Flow),
     /// A socket of a rare family or type was created.
     SocketNew(SocketNew),
-    /// A DNS answer.
+    /// A DNS query or answer.
     Dns(Dns),
+    /// A standard stream became a socket.
+    Stdio(Stdio),
+    /// A process reached into another.
+    MemoryAccess(MemoryAccess),
+    /// The monitor, or the kernel it trusts, was tampered with.
+    Tamper(Tamper),
+    /// A namespace or a mount was changed.
+    Namespace(NamespaceChange),
+    /// An asynchronous or unusual way into the kernel was set up.
+    AsyncIo(AsyncIo),
+    /// Two processes were joined by a local channel: feeds relays and accounts, no rule.
+    Link(Link),
+    /// A process was moved to another cgroup: feeds the process table, no rule.
+    CgroupMove(CgroupMove),
     /// One process on one GPU.
     GpuSample(GpuSample),
     /// Records were lost.
     Loss(Loss),
+    /// A sensor changed its state, or two sensors disagree.
+    SensorNote(SensorNote),
 }
 
 impl Body {
@@ -69,11 +92,19 @@ impl Body {
             Self::Exec(_) => EventKind::Exec,
             Self::Exit(_) => EventKind::Exit,
             Self::FileOpen(_) => EventKind::FileOpen,
+            Self::FileRead(_) => EventKind::FileRead,
+            Self::FileChange(_) => EventKind::FileChange,
             Self::Flow(_) => EventKind::Flow,
             Self::SocketNew(_) => EventKind::Socket,
             Self::Dns(_) => EventKind::Dns,
+            Self::Stdio(_) => EventKind::Stdio,
+            Self::MemoryAccess(_) => EventKind::MemoryAccess,
+            Self::Tamper(_) => EventKind::Tamper,
+            Self::Namespace(_) => EventKind::Namespace,
+            Self::AsyncIo(_) => EventKind::AsyncIo,
+            Self::Link(_) | Self::CgroupMove(_) => return None,
             Self::GpuSample(_) => EventKind::GpuSample,
-            Self::Loss(_) => EventKind::Sensor,
+            Self::Loss(_) | Self::SensorNote(_) => EventKind::Sensor,
         })
     }
 }
@@ -247,6 +278,21 @@ impl FileOpen {
     }
 }
 
+/// Bytes of a labelled file that were read or mapped. The actor read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRead {
+    /// Which file.
+    pub id: FileId,
+    /// Bytes since the previous record of this reader and file.
+    pub bytes: u64,
+    /// Bytes by this reader of this file so far.
+    pub bytes_total: u64,
+    /// Whether the bytes are a mapped length: an upper bound of what is read.
+    pub is_mapped: bool,
+    /// Size of the file when it was counted.
+    pub size_bytes: u64,
+}
+
 /// Why a flow record was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowPhase {
@@ -310,11 +356,17 @@ pub struct SocketNew {
     pub protocol: u16,
 }
 
-/// A DNS answer. The actor is the process that received it, where known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A DNS query or answer. The actor is the process that asked, where known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
+    /// Whether this is the question on its way out, and not an answer.
+    pub is_query: bool,
+    /// Type that was asked for (RFC 1035, section 3.2.2), as a number.
+    pub query_type: u16,
+    /// Bytes of the message.
+    pub message_bytes: u32,
     /// The resolver.
-    pub server: IpAddr,
+    pub server: Option<IpAddr>,
     /// The name asked for, lower case, no final dot.
     pub name: String,
     /// What it was answered with.

@@ -64,15 +64,33 @@ const ACTED: KindSet = KindSet::of(&[
     EventKind::Fork,
     EventKind::Exit,
     EventKind::FileOpen,
+    EventKind::FileRead,
+    EventKind::FileChange,
     EventKind::Flow,
     EventKind::Socket,
     EventKind::Dns,
+    EventKind::Stdio,
+    EventKind::MemoryAccess,
+    EventKind::Tamper,
+    EventKind::Namespace,
+    EventKind::AsyncIo,
     EventKind::GpuSample,
 ]);
 const ANY: KindSet = KindSet::ALL;
 const EXEC: KindSet = KindSet::of(&[EventKind::Exec]);
 const EXIT: KindSet = KindSet::of(&[EventKind::Exit]);
-const FILE: KindSet = KindSet::of(&[EventKind::FileOpen]);
+const OPEN: KindSet = KindSet::of(&[EventKind::FileOpen]);
+const FILE: KindSet =
+    KindSet::of(&[EventKind::FileOpen, EventKind::FileRead, EventKind::FileChange]);
+const CHANGE: KindSet = KindSet::of(&[EventKind::FileChange]);
+const READ: KindSet = KindSet::of(&[EventKind::FileRead]);
+const MOVED: KindSet = KindSet::of(&[EventKind::FileRead, EventKind::FileChange]);
+const STDIO: KindSet = KindSet::of(&[EventKind::Stdio]);
+const ACCESS: KindSet = KindSet::of(&[EventKind::MemoryAccess]);
+const TAMPER: KindSet = KindSet::of(&[EventKind::Tamper]);
+const TARGET: KindSet = KindSet::of(&[EventKind::MemoryAccess, EventKind::Tamper]);
+const NAMESPACE: KindSet = KindSet::of(&[EventKind::Namespace]);
+const ASYNC: KindSet = KindSet::of(&[EventKind::AsyncIo]);
 const FLOW: KindSet = KindSet::of(&[EventKind::Flow]);
 const NET: KindSet = KindSet::of(&[EventKind::Flow, EventKind::Socket]);
 const DNS: KindSet = KindSet::of(&[EventKind::Dns]);
@@ -124,7 +142,7 @@ impl FieldId {
 }
 
 catalogue! {
-    EvtKind "evt.kind" Str ANY "Kind of the event: exec, fork, exit, file_open, flow, socket, dns, gpu_sample, sensor." "evt.kind == \"flow\"";
+    EvtKind "evt.kind" Str ANY "Kind of the event: exec, fork, exit, file_open, file_read, file_change, flow, socket, dns, stdio, memory_access, tamper, namespace, async_io, gpu_sample, sensor." "evt.kind == \"flow\"";
     EvtTimeNs "evt.time_ns" Int ANY "When it happened, in nanoseconds since boot." "evt.time_ns > 0";
 
     ProcPid "proc.pid" Int ACTED "Process id (thread group) in the host's pid namespace." "proc.pid != 1";
@@ -144,6 +162,13 @@ catalogue! {
     ProcParentExe "proc.parent.exe" Str ACTED "Executable of the parent." "proc.parent.exe == \"/usr/sbin/sshd\"";
     ProcAncestors "proc.ancestors" List ACTED "Names of the ancestors, parent first; kept when they have ended." "\"sshd\" in proc.ancestors";
     ProcAncestorExes "proc.ancestor_exes" List ACTED "Executables of the ancestors, parent first." "\"/usr/bin/bash\" in proc.ancestor_exes";
+    ProcStdioSocket "proc.stdio_socket" Bool ACTED "Whether a standard stream of the process is a network socket." "proc.stdio_socket";
+    ProcStdioRelay "proc.stdio_relay" Bool ACTED "Whether the standard streams are pipes, a pty or a local socket whose other end is held by a process with a flow to another host." "proc.stdio_relay";
+    ProcExeAgeSeconds "proc.exe_age_seconds" Float ACTED "Seconds between the last change of the executable and its execution; missing when not known." "proc.exe_age_seconds < 600.0";
+    ProcExeWrittenHere "proc.exe_written_here" Bool ACTED "Whether the executable was written by the workload that runs it, as far as seen." "proc.exe_written_here";
+    ProcScript "proc.script" Str ACTED "Script that an interpreter runs, as a path; missing for anything else." "proc.script.endsWith(\"/train.py\")";
+    ProcEntered "proc.entered" Bool ACTED "Whether the process, or an ancestor, came into its container from outside (exec) and does not descend from the container's first process." "proc.entered";
+    ProcEnvPreload "proc.ld_preload" Str ACTED "Value of LD_PRELOAD at exec; missing when unset or not known." "has(proc.ld_preload)";
     ProcExitCode "proc.exit_code" Int EXIT "Exit status as wait(2) encodes it." "proc.exit_code != 0";
 
     ExecArgsBytes "exec.args_bytes" Int EXEC "True length of the argument area in bytes." "exec.args_bytes > 4096";
@@ -152,13 +177,21 @@ catalogue! {
     FileName "file.name" Str FILE "Last part of the path." "file.name.endsWith(\".safetensors\")";
     FileInode "file.inode" Int FILE "Inode number." "file.inode > 0";
     FileDevice "file.device" Int FILE "Device number of the file system (major << 20 | minor)." "file.device == 8388609";
-    FileSize "file.size_bytes" Int FILE "Size when it was opened." "file.size_bytes > 64.mib";
-    FileType "file.type" Str FILE "regular, directory, char, block, fifo, socket, symlink or unknown." "file.type == \"char\"";
-    FileWrite "file.write" Bool FILE "Whether it was opened for writing." "file.write";
-    FileRead "file.read" Bool FILE "Whether it was opened for reading." "file.read";
+    FileSize "file.size_bytes" Int FILE "Size when it was opened, or after the change." "file.size_bytes > 64.mib";
+    FileType "file.type" Str OPEN "regular, directory, char, block, fifo, socket, symlink or unknown." "file.type == \"char\"";
+    FileWrite "file.write" Bool OPEN "Whether it was opened for writing." "file.write";
+    FileRead "file.read" Bool OPEN "Whether it was opened for reading." "file.read";
     FileClass "file.class" Str FILE "Class by name: weights, archive, secret, device or none." "file.class == \"weights\"";
     FileFormat "file.format" Str FILE "Format by content: safetensors, gguf, torch-zip, pickle, hdf5, onnx or unknown." "file.format == \"gguf\"";
     FileLabel "file.label" Str FILE "Label of the inode: the model it belongs to; missing when unlabelled." "has(file.label)";
+
+    FileSecretClass "file.secret_class" Str FILE "Class of credential by its usual path: ssh, aws, gcloud, azure, kube, hf, netrc, docker, git, wallet, service_account; missing for none." "has(file.secret_class)";
+    FileFs "file.fs" Str FILE "File system: ext4, xfs, btrfs, overlay, tmpfs, nfs, cifs, fuse, proc, cgroup, bpf, vfat, block and so on." "file.fs == \"nfs\"";
+    FileDerivedFrom "file.derived_from" Str FILE "Model that the file was derived from: a large file written by a workload that had read it." "has(file.derived_from)";
+    FileOp "file.op" Str CHANGE "What was done: rename, link, unlink, truncate, copy, write or map_exec." "file.op == \"rename\"";
+    FileNewPath "file.new_path" Str CHANGE "Path after a rename or link, or of a copy." "file.new_path.endsWith(\".jpg\")";
+    FileBytes "file.bytes" Int MOVED "Bytes read, mapped, written or copied since the previous record." "file.bytes > 1.mib";
+    FileMapped "file.mapped" Bool READ "Whether the bytes are a mapped length, an upper bound of what is read." "file.mapped";
 
     NetPhase "net.phase" Str FLOW "Why this record was sent: start, progress, payload or end." "net.phase == \"start\"";
     NetFamily "net.family" Str NET "Address family: inet, inet6, packet, vsock, xdp, sctp and so on." "net.family == \"packet\"";
@@ -182,9 +215,49 @@ catalogue! {
     NetAppProto "net.app_proto" Str FLOW "Protocol recognised in the first payload: stratum, tls, http, ssh, dns; missing when none." "net.app_proto == \"stratum\"";
     NetSni "net.sni" Str FLOW "Server name of the TLS hello." "net.sni.endsWith(\".nanopool.org\")";
 
+    NetFastOpen "net.fast_open" Bool FLOW "Whether the flow was opened by sending and not by connect (TCP Fast Open)." "net.fast_open";
+    NetSameJob "net.same_job" Bool FLOW "Whether the peer is known as a member of the same job; missing when not known." "net.same_job";
+    NetIsResolver "net.is_resolver" Bool FLOW "Whether the peer is a resolver that this host or workload is configured with." "net.is_resolver";
+    NetBudgetUsed "net.budget_used" Float FLOW "Share of the profile's byte budget for this peer that is used, as a ratio; missing without a budget." "net.budget_used > 1.0";
+    NetBudgetBytes "net.budget_bytes" Int FLOW "Bytes of the profile's budget for this peer; missing without a budget." "net.budget_bytes > 1.gib";
+
+    DnsIsQuery "dns.is_query" Bool DNS "Whether this is a question on its way out and not an answer." "dns.is_query";
+    DnsType "dns.type" Str DNS "Type that was asked for: a, aaaa, txt, null, cname and so on, or its number." "dns.type == \"txt\"";
+    DnsDomain "dns.domain" Str DNS "Last two labels of the name." "dns.domain == \"example.com\"";
+    DnsLongestLabel "dns.longest_label" Int DNS "Characters in the longest label of the name." "dns.longest_label > 30";
+    DnsBytes "dns.bytes" Int DNS "Bytes of the message." "dns.bytes > 512";
+    DnsServerIsOwn "dns.server_is_own" Bool DNS "Whether the resolver is one that this host or workload is configured with." "!dns.server_is_own";
     DnsName "dns.name" Str DNS "Name that was asked for, lower case, without the final dot." "dns.name.endsWith(\".2miners.com\")";
     DnsAnswers "dns.answers" List DNS "Addresses in the answer." "dns.answers.size() > 0";
     DnsServer "dns.server" Ip DNS "Address of the resolver." "dns.server in cidr(\"10.0.0.0/8\")";
+
+    StdioFd "stdio.fd" Int STDIO "Which stream became a socket: 0, 1 or 2." "stdio.fd == 0";
+    StdioFamily "stdio.family" Str STDIO "Address family of the socket." "stdio.family == \"inet\"";
+    StdioPeerIp "stdio.peer.ip" Ip STDIO "Peer of the socket, where it has one." "stdio.peer.ip in cidr(\"0.0.0.0/0\")";
+    StdioPeerPort "stdio.peer.port" Int STDIO "Port of the peer." "stdio.peer.port == 4444";
+
+    AccessMethod "access.method" Str ACCESS "ptrace, process_vm_readv, process_vm_writev, proc_mem, pidfd_getfd or access_check." "access.method == \"process_vm_readv\"";
+    AccessBytes "access.bytes" Int ACCESS "Bytes that were moved, where counted." "access.bytes > 1.mib";
+    TamperOp "tamper.op" Str TAMPER "bpf_load, bpf_detach, bpf_map_change, bpf_open, pin_remove, module_load, signal, freeze or tracing_off." "tamper.op == \"module_load\"";
+    TamperSignal "tamper.signal" Int TAMPER "Signal number." "tamper.signal == 19";
+    TamperObject "tamper.object" Str TAMPER "Program, module or path it was done to; missing when not known." "tamper.object == \"rootkit\"";
+    TamperSelf "tamper.self" Bool TAMPER "Whether it is aimed at the monitor itself." "tamper.self";
+    TargetPid "target.pid" Int TARGET "Process it was aimed at." "target.pid != proc.pid";
+    TargetName "target.name" Str TARGET "Name of that process." "target.name == \"vllm\"";
+    TargetExe "target.exe" Str TARGET "Executable of that process." "target.exe.endsWith(\"/python3\")";
+    TargetWorkloadId "target.workload.id" Str TARGET "Workload of that process." "target.workload.id != workload.id";
+    TargetSameWorkload "target.same_workload" Bool TARGET "Whether both are of one workload; missing when the target is not known." "!target.same_workload";
+    TargetWeightsBytesRead "target.weights_bytes_read" Int TARGET "Bytes of labelled weights that the target's workload read." "target.weights_bytes_read > 0";
+
+    NsOp "ns.op" Str NAMESPACE "setns, unshare, mount, pivot_root, chroot or open_by_handle." "ns.op == \"setns\"";
+    NsFlags "ns.flags" Int NAMESPACE "CLONE_NEW* bits or mount flags." "ns.flags > 0";
+    NsPath "ns.path" Str NAMESPACE "Where something was mounted, or the new root." "ns.path.startsWith(\"/host\")";
+    NsSource "ns.source" Str NAMESPACE "What was mounted." "ns.source.startsWith(\"/dev/\")";
+    NsFsType "ns.fs_type" Str NAMESPACE "Type of the file system that was mounted." "ns.fs_type == \"nfs4\"";
+    NsHost "ns.host" Bool NAMESPACE "Whether the process is in the host's mount namespace afterwards." "ns.host";
+
+    AsyncOp "async.op" Str ASYNC "io_uring, io_uring_sqpoll, io_uring_override_creds, io_uring_net, userfaultfd or compat_syscall." "async.op == \"io_uring_sqpoll\"";
+    AsyncFlags "async.flags" Int ASYNC "Flags of the call." "async.flags > 0";
 
     GpuUuid "gpu.uuid" Str GPU "UUID of the GPU or MIG instance." "gpu.uuid.startsWith(\"MIG-\")";
     GpuIndex "gpu.index" Int GPU "Index of the GPU on this host." "gpu.index == 0";
@@ -207,6 +280,8 @@ catalogue! {
     WeightsSmallestModelBytes "weights.smallest_model_bytes" Int ACTED "Size of the smallest model this workload read; missing when none was read." "weights.smallest_model_bytes > 1.gib";
     WeightsSecondsSinceRead "weights.seconds_since_read" Float ACTED "Seconds since this workload last opened labelled weights." "weights.seconds_since_read < 600.0";
 
+    WeightsDerivedBytes "weights.derived_bytes" Int ACTED "Bytes of derived weights this workload wrote or read: large files written after reading weights." "weights.derived_bytes > 64.mib";
+
     WorkloadId "workload.id" Str ACTED "Stable id: k8s:<pod uid>, slurm:<job>, unit:<name>, container:<id>, cgroup:<path> or tree:<pid>:<start>." "workload.id.startsWith(\"slurm:\")";
     WorkloadKind "workload.kind" Str ACTED "k8s, slurm, unit, container, cgroup or tree." "workload.kind == \"k8s\"";
     WorkloadName "workload.name" Str ACTED "The name a person would use." "workload.name == \"trainer-0\"";
@@ -216,6 +291,9 @@ catalogue! {
     WorkloadCgroup "workload.cgroup" Str ACTED "Path of the process's cgroup (v2, or the most specific v1 one)." "workload.cgroup.startsWith(\"/kubepods\")";
     WorkloadBytesReadFiles "workload.file_bytes_read" Int ACTED "Bytes of watched files, weights and data, this workload opened for reading; an upper bound." "workload.file_bytes_read < 1.gib";
     WorkloadEgressBytes "workload.egress_bytes" Int ACTED "Bytes this workload sent to peers other than loopback since it was first seen." "workload.egress_bytes > 1.gib";
+    WorkloadRoleInferred "workload.role_inferred" Bool ACTED "Whether the role is inferred from what runs, and not declared by a profile." "!workload.role_inferred";
+    WorkloadUnapprovedBytes "workload.unapproved_bytes" Int ACTED "Bytes this workload sent to peers that its profile does not allow; without a profile, to peers outside private networks." "workload.unapproved_bytes > 64.mib";
+    WorkloadGpuUser "workload.gpu_user" Bool ACTED "Whether a process of the workload opened a GPU or was seen on one." "workload.gpu_user";
     WorkloadStratumSeen "workload.stratum_seen" Bool ACTED "Whether a mining handshake or pool name was seen from this workload." "workload.stratum_seen";
 
     K8sNamespace "k8s.ns.name" Str ACTED "Kubernetes namespace." "k8s.ns.name == \"training\"";
@@ -231,7 +309,8 @@ catalogue! {
     UnitName "unit.name" Str ACTED "systemd unit." "unit.name == \"trainer.service\"";
 
     SensorName "sensor.name" Str SENSOR "Sensor the monitor speaks of." "sensor.name == \"file_open\"";
-    SensorState "sensor.state" Str SENSOR "attached, fallback, off or loss." "sensor.state == \"loss\"";
+    SensorDetail "sensor.detail" Str SENSOR "Why, for a person." "has(sensor.detail)";
+    SensorState "sensor.state" Str SENSOR "loss, off, disagreement, canary_missing or stalled." "sensor.state == \"loss\"";
     SensorReason "sensor.reason" Str SENSOR "Why." "sensor.reason == \"ring_full\"";
     SensorLost "sensor.lost" Int SENSOR "Records lost since the previous report." "sensor.lost > 0";
     SensorCgroup "sensor.noisiest_cgroup" Str SENSOR "Cgroup that caused most of the loss, where known." "has(sensor.noisiest_cgroup)";

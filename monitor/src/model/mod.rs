@@ -7,6 +7,7 @@
 //! | [`FieldId`] | one row of the field catalogue: the single source of names, types and docs |
 //! | [`Evidence`] | what an alert shows a person |
 
+mod act;
 mod event;
 mod evidence;
 mod field;
@@ -16,9 +17,13 @@ mod text;
 mod time;
 mod value;
 
+pub use act::{
+    AccessMethod, AsyncIo, AsyncOp, CgroupMove, FileChange, FileOp, Link, LinkKind, MemoryAccess,
+    NamespaceChange, NamespaceOp, SensorNote, Stdio, Tamper, TamperOp,
+};
 pub use event::{
-    Actor, Body, Dns, DnsAnswer, Event, Exec, Exit, FileId, FileOpen, FileType, Flow, FlowPhase,
-    GpuSample, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
+    Actor, Body, Dns, DnsAnswer, Event, Exec, Exit, FileId, FileOpen, FileRead, FileType, Flow,
+    FlowPhase, GpuSample, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
 };
 pub use evidence::{
     Completeness, Evidence, FileEvidence, FlowEvidence, GpuEvidence, LossEvidence, ProcessEvidence,

@@ -18,8 +18,8 @@ use super::{BootNs, CATALOGUE, EventKind, Facts, FieldId, FieldType, Value};
 pub enum RowError {
     /// No `evt.kind`.
     #[error(
-        "`evt.kind` is missing; expected one of exec, fork, exit, file_open, flow, socket, dns, \
-         gpu_sample, sensor"
+        "`evt.kind` is missing; expected one of {}",
+        EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
     )]
     NoKind,
     /// An `evt.kind` that does not exist.

@@ -43,12 +43,26 @@ kinds! {
     Exit = "exit",
     /// A file of interest was opened.
     FileOpen = "file_open",
+    /// Bytes of a labelled file were read or mapped, as far as they were counted.
+    FileRead = "file_read",
+    /// A file of interest was renamed, linked, unlinked, truncated, copied, written or mapped.
+    FileChange = "file_change",
     /// A flow started, moved a threshold's worth of bytes, showed its first payload, or ended.
     Flow = "flow",
     /// A socket of a rare family or type was created.
     Socket = "socket",
     /// A DNS answer was seen on the wire.
     Dns = "dns",
+    /// A standard stream became a socket.
+    Stdio = "stdio",
+    /// A process reached into the memory or the descriptors of another.
+    MemoryAccess = "memory_access",
+    /// Something was done to the monitor or to the kernel that it trusts.
+    Tamper = "tamper",
+    /// A namespace or a mount was changed.
+    Namespace = "namespace",
+    /// An asynchronous or unusual way into the kernel was set up.
+    AsyncIo = "async_io",
     /// The sampler read one process on one GPU.
     GpuSample = "gpu_sample",
     /// The monitor speaks of itself: loss, a sensor that changed state.
@@ -63,7 +77,7 @@ impl fmt::Display for EventKind {
 
 /// A set of event kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct KindSet(u16);
+pub struct KindSet(u32);
 
 impl KindSet {
     /// The set of no kind.

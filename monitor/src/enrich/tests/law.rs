@@ -61,7 +61,12 @@ fn any_body() -> impl Strategy<Value = Body> {
     let dns = (any::<u32>(), any::<u32>()).prop_map(|(ip, ttl_seconds)| {
         let ip = std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(ip));
         let answers = vec![DnsAnswer { ip, ttl_seconds }];
-        Body::Dns(Dns { server: ip, name: "pool.nanopool.org".into(), answers })
+        Body::Dns(Dns {
+            server: Some(ip),
+            name: "pool.nanopool.org".into(),
+            answers,
+            ..Dns::default()
+        })
     });
     let seen = (0..30u32).prop_map(|parent| {
         Body::ProcessSeen(ProcessSeen {

@@ -5,9 +5,10 @@ use crate::model::{Completeness, Dns, DnsAnswer, GpuSample, GpuUuid, Loss, LossR
 
 fn dns(name: &str, ip: &str, ttl_seconds: u32) -> Body {
     Body::Dns(Dns {
-        server: "10.0.0.2".parse().unwrap(),
+        server: Some("10.0.0.2".parse().unwrap()),
         name: name.into(),
         answers: vec![DnsAnswer { ip: ip.parse().unwrap(), ttl_seconds }],
+        ..Dns::default()
     })
 }
 
