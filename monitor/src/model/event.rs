@@ -82,7 +82,6 @@ impl Body {
     /// The rule kind of the event; `None` for facts that only feed the process table.
     pub const fn kind(&self) -> Option<EventKind> {
         Some(match self {
-            Self::ProcessSeen(_) => return None,
             Self::TaskNew(task) => {
                 if task.is_thread {
                     return None;
@@ -97,12 +96,17 @@ impl Body {
             Self::Flow(_) => EventKind::Flow,
             Self::SocketNew(_) => EventKind::Socket,
             Self::Dns(_) => EventKind::Dns,
-            Self::Stdio(_) => EventKind::Stdio,
+            Self::Stdio(stdio) => {
+                if stdio.family == 0 && !stdio.is_relay {
+                    return None;
+                }
+                EventKind::Stdio
+            }
             Self::MemoryAccess(_) => EventKind::MemoryAccess,
             Self::Tamper(_) => EventKind::Tamper,
             Self::Namespace(_) => EventKind::Namespace,
             Self::AsyncIo(_) => EventKind::AsyncIo,
-            Self::Link(_) | Self::CgroupMove(_) => return None,
+            Self::ProcessSeen(_) | Self::Link(_) | Self::CgroupMove(_) => return None,
             Self::GpuSample(_) => EventKind::GpuSample,
             Self::Loss(_) | Self::SensorNote(_) => EventKind::Sensor,
         })
