@@ -1,4 +1,4 @@
-use monitor_common::{KIND_COUNT, PATH_BYTES_MAX, RECORD_BYTES_MAX};
+use monitor_common::{FileOpenRecord, KIND_COUNT, PATH_BYTES_MAX, RECORD_BYTES_MAX};
 use proptest::prelude::*;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 

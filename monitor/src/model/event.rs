@@ -84,7 +84,7 @@ impl Body {
     /// The rule kind of the event; `None` for facts that only feed the process table.
     pub const fn kind(&self) -> Option<EventKind> {
         Some(match self {
-            Self::ProcessSeen(_) => return None,
+            Self::ProcessSeen(_) | Self::Link(_) | Self::CgroupMove(_) => return None,
             Self::TaskNew(task) => {
                 if task.is_thread {
                     return None;
@@ -104,7 +104,6 @@ impl Body {
             Self::Tamper(_) => EventKind::Tamper,
             Self::Namespace(_) => EventKind::Namespace,
             Self::AsyncIo(_) => EventKind::AsyncIo,
-            Self::Link(_) | Self::CgroupMove(_) => return None,
             Self::GpuSample(_) => EventKind::GpuSample,
             Self::GpuFault(_) => EventKind::GpuFault,
             Self::Loss(_) | Self::SensorNote(_) => EventKind::Sensor,
