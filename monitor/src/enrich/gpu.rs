@@ -103,7 +103,7 @@ impl<'e> Enriched<'e> {
     }
 
     fn allocated_to(&self) -> Option<&str> {
-        let made = self.text.get_or_init(|| {
+        let made = self.holders.get_or_init(|| {
             let holders = self.holders().unwrap_or_default();
             holders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         });
@@ -213,7 +213,7 @@ fn thin_flow(flows: &[LargeFlow]) -> Option<ThinFlow> {
         }
         let bytes_per_minute = bytes(flow.bytes_out) / age * 60.0;
         let peer = flow.name.as_deref().map_or_else(|| remote.ip().to_string(), str::to_owned);
-        (bytes_per_minute <= mining::THIN_FLOW_BYTES_PER_MINUTE_MAX)
+        (bytes_per_minute <= mining::THIN_FLOW_BYTES_PER_MINUTE)
             .then_some(ThinFlow { peer, bytes_per_minute })
     });
     let first = thin.next()?;

@@ -9,20 +9,20 @@ use std::fmt::Write as _;
 use super::feature::FeatureView;
 
 /// Points that readings of the GPU give at most.
-pub const GPU_POINTS_MAX: i64 = 50;
+pub const GPU_POINTS_CAP: i64 = 50;
 /// Points in all.
-pub const POINTS_MAX: i64 = 100;
+pub const POINTS_FULL: i64 = 100;
 /// Seconds of use after which the readings of the GPU count in full: warm-up runs, tests and short
 /// benchmarks are over by then.
 pub const SETTLED_SECONDS: f64 = 1_200.0;
 /// Mean utilisation in percent from which a GPU counts as kept busy; miners are measured at 92.
 const BUSY_MEAN_MIN: f64 = 85.0;
 /// Spread of the utilisation below which it counts as flat; published: miners below 0.034.
-const FLAT_CV_MAX: f64 = 0.05;
+const FLAT_CV_BELOW: f64 = 0.05;
 /// Spread of the memory below which it counts as constant.
-const CONSTANT_CV_MAX: f64 = 0.001;
+const CONSTANT_CV_BELOW: f64 = 0.001;
 /// Tensor activity in percent below which there is none.
-const TENSOR_NONE_MAX: f64 = 1.0;
+const TENSOR_NONE_BELOW: f64 = 1.0;
 /// Tensor activity in percent from which it is work: decoding with a small batch has some.
 const TENSOR_WORK_MIN: f64 = 4.0;
 /// Floating-point activity in percent from which it is work: hashing has none.
@@ -32,7 +32,7 @@ const INTEGER_MIN: f64 = 30.0;
 /// DRAM bandwidth in percent from which the work is bound by memory.
 const DRAM_MIN: f64 = 60.0;
 /// Bytes per second over `PCIe` below which nothing is fed to the GPU.
-const PCIE_QUIET_MAX: f64 = 5.0 * MIB;
+const PCIE_QUIET_BELOW: f64 = 5.0 * MIB;
 /// Bytes per second over `PCIe` from which data is fed to it.
 const PCIE_FED_MIN: f64 = 50.0 * MIB;
 /// Bytes of files from which a workload counts as having read data.
@@ -42,7 +42,7 @@ const MIB: f64 = 1_048_576.0;
 /// Seconds for which a flow must have lived to count as long-lived.
 pub const THIN_FLOW_SECONDS_MIN: f64 = 600.0;
 /// Bytes per minute up to which a flow counts as thin; mining pools need less than 20 KB.
-pub const THIN_FLOW_BYTES_PER_MINUTE_MAX: f64 = 20_000.0;
+pub const THIN_FLOW_BYTES_PER_MINUTE: f64 = 20_000.0;
 
 /// A flow that has lived long and carries little.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +73,7 @@ pub struct MiningInputs {
 /// The score and its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MiningVerdict {
-    /// 0 to [`POINTS_MAX`].
+    /// 0 to [`POINTS_FULL`].
     pub score: i64,
     /// What speaks for it and what against it, in words.
     pub reasons: String,
@@ -91,10 +91,10 @@ pub fn judge(inputs: &MiningInputs) -> Option<MiningVerdict> {
         clippy::cast_precision_loss,
         reason = "at most a hundred points"
     )]
-    let gpu_points = (case.points as f64 * settled).round() as i64;
-    case.points = gpu_points.min(GPU_POINTS_MAX);
+    let gpu_points = (case.points.min(GPU_POINTS_CAP) as f64 * settled).round() as i64;
+    case.points = gpu_points;
     host(&mut case, inputs);
-    Some(MiningVerdict { score: case.points.clamp(0, POINTS_MAX), reasons: case.words() })
+    Some(MiningVerdict { score: case.points.clamp(0, POINTS_FULL), reasons: case.words() })
 }
 
 /// Points and words, for and against.
@@ -126,18 +126,18 @@ fn load(case: &mut Case, view: &FeatureView, mean: f64) {
     let deviation = view.util_cv_10m.map(|cv| cv * mean);
     let spread = deviation.map_or(String::new(), |points| format!(" ± {points:.1} %"));
     let span = minutes(view.seconds_since_first_use);
-    let is_flat = view.util_cv_10m.is_some_and(|cv| cv < FLAT_CV_MAX);
+    let is_flat = view.util_cv_10m.is_some_and(|cv| cv < FLAT_CV_BELOW);
     match (mean >= BUSY_MEAN_MIN, is_flat) {
         (true, true) => case.add(20, format!("{mean:.0} %{spread} for {span}")),
         (true, false) if view.util_cv_10m.is_none() => {}
         (_, false) => case.add(-10, format!("uneven use ({mean:.0} %{spread})")),
         (false, true) => case.add(-10, format!("not kept busy ({mean:.0} %{spread})")),
     }
-    if view.mem_cv_10m.is_some_and(|cv| cv < CONSTANT_CV_MAX) {
+    if view.mem_cv_10m.is_some_and(|cv| cv < CONSTANT_CV_BELOW) {
         case.add(5, "memory constant".to_owned());
     }
     match view.pcie_mean_10m {
-        Some(rate) if rate < PCIE_QUIET_MAX => {
+        Some(rate) if rate < PCIE_QUIET_BELOW => {
             case.add(5, format!("PCIe {:.1} MiB/s", rate / MIB));
         }
         Some(rate) if rate >= PCIE_FED_MIN => {
@@ -145,7 +145,7 @@ fn load(case: &mut Case, view: &FeatureView, mean: f64) {
         }
         _ => {}
     }
-    if view.power_cv_10m.is_some_and(|cv| cv < FLAT_CV_MAX) && is_flat {
+    if view.power_cv_10m.is_some_and(|cv| cv < FLAT_CV_BELOW) && is_flat {
         case.add(5, "power flat".to_owned());
     }
 }
@@ -153,7 +153,7 @@ fn load(case: &mut Case, view: &FeatureView, mean: f64) {
 /// What the pipes of the GPU do, where it counts that.
 fn pipes(case: &mut Case, view: &FeatureView) {
     match view.tensor_mean_10m {
-        Some(tensor) if tensor < TENSOR_NONE_MAX => {
+        Some(tensor) if tensor < TENSOR_NONE_BELOW => {
             case.add(15, format!("tensor {tensor:.0} %"));
         }
         Some(tensor) if tensor >= TENSOR_WORK_MIN => {
@@ -286,7 +286,7 @@ mod tests {
             };
             let silent = MiningInputs { view, file_bytes: 1, ..MiningInputs::default() };
             let verdict = judge(&silent).unwrap();
-            prop_assert!((0..=GPU_POINTS_MAX + 20).contains(&verdict.score), "{verdict:?}");
+            prop_assert!((0..=GPU_POINTS_CAP + 20).contains(&verdict.score), "{verdict:?}");
         }
     }
 }
