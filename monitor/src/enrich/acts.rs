@@ -8,8 +8,8 @@ use super::net::family_name;
 use super::process::{Process, is_same_start};
 use super::workload::Workload;
 use crate::model::{
-    AsyncIo, Body, FieldId, FileChange, FileId, FileRead, MemoryAccess, NamespaceChange,
-    ProcessKey, SensorNote, Stdio, Tamper, Value,
+    AsyncIo, Body, Facts as _, FieldId, FileChange, FileId, FileRead, MemoryAccess,
+    NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Value,
 };
 
 macro_rules! body {
@@ -65,6 +65,17 @@ impl<'e> Enriched<'e> {
         self.enricher.workloads.get(self.target_process()?.workload?)
     }
 
+    /// Whether the file lies where the profile expects weights; a renamed file or a copy by where
+    /// it went.
+    fn is_in_weight_paths(&self) -> Option<bool> {
+        let peers = &self.workload?.profile.as_ref()?.peers;
+        let moved_to = self.change().map(|change| change.new_path.as_str());
+        match (moved_to.filter(|path| !path.is_empty()), self.field(FieldId::FilePath)) {
+            (Some(path), _) | (None, Value::Str(path)) => Some(peers.holds_weights(path)),
+            _ => None,
+        }
+    }
+
     fn is_same_workload(&self) -> Option<bool> {
         Some(self.target_workload()?.id == self.workload?.id)
     }
@@ -80,6 +91,7 @@ impl<'e> Enriched<'e> {
                 (Some(read), _) => int(Some(read.bytes)),
                 (_, change) => int(change.map(|change| change.bytes)),
             },
+            FieldId::FileInWeightPaths => truth(self.is_in_weight_paths()),
             FieldId::FileMapped => truth(self.read().map(|read| read.is_mapped)),
             FieldId::StdioFd => int(self.stdio().map(|stdio| stdio.fd)),
             FieldId::StdioFamily => text(self.stdio().and_then(|stdio| family_name(stdio.family))),

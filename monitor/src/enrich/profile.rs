@@ -17,10 +17,13 @@ pub trait Profiles: Send + Sync {
     fn select(&self, facts: &dyn Facts) -> Option<ProfileView>;
 }
 
-/// Peers that a profile allows.
+/// What a profile allows: peers, and places for weights.
 pub trait Peers: Send + Sync {
     /// Whether a peer is allowed. `name` is the one the workload resolved the address from.
     fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool;
+
+    /// Whether a file at `path` lies in the profile's weight paths.
+    fn holds_weights(&self, path: &str) -> bool;
 }
 
 /// What this stage needs of a profile.
@@ -49,6 +52,10 @@ impl fmt::Debug for ProfileView {
 impl Peers for Profile {
     fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool {
         Self::allows(self, ip, port, name)
+    }
+
+    fn holds_weights(&self, path: &str) -> bool {
+        self.is_weight(path)
     }
 }
 

@@ -192,6 +192,7 @@ catalogue! {
 
     FileSecretClass "file.secret_class" Str FILE "Class of credential by its usual path: ssh, aws, gcloud, azure, kube, hf, netrc, docker, git, wallet, service_account; missing for none." "has(file.secret_class)";
     FileFs "file.fs" Str FILE "File system: ext4, xfs, btrfs, overlay, tmpfs, nfs, cifs, fuse, proc, cgroup, bpf, vfat, block and so on." "file.fs == \"nfs\"";
+    FileInWeightPaths "file.in_weight_paths" Bool FILE "Whether the file, by its new path where it got one, lies in the weight paths of the workload's profile; missing without a profile." "!file.in_weight_paths";
     FileDerivedFrom "file.derived_from" Str FILE "Model that the file was derived from: a large file written by a workload that had read it." "has(file.derived_from)";
     FileOp "file.op" Str CHANGE "What was done: rename, link, unlink, truncate, copy, write or map_exec." "file.op == \"rename\"";
     FileNewPath "file.new_path" Str CHANGE "Path after a rename or link, or of a copy." "file.new_path.endsWith(\".jpg\")";

@@ -240,6 +240,8 @@ impl Engine {
             stages.correlator.on_event(&facts, &mut self.findings);
         }
         self.apply_labels(&changes);
+        // Building blocks have done their work inside the correlator.
+        self.findings.retain(|finding| finding.rule.alerts);
         if self.findings.is_empty() {
             return;
         }
