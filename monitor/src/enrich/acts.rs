@@ -130,7 +130,7 @@ impl<'e> Enriched<'e> {
             FieldId::AsyncOp => text(self.async_io().map(|io| io.op.as_str())),
             FieldId::AsyncFlags => int(self.async_io().map(|io| io.flags)),
             FieldId::SensorDetail => known(self.note().map(|note| note.detail.as_str())),
-            _ => Value::Missing,
+            other => self.gpu_field(other),
         }
     }
 }
