@@ -417,7 +417,9 @@ fn finite(evidence: &mut Evidence) {
 }
 
 fn tags(rule: &RuleMeta) -> AlertTags {
-    let crate::rule::spec::Tags { attack, atlas, attack_version, atlas_version } = &rule.tags;
+    // The code is for the catalogue's readers; an alert has the rule's id.
+    let crate::rule::spec::Tags { attack, atlas, attack_version, atlas_version, code: _ } =
+        &rule.tags;
     AlertTags {
         attack: attack.clone(),
         atlas: atlas.clone(),

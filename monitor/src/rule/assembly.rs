@@ -89,6 +89,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         version: version(&raw.shape, &used),
         title,
         severity: known.ok_or(Reported)?,
+        alerts: raw.alert,
         tags: tags(raw.tags),
         false_positives: raw.false_positives.into_iter().map(|text| text.value).collect(),
         runbook: raw.runbook.map(|text| text.value).unwrap_or_default(),
@@ -263,6 +264,7 @@ fn tags(raw: RawTags) -> Tags {
         atlas: texts(raw.atlas),
         attack_version: raw.attack_version.map(|text| text.value),
         atlas_version: raw.atlas_version.map(|text| text.value),
+        code: texts(raw.code),
     }
 }
 

@@ -12,6 +12,7 @@ fn finding(rule: &str, key: &str, at_s: u64, severity: Severity) -> Finding {
         version: "0123456789ab".into(),
         title: "a title".into(),
         severity,
+        alerts: true,
         tags: Tags::default(),
         false_positives: Vec::new(),
         runbook: String::new(),

@@ -40,6 +40,7 @@ pub(super) fn rule(id: &str) -> Rule {
             version: "000000000001".into(),
             title: id.into(),
             severity: Severity::High,
+            alerts: true,
             tags: Tags::default(),
             false_positives: vec![],
             runbook: String::new(),
