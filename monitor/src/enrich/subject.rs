@@ -76,7 +76,7 @@ impl Enricher {
     /// The process of an event: who acted, or who owns the flow where nobody's context was left.
     /// One that no record told of is looked up in `/proc`; failing that, only its name is known.
     pub(super) fn subject(&mut self, event: &Event) -> Option<Handle<Process>> {
-        if matches!(event.body, Body::Loss(_) | Body::SensorNote(_)) {
+        if matches!(event.body, Body::Loss(_) | Body::SensorNote(_) | Body::GpuFault(_)) {
             return None;
         }
         let acted = event.actor.as_ref().filter(|actor| actor.process.tgid.0 != 0);

@@ -14,7 +14,7 @@ use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
@@ -305,6 +305,7 @@ impl Engine {
             let Some(batch) = self.stages.gpu.as_mut().and_then(|gpu| gpu.poll(now)) else {
                 return;
             };
+            self.note_gpu_nodes(&batch);
             let enricher = &self.stages.enricher;
             let events: Vec<Event> = batch.events(|pid| enricher.actor(pid)).collect();
             for event in &events {
@@ -313,6 +314,22 @@ impl Engine {
             self.note_gpu_state(&batch);
             self.last_batch = Some(batch.keeping(self.last_batch.as_ref()));
         }
+    }
+
+    /// Keeps the GPUs by their device nodes, so that whoever opens one is known to use that GPU.
+    fn note_gpu_nodes(&mut self, batch: &GpuBatch) {
+        let devices = || batch.devices.iter().map(|sample| &sample.device);
+        let known = self.last_batch.iter().flat_map(|last| last.devices.iter());
+        if batch.devices.is_empty() || devices().eq(known.map(|sample| &sample.device)) {
+            return;
+        }
+        let nodes = devices().map(|device| GpuNode {
+            minor: device.minor.unwrap_or(device.index),
+            index: device.index,
+            uuid: device.uuid.clone(),
+            model: device.model.clone(),
+        });
+        self.stages.enricher.set_gpu_nodes(nodes.collect());
     }
 
     /// Says once when the GPU side changes its state.
