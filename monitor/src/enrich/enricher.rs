@@ -97,6 +97,8 @@ pub struct EnrichCounters {
 pub struct Enricher {
     pub(super) clock: Clock,
     pub(super) own: Tgid,
+    /// Inode of the mount namespace of process 1; `None` where it cannot be read.
+    pub(super) host_mount_ns: Option<u32>,
     pub(super) source: Box<dyn ProcSource>,
     pub(super) profiles: Arc<dyn Profiles>,
     pub(super) profiles_epoch: u64,
@@ -129,6 +131,7 @@ impl Enricher {
         Self {
             clock,
             own: config.own,
+            host_mount_ns: source.mount_ns(Tgid(1)),
             source,
             profiles,
             profiles_epoch: 1,

@@ -99,7 +99,12 @@ impl Body {
             Self::Flow(_) => EventKind::Flow,
             Self::SocketNew(_) => EventKind::Socket,
             Self::Dns(_) => EventKind::Dns,
-            Self::Stdio(_) => EventKind::Stdio,
+            Self::Stdio(stdio) => {
+                if stdio.family == 0 && !stdio.is_relay {
+                    return None;
+                }
+                EventKind::Stdio
+            }
             Self::MemoryAccess(_) => EventKind::MemoryAccess,
             Self::Tamper(_) => EventKind::Tamper,
             Self::Namespace(_) => EventKind::Namespace,

@@ -19,8 +19,8 @@ mod time;
 mod value;
 
 pub use act::{
-    AccessMethod, AsyncIo, AsyncOp, CgroupMove, FileChange, FileOp, Link, LinkKind, MemoryAccess,
-    NamespaceChange, NamespaceOp, SensorNote, Stdio, Tamper, TamperOp,
+    AccessMethod, AsyncIo, AsyncOp, CgroupMove, Channel, FileChange, FileOp, Link, LinkKind,
+    MemoryAccess, NamespaceChange, NamespaceOp, SensorNote, Stdio, StreamKind, Tamper, TamperOp,
 };
 pub use event::{
     Actor, Body, Dns, DnsAnswer, Event, Exec, Exit, FileId, FileOpen, FileRead, FileType, Flow,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use monitor_common::InodeKey;
 
+use super::journal::Journal;
 use super::loss::LossMeter;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
@@ -69,6 +70,7 @@ pub(super) struct Tally {
 pub(super) struct Engine {
     inputs: Inputs,
     pub(super) stages: Stages,
+    journal: Option<Journal>,
     pub(super) tally: Tally,
     losses: LossMeter,
     metrics: Arc<Metrics>,
@@ -82,6 +84,7 @@ impl Engine {
     pub(super) fn new(
         inputs: Inputs,
         stages: Stages,
+        journal: Option<Journal>,
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Self {
@@ -91,6 +94,7 @@ impl Engine {
         Self {
             inputs,
             stages,
+            journal,
             tally,
             losses: LossMeter::default(),
             metrics,
@@ -124,6 +128,9 @@ impl Engine {
             }
             if stopping {
                 break;
+            }
+            if let Some(journal) = &mut self.journal {
+                journal.flush();
             }
             std::thread::park_timeout(TICK.saturating_sub(ticked.elapsed()));
         }
@@ -237,6 +244,9 @@ impl Engine {
         }
         if event.body.kind().is_some() {
             let facts = stages.enricher.facts(event, &seen, &stages.features);
+            if let Some(journal) = &mut self.journal {
+                journal.add(&facts);
+            }
             stages.correlator.on_event(&facts, &mut self.findings);
         }
         self.apply_labels(&changes);
