@@ -110,9 +110,10 @@ impl Engine {
         let mut frame = Frame::new();
         let mut ticked = Instant::now();
         let mut saved = Instant::now();
+        let mut end = End::default();
         self.tick();
         loop {
-            let stopping = self.take_orders();
+            let stop_ordered = self.take_orders();
             let moved = self.take_frames(&mut frame);
             self.take_gpu();
             if ticked.elapsed() >= TICK {
@@ -123,11 +124,11 @@ impl Engine {
                 saved = Instant::now();
                 self.stages.windows.save(&self.stages.correlator);
             }
+            if end.is_due(stop_ordered, moved) {
+                break;
+            }
             if moved {
                 continue;
-            }
-            if stopping {
-                break;
             }
             if let Some(journal) = &mut self.journal {
                 journal.flush();
@@ -415,5 +416,33 @@ fn report_scan(progress: &ScanProgress) {
         );
     } else {
         tracing::info!(entries, files, unreadable, "weight files were labelled");
+    }
+}
+
+/// When the engine ends. The order to stop comes once, and often while frames still move: it is
+/// kept until what was queued before it is taken.
+#[derive(Debug, Default)]
+struct End {
+    is_ordered: bool,
+}
+
+impl End {
+    fn is_due(&mut self, stop_ordered: bool, moved: bool) -> bool {
+        self.is_ordered |= stop_ordered;
+        self.is_ordered && !moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::End;
+
+    #[test]
+    fn an_order_to_stop_is_kept_while_frames_move() {
+        let mut end = End::default();
+        assert!(!end.is_due(false, false), "nobody ordered it");
+        assert!(!end.is_due(true, true), "frames that came before are taken first");
+        assert!(!end.is_due(false, true));
+        assert!(end.is_due(false, false), "the order came once, and was not forgotten");
     }
 }
