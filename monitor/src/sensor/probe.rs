@@ -46,8 +46,8 @@ impl Tiers {
 
 /// Tries both, and leaves nothing attached.
 pub(super) fn tiers(ebpf: &mut Ebpf, btf: &AyaBtf) -> Tiers {
-    // sched_getaffinity(2) reaches the hook (kernel/sched/); hardly anybody calls it, so that nobody
-    // else is held up meanwhile.
+    // sched_getaffinity(2) reaches the hook; hardly anybody calls it, so that nobody else is held
+    // up meanwhile.
     let lsm =
         tier(ebpf, btf, "probe_lsm", Hook::Lsm("task_getscheduler"), 0).map_err(|why| match why {
             Refused::Load(why) => why,

@@ -51,8 +51,8 @@ impl Lists {
             text.push_str(&format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"));
         }
         let sources = folder.join("sources.list");
-        let is_new = std::fs::read_to_string(&sources).is_ok_and(|known| known == text);
-        if !is_new {
+        let is_known = std::fs::read_to_string(&sources).is_ok_and(|known| known == text);
+        if !is_known {
             std::fs::write(&sources, text).with_context(|| sources.display().to_string())?;
             let _stale = std::fs::remove_file(folder.join("updated"));
         }

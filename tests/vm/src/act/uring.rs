@@ -65,8 +65,8 @@ pub(super) fn read(path: &str, bytes: usize) -> Result<()> {
 /// Makes a ring for one entry, submits it, and returns its result.
 fn submit(entry: Entry) -> Result<i32> {
     let mut params = [0u32; 30];
-    // SAFETY: the layout is io_uring's (include/uapi/linux/io_uring.h): the rings are mapped as long
-    // as they are asked for, positions are those that the kernel told, and one entry is used.
+    // SAFETY: the layout is io_uring's (include/uapi/linux/io_uring.h): the rings are mapped as
+    // long as they are asked for, positions are those that the kernel told, one entry is used.
     unsafe {
         let fd = checked(
             i32::try_from(libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()))
