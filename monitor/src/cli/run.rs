@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
 use super::{FAILED, fail, log};
 use crate::cause::chain;
 use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
-use crate::pipeline::{Pipeline, PipelineError};
+use crate::pipeline::{Extras, Pipeline, PipelineError};
+use crate::recording::Target;
 use crate::shutdown::{Request, Signals};
 
 /// How often the engine is looked at.
@@ -36,6 +37,10 @@ pub(super) struct RunArgs {
     /// Leave the shipped rules out.
     #[arg(long)]
     no_shipped_rules: bool,
+    /// Also write every enriched event to this file: JSON lines when it ends in .jsonl, else
+    /// compressed.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,7 +63,8 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         }
     };
     log::start(config.log);
-    match serve(config) {
+    let record = args.record.as_deref().map(Target::of);
+    match serve(config, &Extras { record, only_look: false }, None) {
         Ok(code) => code,
         Err(error) => {
             fail(&chain(&error));
@@ -104,7 +110,12 @@ fn set_stdout(config: &mut Config, format: OutputFormat) {
     }
 }
 
-fn serve(config: Config) -> Result<ExitCode, PipelineError> {
+/// Runs until a signal, or until `at_most` has passed.
+pub(super) fn serve(
+    config: Config,
+    extras: &Extras,
+    at_most: Option<Duration>,
+) -> Result<ExitCode, PipelineError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -112,7 +123,7 @@ fn serve(config: Config) -> Result<ExitCode, PipelineError> {
     let mut signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(|source| PipelineError::Start { what: "signal handling", source })?;
-    let pipeline = Pipeline::start(config)?;
+    let pipeline = Pipeline::start_with(config, extras)?;
     let attached = pipeline.status().iter().filter(|status| status.gap().is_none()).count();
     tracing::info!(
         sensors = attached,
@@ -120,15 +131,20 @@ fn serve(config: Config) -> Result<ExitCode, PipelineError> {
         metrics = pipeline.address().map(|address| format!("http://{address}/metrics")),
         "watching"
     );
-    let code = runtime.block_on(watch(&pipeline, &mut signals));
+    let code = runtime.block_on(watch(&pipeline, &mut signals, at_most));
     pipeline.stop();
     tracing::info!("stopped");
     Ok(code)
 }
 
-async fn watch(pipeline: &Pipeline, signals: &mut Signals) -> ExitCode {
+async fn watch(pipeline: &Pipeline, signals: &mut Signals, at_most: Option<Duration>) -> ExitCode {
+    let started = Instant::now();
     loop {
-        match signals.next(WATCH_EVERY).await {
+        let left = at_most.map(|at_most| at_most.saturating_sub(started.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return ExitCode::SUCCESS;
+        }
+        match signals.next(left.map_or(WATCH_EVERY, |left| left.min(WATCH_EVERY))).await {
             Request::Stop => return ExitCode::SUCCESS,
             Request::Reload => match pipeline.reload() {
                 Ok(rules) => tracing::info!(rules, "rules were reloaded"),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use monitor_common::InodeKey;
 
 use super::loss::LossMeter;
+use super::pushdown::Pushdown;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
@@ -18,6 +19,7 @@ use crate::enrich::{Enricher, LabelChange, ScanProgress};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler};
 use crate::model::{Body, Clock, Completeness, Event, FileId, FileType, Severity};
+use crate::recording::Tap;
 use crate::rule::RuleSet;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
 use crate::telemetry::{Metrics, Readiness};
@@ -53,7 +55,9 @@ pub(super) struct Stages {
     pub(super) status: Vec<Status>,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     pub(super) rules: RuleSet,
-    pub(super) windows: WindowStore,
+    pub(super) windows: Option<WindowStore>,
+    pub(super) tap: Option<Tap>,
+    pub(super) pushdown: Pushdown,
 }
 
 /// Counts that no stage keeps itself.
@@ -119,7 +123,7 @@ impl Engine {
             }
             if saved.elapsed() >= SAVE_EVERY {
                 saved = Instant::now();
-                self.stages.windows.save(&self.stages.correlator);
+                self.save_windows();
             }
             if moved {
                 continue;
@@ -137,9 +141,25 @@ impl Engine {
         for alert in self.stages.alerter.close_all() {
             self.submit(alert);
         }
-        self.stages.windows.save(&self.stages.correlator);
+        self.save_windows();
+        self.finish_recording();
         if self.stages.gpu.take().is_some_and(|gpu| !gpu.stop()) {
             tracing::warn!("the GPU driver hangs; its thread is left behind");
+        }
+    }
+
+    fn save_windows(&self) {
+        if let Some(windows) = &self.stages.windows {
+            windows.save(&self.stages.correlator);
+        }
+    }
+
+    fn finish_recording(&mut self) {
+        let Some(tap) = self.stages.tap.take() else { return };
+        let lost = tap.counts().lost;
+        match tap.stop() {
+            Ok(rows) => tracing::info!(rows, lost, "the recording is complete"),
+            Err(error) => tracing::error!(%error, "the recording is cut off"),
         }
     }
 
@@ -180,6 +200,7 @@ impl Engine {
     fn replace_rules(&mut self, rules: RuleSet) {
         self.stages.correlator.replace_rules(&rules.rules);
         self.stages.enricher.set_profiles(Arc::clone(&rules.profiles) as _);
+        self.stages.pushdown.apply(&rules, &mut self.stages.maps);
         self.stages.rules = rules;
         self.tally.reload_failed = false;
         self.tally.reloaded_wall_s = self.clock.wall(Clock::boot_now()).0 / 1_000_000_000;
@@ -237,6 +258,9 @@ impl Engine {
         }
         if event.body.kind().is_some() {
             let facts = stages.enricher.facts(event, &seen, &stages.features);
+            if let Some(tap) = &mut stages.tap {
+                tap.offer(&facts);
+            }
             stages.correlator.on_event(&facts, &mut self.findings);
         }
         self.apply_labels(&changes);

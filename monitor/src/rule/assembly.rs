@@ -98,6 +98,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         meta: Arc::new(meta),
         kinds: kinds?,
         fields: fields.into_iter().collect(),
+        guards: when.guards(),
         when: when.predicate(),
         exceptions: exceptions
             .into_iter()

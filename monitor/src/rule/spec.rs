@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::cel::Guard;
 use crate::model::{Facts, FieldId, KindSet, RuleId, Severity};
 
 /// Values that exist only while a rule is evaluated: the state of its correlation.
@@ -66,6 +67,8 @@ pub struct Rule {
     pub kinds: KindSet,
     /// Fields it reads, in any of its parts.
     pub fields: Vec<FieldId>,
+    /// What must hold of single fields for the condition to be true, the most telling first.
+    pub guards: Vec<Guard>,
     /// The condition on one event.
     pub when: Predicate,
     /// Named conditions under which it stays silent.

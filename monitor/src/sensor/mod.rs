@@ -5,6 +5,7 @@ mod drain;
 mod loader;
 mod seed;
 mod status;
+mod wanted;
 
 pub use catalog::{CATALOG, Hook, Sensor};
 pub use drain::{
@@ -17,3 +18,4 @@ pub use loader::{
 };
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};
+pub use wanted::Wanted;

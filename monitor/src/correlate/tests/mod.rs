@@ -2,6 +2,7 @@
 
 mod bound;
 mod fire;
+mod index;
 mod law;
 mod rehearsal;
 mod restart;
@@ -47,6 +48,7 @@ pub(super) fn rule(id: &str) -> Rule {
         }),
         kinds: KindSet::of(&[EventKind::Flow]),
         fields: vec![],
+        guards: vec![],
         when: Box::new(|_, _| true),
         exceptions: vec![],
         correlation: None,
