@@ -2,6 +2,10 @@
 //! asserted, so that a careless field fails the build. All integers are in host byte order, but
 //! addresses and the ports of [`Endpoint`], which are as on the wire.
 
+use crate::act::{
+    KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE, KIND_STDIO,
+    KIND_TAMPER, longest as longest_act,
+};
 use crate::limits::{ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, PATH_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 macro_rules! records {
@@ -24,6 +28,7 @@ macro_rules! records {
         )+
     };
 }
+pub(crate) use records;
 
 /// A task that existed before the programs were attached (task iterator).
 pub const KIND_TASK_SEEN: u16 = 1;
@@ -43,8 +48,13 @@ pub const KIND_SOCKET_NEW: u16 = 7;
 pub const KIND_PAYLOAD: u16 = 8;
 /// A DNS answer.
 pub const KIND_DNS: u16 = 9;
-/// One more than the highest kind.
-pub const KIND_COUNT: usize = 10;
+/// Bytes of a labelled file were read or mapped.
+pub const KIND_FILE_READ: u16 = 10;
+/// A file of interest was renamed, linked, removed, cut, copied, written or mapped to run.
+pub const KIND_FILE_CHANGE: u16 = 11;
+/// One more than the highest kind; 20 to 39 are in `act.rs`. Numbers between may be unused:
+/// [`kind_name`] knows which are.
+pub const KIND_COUNT: usize = 40;
 
 /// The name of a kind, as the catalog, metrics and alerts print it; `None` for an unknown kind.
 pub const fn kind_name(kind: u16) -> Option<&'static str> {
@@ -58,6 +68,15 @@ pub const fn kind_name(kind: u16) -> Option<&'static str> {
         KIND_SOCKET_NEW => "socket_new",
         KIND_PAYLOAD => "payload",
         KIND_DNS => "dns",
+        KIND_STDIO => "stdio",
+        KIND_MEMORY_ACCESS => "memory_access",
+        KIND_TAMPER => "tamper",
+        KIND_NAMESPACE => "namespace",
+        KIND_ASYNC_IO => "async_io",
+        KIND_LINK => "link",
+        KIND_CGROUP_MOVE => "cgroup_move",
+        KIND_FILE_READ => "file_read",
+        KIND_FILE_CHANGE => "file_change",
         _ => return None,
     })
 }
@@ -100,6 +119,24 @@ pub const OPEN_NAME_CLASS: u16 = 1 << 2;
 pub const OPEN_DEVICE: u16 = 1 << 3;
 /// [`FileOpenRecord::reason`]: the file is at least [`crate::Settings::big_file_bytes`] long.
 pub const OPEN_BIG_FILE: u16 = 1 << 4;
+
+/// [`FileReadRecord::flags`]: the bytes are the length of a mapping.
+pub const READ_MAPPED: u32 = 1 << 0;
+
+/// [`FileChangeRecord::op`]: it got another name.
+pub const CHANGE_RENAME: u16 = 1;
+/// [`FileChangeRecord::op`]: it got one more name.
+pub const CHANGE_LINK: u16 = 2;
+/// [`FileChangeRecord::op`]: it lost a name.
+pub const CHANGE_UNLINK: u16 = 3;
+/// [`FileChangeRecord::op`]: it was cut.
+pub const CHANGE_TRUNCATE: u16 = 4;
+/// [`FileChangeRecord::op`]: bytes of it were copied to another file.
+pub const CHANGE_COPY: u16 = 5;
+/// [`FileChangeRecord::op`]: it was written.
+pub const CHANGE_WRITE: u16 = 6;
+/// [`FileChangeRecord::op`]: it was mapped executable.
+pub const CHANGE_MAP_EXEC: u16 = 7;
 
 records! {
     /// Who: the thread in whose context the record was written.
@@ -248,6 +285,57 @@ records! {
         pub reserved: u32,
     }
 
+    /// Bytes of a labelled file were read or mapped. Followed by nothing.
+    pub struct FileReadRecord = 120 {
+        /// Who read.
+        pub header: RecordHeader,
+        /// Which file.
+        pub file: FileIdRecord,
+        /// Bytes since the previous record of this reader and file.
+        pub bytes: u64,
+        /// Bytes by this reader of this file so far.
+        pub bytes_total: u64,
+        /// Size of the file when it was counted.
+        pub size: u64,
+        /// `READ_*` bits.
+        pub flags: u32,
+        /// Label of the inode, from the label map.
+        pub label: u32,
+        /// Not used; zero.
+        pub reserved: u64,
+    }
+
+    /// A file of interest was changed. Followed by its path before and its path after, or the path
+    /// of the copy; either may be of length zero, where it was not walked.
+    pub struct FileChangeRecord = 144 {
+        /// Who changed it.
+        pub header: RecordHeader,
+        /// Which file; for a copy, the source.
+        pub file: FileIdRecord,
+        /// The copy, or the file that a rename replaced; zero where there is none.
+        pub other: FileIdRecord,
+        /// Size after the change.
+        pub size: u64,
+        /// Bytes written or copied since the previous record.
+        pub bytes: u64,
+        /// `s_magic`.
+        pub fs_magic: u64,
+        /// One of the `CHANGE_*` numbers.
+        pub op: u16,
+        /// Not used; zero.
+        pub reserved: u16,
+        /// `PATH_TRUNCATED`: of either path.
+        pub flags: u32,
+        /// `i_mode`.
+        pub mode: u32,
+        /// Label of the inode, from the label map; zero for none.
+        pub label: u32,
+        /// Bytes of the path before that follow.
+        pub path_len: u32,
+        /// Bytes of the path after that follow.
+        pub new_path_len: u32,
+    }
+
     /// One end of a flow.
     pub struct Endpoint = 24 {
         /// IPv6 address, or IPv4-mapped IPv6, in wire order.
@@ -337,7 +425,6 @@ records! {
 pub const RECORD_BYTES_MAX: usize = {
     const fn longest(kind: u16) -> usize {
         match kind {
-            0 => 0,
             KIND_TASK_SEEN => size_of::<TaskSeenRecord>(),
             KIND_TASK_NEW => size_of::<TaskNewRecord>(),
             KIND_EXEC => size_of::<ExecRecord>() + PATH_BYTES_MAX + ARGS_BYTES_MAX + CWD_BYTES_MAX,
@@ -346,7 +433,10 @@ pub const RECORD_BYTES_MAX: usize = {
             KIND_FLOW => size_of::<FlowRecord>(),
             KIND_SOCKET_NEW => size_of::<SocketNewRecord>(),
             KIND_PAYLOAD | KIND_DNS => size_of::<PayloadRecord>() + PAYLOAD_BYTES_MAX,
-            _ => panic!("a kind without a length"),
+            KIND_FILE_READ => size_of::<FileReadRecord>(),
+            KIND_FILE_CHANGE => size_of::<FileChangeRecord>() + 2 * PATH_BYTES_MAX,
+            20..40 => longest_act(kind),
+            _ => 0,
         }
     }
     let mut kind = 0;
@@ -354,6 +444,9 @@ pub const RECORD_BYTES_MAX: usize = {
     while kind < KIND_COUNT {
         #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 65536 kinds")]
         let bytes = longest(kind as u16);
+        #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 65536 kinds")]
+        let is_kind = kind_name(kind as u16).is_some();
+        assert!(is_kind == (bytes > 0), "a kind without a length, or a length without a kind");
         if bytes > max {
             max = bytes;
         }

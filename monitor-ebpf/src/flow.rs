@@ -12,7 +12,7 @@ use monitor_common::{
 
 use crate::count::{Lane, Outcome, count};
 use crate::emit;
-use crate::filter::{self, is_loopback};
+use crate::filter::is_loopback;
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
 use crate::maps::{FLOW_SCRATCH, FLOWS};
 use crate::read::{self, Fault, sock, task};
@@ -200,7 +200,7 @@ pub(crate) fn end(key: FlowKey, state: &FlowState) {
 /// Sends one record about a flow, or counts why not.
 #[inline(always)]
 pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
-    if state.muted != 0 || !filter::wanted(KIND_FLOW) {
+    if state.muted != 0 {
         return count(KIND_FLOW, Outcome::Filtered);
     }
     emit::fixed::<FlowRecord>(KIND_FLOW, Lane::High, state.actor.cgroup_id, |slot| {

@@ -15,10 +15,12 @@
 //! | [`plan`] | configuration → what each stage is told; rules and profiles |
 //! | `engine` | the engine thread |
 //! | `pushdown` | what the kernel side need not send |
+//! | `change` | whether rule files have changed |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `report` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
+mod change;
 mod engine;
 mod loss;
 pub mod plan;
@@ -47,6 +49,7 @@ use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
+pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
@@ -188,7 +191,7 @@ impl Pipeline {
         if extras.only_look {
             stages.windows = None;
         } else if let Some(windows) = &stages.windows {
-            windows.load(&mut stages.correlator);
+            windows.load(&mut stages.correlator, &mut stages.enricher);
         }
         let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
@@ -207,6 +210,11 @@ impl Pipeline {
     /// What became of each sensor.
     pub fn status(&self) -> &[sensor::Status] {
         &self.loaded.status
+    }
+
+    /// Watches the files that rules were read from.
+    pub fn change_watch(&self) -> ChangeWatch {
+        ChangeWatch::new(self.config.rules.paths.clone())
     }
 
     /// Reads the rules again. Bad ones change nothing and are returned.

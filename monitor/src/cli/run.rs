@@ -14,8 +14,8 @@ use crate::pipeline::{Extras, Pipeline, PipelineError};
 use crate::recording::Target;
 use crate::shutdown::{Request, Signals};
 
-/// How often the engine is looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// How often the engine and the rule files are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Exit code when the engine ended by a fault of its own.
 const ENGINE_DIED: u8 = 70;
 
@@ -139,6 +139,7 @@ pub(super) fn serve(
 
 async fn watch(pipeline: &Pipeline, signals: &mut Signals, at_most: Option<Duration>) -> ExitCode {
     let started = Instant::now();
+    let mut files = pipeline.change_watch();
     loop {
         let left = at_most.map(|at_most| at_most.saturating_sub(started.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
@@ -146,17 +147,26 @@ async fn watch(pipeline: &Pipeline, signals: &mut Signals, at_most: Option<Durat
         }
         match signals.next(left.map_or(WATCH_EVERY, |left| left.min(WATCH_EVERY))).await {
             Request::Stop => return ExitCode::SUCCESS,
-            Request::Reload => match pipeline.reload() {
-                Ok(rules) => tracing::info!(rules, "rules were reloaded"),
-                Err(mistakes) => {
-                    tracing::error!("the old rules stay, the new ones have mistakes\n{mistakes}");
-                }
-            },
+            Request::Reload => {
+                files.note_loaded();
+                reload(pipeline, "SIGHUP");
+            }
             Request::Nothing if !pipeline.is_running() => {
                 tracing::error!("the engine ended by a fault of its own; the log before says why");
                 return ExitCode::from(ENGINE_DIED);
             }
+            Request::Nothing if files.has_changed() => reload(pipeline, "changed files"),
             Request::Nothing => {}
+        }
+    }
+}
+
+/// Reads the rules again; bad ones change nothing.
+fn reload(pipeline: &Pipeline, cause: &str) {
+    match pipeline.reload() {
+        Ok(rules) => tracing::info!(rules, cause, "rules were reloaded"),
+        Err(mistakes) => {
+            tracing::error!(cause, "the old rules stay, the new ones have mistakes\n{mistakes}");
         }
     }
 }

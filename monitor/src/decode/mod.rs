@@ -2,7 +2,9 @@
 //! every refusal is counted. Bytes from the kernel are input like any other: a length may be wrong,
 //! a kind may be newer than the daemon.
 
+mod act;
 mod dns;
+mod file;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -10,16 +12,17 @@ use bytes::Bytes;
 use monitor_common::{
     ARGS_FAULT, ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, EXEC_DELETED, EXEC_MEMFD,
     Endpoint, ExecRecord, ExitRecord, FLOW_END, FLOW_PROGRESS, FLOW_START, FileIdRecord,
-    FileOpenRecord, FlowRecord, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_OPEN, KIND_FLOW,
-    KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_TASK_NEW, PATH_TRUNCATED, PayloadRecord, RecordHeader,
-    SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
+    FlowRecord, KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE,
+    KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE,
+    KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW, PayloadRecord,
+    RecordHeader, SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::model::{
-    Actor, Body, BootNs, CgroupId, Event, Exec, Exit, FileId, FileOpen, FileType, Flow, FlowPhase,
-    Payload, ProcessKey, SocketNew, TaskNew, Tgid, Tid,
+    Actor, Body, BootNs, CgroupId, Event, Exec, Exit, FileId, Flow, FlowPhase, Payload, ProcessKey,
+    SocketNew, TaskNew, Tgid, Tid,
 };
 
 /// Arguments of one program that are kept.
@@ -96,11 +99,20 @@ pub fn decode(frame: &[u8]) -> Result<Event, DecodeError> {
         KIND_TASK_NEW => task_new(frame)?,
         KIND_EXEC => exec(frame)?,
         KIND_EXIT => Body::Exit(Exit { code: fixed::<ExitRecord>(frame, KIND_EXIT)?.0.code }),
-        KIND_FILE_OPEN => file_open(frame)?,
+        KIND_FILE_OPEN => file::open(frame)?,
         KIND_FLOW => flow(frame)?,
         KIND_SOCKET_NEW => socket_new(frame)?,
         KIND_PAYLOAD => payload(frame)?,
         KIND_DNS => dns_answer(frame)?,
+        KIND_STDIO => act::stdio(frame)?,
+        KIND_MEMORY_ACCESS => act::memory_access(frame)?,
+        KIND_TAMPER => act::tamper(frame)?,
+        KIND_NAMESPACE => act::namespace(frame)?,
+        KIND_ASYNC_IO => act::async_io(frame)?,
+        KIND_LINK => act::link(frame)?,
+        KIND_CGROUP_MOVE => act::cgroup_move(frame)?,
+        KIND_FILE_READ => file::read(frame)?,
+        KIND_FILE_CHANGE => file::change(frame)?,
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     };
     Ok(Event { time: BootNs(header.boot_ns), actor: Some(actor(&header.actor)), body })
@@ -185,21 +197,6 @@ fn exec(frame: &[u8]) -> Result<Body, DecodeError> {
         args_bytes: record.args_total,
         args_truncated: record.args_total > record.args_len || record.flags & ARGS_FAULT != 0,
         cwd: text(cwd),
-    }))
-}
-
-fn file_open(frame: &[u8]) -> Result<Body, DecodeError> {
-    let (record, mut rest) = fixed::<FileOpenRecord>(frame, KIND_FILE_OPEN)?;
-    let path = take(&mut rest, record.path_len, KIND_FILE_OPEN)?;
-    Ok(Body::FileOpen(FileOpen {
-        id: file_id(&record.file),
-        path: text(path),
-        path_truncated: record.flags & PATH_TRUNCATED != 0,
-        file_type: FileType::from_mode(record.mode),
-        rdev: record.rdev,
-        size_bytes: record.size,
-        open_flags: record.open_flags,
-        fs_magic: record.fs_magic,
     }))
 }
 

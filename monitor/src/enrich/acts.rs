@@ -8,8 +8,8 @@ use super::net::family_name;
 use super::process::{Process, is_same_start};
 use super::workload::Workload;
 use crate::model::{
-    AsyncIo, Body, FieldId, FileChange, FileId, FileRead, MemoryAccess, NamespaceChange,
-    ProcessKey, SensorNote, Stdio, Tamper, Value,
+    AsyncIo, Body, Facts as _, FieldId, FileChange, FileId, FileRead, MemoryAccess,
+    NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Value,
 };
 
 macro_rules! body {
@@ -65,8 +65,26 @@ impl<'e> Enriched<'e> {
         self.enricher.workloads.get(self.target_process()?.workload?)
     }
 
+    /// Whether the file lies where the profile expects weights; a renamed file or a copy by where
+    /// it went.
+    fn is_in_weight_paths(&self) -> Option<bool> {
+        let peers = &self.workload?.profile.as_ref()?.peers;
+        let moved_to = self.change().map(|change| change.new_path.as_str());
+        match (moved_to.filter(|path| !path.is_empty()), self.field(FieldId::FilePath)) {
+            (Some(path), _) | (None, Value::Str(path)) => Some(peers.holds_weights(path)),
+            _ => None,
+        }
+    }
+
     fn is_same_workload(&self) -> Option<bool> {
         Some(self.target_workload()?.id == self.workload?.id)
+    }
+
+    /// Whether the process is in the mount namespace of process 1 afterwards.
+    fn is_host_namespace(&self) -> Option<bool> {
+        let after = self.namespace()?.mount_ns;
+        let host = self.enricher.host_mount_ns?;
+        (after != 0).then_some(after == host)
     }
 
     /// The facts of this file; [`Value::Missing`] for any other.
@@ -80,6 +98,7 @@ impl<'e> Enriched<'e> {
                 (Some(read), _) => int(Some(read.bytes)),
                 (_, change) => int(change.map(|change| change.bytes)),
             },
+            FieldId::FileInWeightPaths => truth(self.is_in_weight_paths()),
             FieldId::FileMapped => truth(self.read().map(|read| read.is_mapped)),
             FieldId::StdioFd => int(self.stdio().map(|stdio| stdio.fd)),
             FieldId::StdioFamily => text(self.stdio().and_then(|stdio| family_name(stdio.family))),
@@ -107,11 +126,11 @@ impl<'e> Enriched<'e> {
             FieldId::NsPath => known(self.namespace().map(|change| change.path.as_str())),
             FieldId::NsSource => known(self.namespace().map(|change| change.source.as_str())),
             FieldId::NsFsType => known(self.namespace().map(|change| change.fs_type.as_str())),
-            FieldId::NsHost => truth(self.namespace().map(|change| change.is_host_ns)),
+            FieldId::NsHost => truth(self.is_host_namespace()),
             FieldId::AsyncOp => text(self.async_io().map(|io| io.op.as_str())),
             FieldId::AsyncFlags => int(self.async_io().map(|io| io.flags)),
             FieldId::SensorDetail => known(self.note().map(|note| note.detail.as_str())),
-            _ => Value::Missing,
+            other => self.gpu_field(other),
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use super::budget::{Budgets, Use};
 use super::content::{Classes, FileClass};
 use super::facts::Enriched;
 use super::flow::Flows;
+use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
 use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX};
 use super::place::Place;
 use super::process::{Process, Processes};
-use super::profile::{GpuFeatures, NoNames, Profiles, WorkloadNames};
+use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
 use super::source::ProcSource;
 use super::table::{Handle, Table};
 use super::workload::{Workload, Workloads};
@@ -50,6 +52,8 @@ pub struct Observation {
     pub(super) flow: Option<Handle<super::flow::FlowState>>,
     pub(super) label: Option<Handle<Labelled>>,
     pub(super) class: FileClass,
+    /// The fullest budget of the profile that covers the peer.
+    pub(super) budget: Option<Use>,
     /// What the kernel's label map must follow.
     pub label_changes: Vec<LabelChange>,
 }
@@ -85,6 +89,10 @@ pub struct EnrichCounters {
     pub names: usize,
     /// Names that were still good and made room for others.
     pub names_evicted: u64,
+    /// Budgets whose bytes are counted.
+    pub budgets: usize,
+    /// Budgets that made room for others.
+    pub budgets_evicted: u64,
     /// (workload, file) pairs that made room for others.
     pub reads_evicted: u64,
 }
@@ -96,10 +104,14 @@ pub struct EnrichCounters {
 pub struct Enricher {
     pub(super) clock: Clock,
     pub(super) own: Tgid,
+    /// Inode of the mount namespace of process 1; `None` where it cannot be read.
+    pub(super) host_mount_ns: Option<u32>,
     pub(super) source: Box<dyn ProcSource>,
     pub(super) profiles: Arc<dyn Profiles>,
     pub(super) profiles_epoch: u64,
     pub(super) names: Arc<dyn WorkloadNames>,
+    pub(super) allocations: Arc<dyn Allocations>,
+    pub(super) gpu_nodes: Vec<GpuNode>,
     pub(super) processes: Processes,
     pub(super) partial: u64,
     pub(super) workloads: Workloads,
@@ -109,6 +121,7 @@ pub struct Enricher {
     pub(super) labels: Labels,
     pub(super) reads: Table<(Handle<Workload>, FileId), ()>,
     pub(super) flows: Flows,
+    pub(super) budgets: Budgets,
     /// Names of addresses over all workloads.
     pub(super) names_len: usize,
     pub(super) names_evicted: u64,
@@ -126,10 +139,13 @@ impl Enricher {
         Self {
             clock,
             own: config.own,
+            host_mount_ns: source.mount_ns(Tgid(1)),
             source,
             profiles,
             profiles_epoch: 1,
             names: Arc::new(NoNames),
+            allocations: Arc::new(NoAllocations),
+            gpu_nodes: Vec::new(),
             processes: Processes::new(PROCESSES_MAX),
             partial: 0,
             workloads: Workloads::new(),
@@ -139,6 +155,7 @@ impl Enricher {
             labels: Labels::new(&config.weights, classes, config.big_file_bytes),
             reads: Table::new(READS_MAX),
             flows: Flows::new(),
+            budgets: Budgets::new(),
             names_len: 0,
             names_evicted: 0,
         }
@@ -147,6 +164,16 @@ impl Enricher {
     /// Asks these for the names of workloads from now on.
     pub fn set_names(&mut self, names: Arc<dyn WorkloadNames>) {
         self.names = names;
+    }
+
+    /// Asks these for the allocations of GPUs from now on.
+    pub fn set_allocations(&mut self, allocations: Arc<dyn Allocations>) {
+        self.allocations = allocations;
+    }
+
+    /// Takes the GPUs of this host, so that an opened device node tells which GPU it is.
+    pub fn set_gpu_nodes(&mut self, nodes: Vec<GpuNode>) {
+        self.gpu_nodes = nodes;
     }
 
     /// Takes a new set of profiles; each workload is asked again at its next event.
@@ -170,6 +197,8 @@ impl Enricher {
         seen.workload = seen.process.and_then(|process| self.workload_of(process, event.time));
         self.apply(event, &mut seen);
         self.select_profile(event, &seen);
+        self.guess_role(event, &seen);
+        self.spend(event, &mut seen);
         seen
     }
 
@@ -178,7 +207,7 @@ impl Enricher {
         &'e self,
         event: &'e Event,
         seen: &Observation,
-        gpus: &dyn GpuFeatures,
+        gpus: &'e dyn GpuFeatures,
     ) -> Enriched<'e> {
         Enriched::new(self, event, seen, gpus)
     }
@@ -210,6 +239,8 @@ impl Enricher {
             heads_unread: self.labels.unread,
             names: self.names_len,
             names_evicted: self.names_evicted,
+            budgets: self.budgets.len(),
+            budgets_evicted: self.budgets.evicted(),
             reads_evicted: self.reads.evicted(),
         }
     }

@@ -15,10 +15,10 @@ use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, LabelChange, ScanProgress};
+use crate::enrich::{Enricher, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
-use crate::gpu::{FeatureTable, GpuBatch, GpuSampler};
-use crate::model::{Body, Clock, Completeness, Event, FileId, FileType, Severity};
+use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
+use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
 use crate::recording::Tap;
 use crate::rule::RuleSet;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
@@ -32,8 +32,6 @@ const BULK_BATCH_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// How often long windows are written to disk.
 const SAVE_EVERY: Duration = Duration::from_mins(1);
-/// `NVIDIA_MAJOR`: opening one of its nodes makes the sampler look soon.
-const NVIDIA_MAJOR: u32 = 195;
 
 /// Where events come from.
 pub(super) struct Inputs {
@@ -150,7 +148,7 @@ impl Engine {
 
     fn save_windows(&self) {
         if let Some(windows) = &self.stages.windows {
-            windows.save(&self.stages.correlator);
+            windows.save(&self.stages.correlator, &self.stages.enricher);
         }
     }
 
@@ -242,14 +240,16 @@ impl Engine {
         match &event.body {
             Body::GpuSample(sample) => {
                 if let Some(tree) = stages.enricher.tree(&seen) {
-                    let util = sample.proc_util_percent.or(sample.util_percent);
-                    let (gpu, memory) = (&sample.gpu, sample.mem_used_bytes);
-                    stages.features.observe(tree, gpu, event.time, util, memory);
+                    let reading = TreeReading {
+                        util_percent: sample.attributed_util_percent,
+                        mem_used_bytes: sample.mem_used_bytes,
+                        power_watts: sample.power_watts,
+                        activity: sample.activity,
+                    };
+                    stages.features.observe(tree, &sample.gpu, event.time, &reading);
                 }
             }
-            Body::FileOpen(open)
-                if open.file_type == FileType::Char && open.rdev >> 20 == NVIDIA_MAJOR =>
-            {
+            Body::FileOpen(open) if gpu_minor(open).is_some() => {
                 if let Some(gpu) = &stages.gpu {
                     gpu.hint();
                 }
@@ -264,6 +264,8 @@ impl Engine {
             stages.correlator.on_event(&facts, &mut self.findings);
         }
         self.apply_labels(&changes);
+        // Building blocks have done their work inside the correlator.
+        self.findings.retain(|finding| finding.rule.alerts);
         if self.findings.is_empty() {
             return;
         }

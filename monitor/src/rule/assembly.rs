@@ -84,11 +84,15 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
     let (mut fields, used) = gather(&when, &exceptions, correlated.as_ref());
     fields.extend(&message.fields);
     fields.extend(&dedupe.key);
+    let on_role = when.fields.contains(&FieldId::WorkloadRole)
+        || correlated.as_ref().is_some_and(|c| c.fields.contains(&FieldId::WorkloadRole));
     let meta = RuleMeta {
+        on_role,
         id: id.ok_or(Reported)??,
         version: version(&raw.shape, &used),
         title,
         severity: known.ok_or(Reported)?,
+        alerts: raw.alert,
         tags: tags(raw.tags),
         false_positives: raw.false_positives.into_iter().map(|text| text.value).collect(),
         runbook: raw.runbook.map(|text| text.value).unwrap_or_default(),
@@ -264,6 +268,7 @@ fn tags(raw: RawTags) -> Tags {
         atlas: texts(raw.atlas),
         attack_version: raw.attack_version.map(|text| text.value),
         atlas_version: raw.atlas_version.map(|text| text.value),
+        code: texts(raw.code),
     }
 }
 

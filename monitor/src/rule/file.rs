@@ -24,6 +24,8 @@ pub(crate) struct RawRule {
     pub(crate) id: Option<Located<String>>,
     pub(crate) title: Option<Located<String>>,
     pub(crate) severity: Option<Located<String>>,
+    /// Whether its findings are alerts; `false` for a rule that only others wait for.
+    pub(crate) alert: bool,
     pub(crate) on: Option<Node>,
     pub(crate) when: Option<Located<String>>,
     pub(crate) correlate: Option<RawCorrelate>,
@@ -72,6 +74,7 @@ pub(crate) struct RawTags {
     pub(crate) atlas: Vec<Located<String>>,
     pub(crate) attack_version: Option<Located<String>>,
     pub(crate) atlas_version: Option<Located<String>>,
+    pub(crate) code: Vec<Located<String>>,
 }
 
 /// An exception as written.
@@ -199,6 +202,7 @@ fn read_rule(node: Node, sink: &Sink) -> Option<RawRule> {
         id: entries.need_text("id", "the rule"),
         title: entries.need_text("title", "the rule"),
         severity: entries.need_text("severity", "the rule"),
+        alert: entries.flag("alert").unwrap_or(true),
         on: entries.take("on"),
         when: entries.text("when"),
         correlate: entries.take("correlate").and_then(|node| read_correlate(node, sink)),
@@ -256,6 +260,7 @@ fn read_tags(mut entries: Entries<'_>) -> RawTags {
         atlas: entries.texts("atlas"),
         attack_version: entries.text("attack_version"),
         atlas_version: entries.text("atlas_version"),
+        code: entries.texts("code"),
     };
     entries.finish();
     tags

@@ -44,7 +44,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::API_VERSION;
 pub use net::NetSet;
 pub use outline::{Outline, Response};
-pub use profile::{Profile, ProfileSet, Role};
+pub use profile::{Budget, Profile, ProfileSet, Role};
 pub use quantity::format_span;
 pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;

@@ -84,6 +84,7 @@ fn rule() -> Json {
         "atlas": texts(),
         "attack_version": {"type": "string"},
         "atlas_version": {"type": "string"},
+        "code": texts(),
     });
     object(
         &["id", "title", "severity", "message"],
@@ -91,6 +92,10 @@ fn rule() -> Json {
             "id": {"$ref": "#/$defs/id"},
             "title": {"type": "string"},
             "severity": {"$ref": "#/$defs/severity"},
+            "alert": {
+                "description": "false: only temporal rules that name this rule see it match.",
+                "type": "boolean",
+            },
             "on": {
                 "description": "Kinds of event this rule looks at.",
                 "type": "array",

@@ -36,6 +36,12 @@ pub struct RuleMeta {
     pub title: String,
     /// How much a finding matters.
     pub severity: Severity,
+    /// Whether its findings are alerts. A rule with `alert: false` is a building block: temporal
+    /// rules wait for it, and nobody is told of it alone.
+    pub alerts: bool,
+    /// Whether its conditions (not its exceptions) read the workload's role, which may be a guess.
+    #[serde(skip)]
+    pub on_role: bool,
     /// Framework ids.
     pub tags: Tags,
     /// What fires it without harm.
@@ -57,6 +63,9 @@ pub struct Tags {
     pub attack_version: Option<String>,
     /// Version of ATLAS.
     pub atlas_version: Option<String>,
+    /// Short codes of a catalogue of detections, such as `E-01`; several rules may share one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<String>,
 }
 
 /// A checked, compiled rule.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use monitor_common::{
-    KIND_COUNT, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_OPEN, KIND_FLOW, KIND_PAYLOAD,
-    KIND_SOCKET_NEW, KIND_TASK_NEW, KIND_TASK_SEEN,
+    KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_COUNT, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE,
+    KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE,
+    KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW, KIND_TASK_SEEN,
 };
 
 use crate::model::{EventKind, KindSet};
@@ -41,7 +42,16 @@ enum Need {
 /// wanted.
 const fn need(kind: u16) -> Option<Need> {
     Some(match kind {
-        KIND_TASK_SEEN | KIND_TASK_NEW | KIND_EXEC | KIND_EXIT => Need::Always,
+        KIND_TASK_SEEN | KIND_TASK_NEW | KIND_EXEC | KIND_EXIT | KIND_LINK | KIND_CGROUP_MOVE => {
+            Need::Always
+        }
+        KIND_FILE_READ => Need::Event(EventKind::FileRead),
+        KIND_FILE_CHANGE => Need::Event(EventKind::FileChange),
+        KIND_STDIO => Need::Event(EventKind::Stdio),
+        KIND_MEMORY_ACCESS => Need::Event(EventKind::MemoryAccess),
+        KIND_TAMPER => Need::Event(EventKind::Tamper),
+        KIND_NAMESPACE => Need::Event(EventKind::Namespace),
+        KIND_ASYNC_IO => Need::Event(EventKind::AsyncIo),
         KIND_FILE_OPEN => Need::Event(EventKind::FileOpen),
         KIND_FLOW => Need::Event(EventKind::Flow),
         KIND_SOCKET_NEW => Need::Event(EventKind::Socket),
@@ -79,8 +89,8 @@ mod tests {
     #[test]
     fn every_kind_of_record_has_somebody_who_may_need_it() {
         for kind in 1..u16::try_from(KIND_COUNT).expect("few kinds") {
-            let name = monitor_common::kind_name(kind);
-            assert!(need(kind).is_some(), "{name:?}: say in `need` who needs it");
+            let Some(name) = monitor_common::kind_name(kind) else { continue };
+            assert!(need(kind).is_some(), "{name}: say in `need` who needs it");
         }
     }
 

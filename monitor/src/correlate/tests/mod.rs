@@ -41,6 +41,8 @@ pub(super) fn rule(id: &str) -> Rule {
             version: "000000000001".into(),
             title: id.into(),
             severity: Severity::High,
+            alerts: true,
+            on_role: false,
             tags: Tags::default(),
             false_positives: vec![],
             runbook: String::new(),

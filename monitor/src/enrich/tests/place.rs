@@ -1,5 +1,6 @@
 use super::*;
 use crate::enrich::profile::{Peers, ProfileView};
+use crate::model::{FileChange, FileOp};
 
 const POD: &str = "/kubepods/burstable/pod8f3f1f0c-9c1e-4a53-8d3b-0f2a5f6f7a10";
 
@@ -24,6 +25,10 @@ impl Peers for Nobody {
     fn allows(&self, _ip: std::net::IpAddr, _port: u16, _name: Option<&str>) -> bool {
         false
     }
+
+    fn holds_weights(&self, path: &str) -> bool {
+        path.starts_with("/mnt/ckpt/")
+    }
 }
 
 impl Profiles for Isolate {
@@ -32,6 +37,7 @@ impl Profiles for Isolate {
             id: "isolated-training".into(),
             role: Some("training"),
             isolated: true,
+            same_job: false,
             peers: Arc::new(Nobody),
         })
     }
@@ -121,6 +127,33 @@ fn a_profile_is_kept_when_a_shell_is_executed() {
     let sent = stage.act(actor(30), sends(1));
     assert_eq!(stage.text(&sent, FieldId::WorkloadProfile), "", "a new set is asked anew");
     assert_eq!(stage.text(&sent, FieldId::NetAllowed), "");
+}
+
+#[test]
+fn a_file_lies_in_the_weight_paths_by_where_it_ended_up() {
+    let moved = |to: &str| {
+        Body::FileChange(FileChange {
+            op: FileOp::Rename,
+            id: FileId::default(),
+            path: "/tmp/step.pt.tmp".into(),
+            new_path: to.into(),
+            other: FileId::default(),
+            size_bytes: 0,
+            bytes: 0,
+            fs_magic: 0,
+        })
+    };
+    let mut stage = Stage::with_profiles(Arc::new(Isolate));
+    stage.cgroup(30, "/system.slice/train.service");
+    stage.exec(30, "/opt/train");
+    for (to, expected) in [("/mnt/ckpt/step.pt", "true"), ("/mnt/usb/x", "false"), ("", "false")] {
+        let seen = stage.act(actor(30), moved(to));
+        assert_eq!(stage.text(&seen, FieldId::FileInWeightPaths), expected, "{to}");
+    }
+    stage.cgroup(40, "/system.slice/other.service");
+    stage.exec(40, "/bin/other");
+    let seen = stage.act(actor(40), moved("/mnt/ckpt/step.pt"));
+    assert_eq!(stage.text(&seen, FieldId::FileInWeightPaths), "", "no profile, no places");
 }
 
 #[test]

@@ -221,6 +221,18 @@ fn temporal_rules_wait_for_rules_that_exist_and_not_for_themselves() {
 }
 
 #[test]
+fn a_rule_alerts_unless_it_says_that_it_is_a_block() {
+    let plain = "apiVersion: gpuwarden.dev/v1\nrules:\n- id: r\n  title: t\n  severity: info\n  \
+                 on: [exec]\n  when: 'proc.uid == 0'\n  message: m\n";
+    for (line, alerts) in [("", true), ("  alert: true\n", true), ("  alert: false\n", false)] {
+        let set = load(&format!("{plain}{line}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(set.rules[0].meta.alerts, alerts, "{line}");
+    }
+    let mistakes = load(&format!("{plain}  alert: maybe\n")).unwrap_err();
+    assert!(mistakes.to_string().contains("alert"), "{mistakes}");
+}
+
+#[test]
 fn the_version_follows_what_a_rule_says_and_not_how_it_is_laid_out() {
     let version = |text: &str| {
         let set = load(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
