@@ -16,12 +16,14 @@
 //! | `engine` | the engine thread |
 //! | `pushdown` | what the kernel side need not send |
 //! | `change` | whether rule files have changed |
+//! | `journal` | the file of events |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `report` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
 mod change;
 mod engine;
+mod journal;
 mod loss;
 pub mod plan;
 mod pushdown;
@@ -51,8 +53,10 @@ use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
+use journal::Journal;
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
+pub use pushdown::wanted;
 use state::WindowStore;
 
 /// Messages to the engine that wait; label seeds are the only ones that come in numbers, and the
@@ -172,6 +176,12 @@ impl Pipeline {
         let exporter = Exporter::start(&plan::export(&config.export, &host))
             .map(Arc::new)
             .map_err(PipelineError::Export)?;
+        let journal = config
+            .events
+            .as_deref()
+            .map(Journal::create)
+            .transpose()
+            .map_err(|source| PipelineError::Start { what: "the file of events", source })?;
         let readiness = Arc::new(Readiness::default());
         let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
         let server = start_server(&config, &metrics, &readiness)?;
@@ -193,7 +203,7 @@ impl Pipeline {
         } else if let Some(windows) = &stages.windows {
             windows.load(&mut stages.correlator, &mut stages.enricher);
         }
-        let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
+        let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;

@@ -11,7 +11,6 @@ use super::{FAILED, fail, log};
 use crate::cause::chain;
 use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
 use crate::pipeline::{Extras, Pipeline, PipelineError};
-use crate::recording::Target;
 use crate::shutdown::{Request, Signals};
 
 /// How often the engine and the rule files are looked at.
@@ -37,10 +36,10 @@ pub(super) struct RunArgs {
     /// Leave the shipped rules out.
     #[arg(long)]
     no_shipped_rules: bool,
-    /// Also write every enriched event to this file: JSON lines when it ends in .jsonl, else
-    /// compressed.
+    /// Also write every event that reaches the rules to this file, one JSON object a line, as
+    /// tests in rule files read it. For finding out why a rule did not fire: it slows the monitor.
     #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
+    events: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -63,8 +62,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         }
     };
     log::start(config.log);
-    let record = args.record.as_deref().map(Target::of);
-    match serve(config, &Extras { record, only_look: false }, None) {
+    match serve(config, &Extras::default(), None) {
         Ok(code) => code,
         Err(error) => {
             fail(&chain(&error));
@@ -94,6 +92,7 @@ fn apply(args: &RunArgs, mut config: Config) -> Config {
         config.rules.paths.extend(args.rules.iter().cloned());
         config.rules.paths_given = true;
     }
+    config.events.clone_from(&args.events);
     if args.no_shipped_rules {
         config.rules.shipped = false;
     }

@@ -14,13 +14,18 @@ use crate::rule::Guard;
 pub(super) struct KindIndex {
     /// Rules without a test of one field: always asked.
     always: Vec<usize>,
-    texts: Vec<(FieldId, HashMap<Box<str>, Vec<usize>>)>,
-    ints: Vec<(FieldId, HashMap<i64, Vec<usize>>)>,
+    texts: ByField<HashMap<Box<str>, Rules>>,
+    ints: ByField<HashMap<i64, Rules>>,
     finds: Vec<Search>,
-    starts: Vec<(FieldId, Vec<(Box<str>, usize)>)>,
-    truths: Vec<(FieldId, bool, Vec<usize>)>,
-    present: Vec<(FieldId, Vec<usize>)>,
+    starts: ByField<Vec<(Box<str>, usize)>>,
+    truths: Vec<(FieldId, bool, Rules)>,
+    present: ByField<Rules>,
 }
+
+/// Places of rules.
+type Rules = Vec<usize>;
+/// A table for each of a few fields.
+type ByField<T> = Vec<(FieldId, T)>;
 
 /// The literals of many rules in one automaton.
 #[derive(Debug)]

@@ -63,7 +63,7 @@ impl Slot {
         let keys = self.table.as_ref().map(KeyTable::stats).unwrap_or_default();
         let asked = self.stats.seen;
         let seen = if self.looks_at_events() { events.saturating_sub(self.before) } else { asked };
-        RuleStats { keys, seen, ..self.stats.clone() }
+        RuleStats { seen, keys, ..self.stats.clone() }
     }
 
     /// Offers an event of one of its kinds, or (for a temporal rule, with `scratch.steps`) one that

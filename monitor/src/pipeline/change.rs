@@ -1,5 +1,6 @@
 //! Whether rule files have changed: looked at from time to time rather than told by the kernel, so
-//! that a swapped ConfigMap link, a network file system and an editor that renames all look alike.
+//! that a swapped link of a config map, a network file system and an editor that renames all look
+//! alike.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use monitor_common::InodeKey;
 
+use super::journal::Journal;
 use super::loss::LossMeter;
 use super::pushdown::Pushdown;
 use super::state::WindowStore;
@@ -73,6 +74,7 @@ pub(super) struct Tally {
 pub(super) struct Engine {
     inputs: Inputs,
     pub(super) stages: Stages,
+    journal: Option<Journal>,
     pub(super) tally: Tally,
     losses: LossMeter,
     metrics: Arc<Metrics>,
@@ -86,6 +88,7 @@ impl Engine {
     pub(super) fn new(
         inputs: Inputs,
         stages: Stages,
+        journal: Option<Journal>,
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Self {
@@ -95,6 +98,7 @@ impl Engine {
         Self {
             inputs,
             stages,
+            journal,
             tally,
             losses: LossMeter::default(),
             metrics,
@@ -128,6 +132,9 @@ impl Engine {
             }
             if stopping {
                 break;
+            }
+            if let Some(journal) = &mut self.journal {
+                journal.flush();
             }
             std::thread::park_timeout(TICK.saturating_sub(ticked.elapsed()));
         }
@@ -260,6 +267,9 @@ impl Engine {
             let facts = stages.enricher.facts(event, &seen, &stages.features);
             if let Some(tap) = &mut stages.tap {
                 tap.offer(&facts);
+            }
+            if let Some(journal) = &mut self.journal {
+                journal.add(&facts);
             }
             stages.correlator.on_event(&facts, &mut self.findings);
         }

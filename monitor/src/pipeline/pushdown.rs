@@ -31,7 +31,8 @@ impl Pushdown {
         }
         let spared = demand.spared();
         if !self.everything {
-            tracing::info!(kinds = ?spared.kinds, filters = ?spared.filters, "not sent by the kernel");
+            let (kinds, filters) = (spared.kinds, spared.filters);
+            tracing::info!(?kinds, ?filters, "not sent by the kernel");
         }
         self.name_classes(&demand, maps);
     }
@@ -60,7 +61,7 @@ impl Pushdown {
 }
 
 /// The same demand in the kernel side's words.
-fn wanted(demand: &Demand) -> Wanted {
+pub fn wanted(demand: &Demand) -> Wanted {
     let families = demand.families.as_ref().map(|names| {
         let named = |family: &u16| family_name(*family).is_none_or(|name| names.contains(name));
         (0..64).filter(named).collect::<BTreeSet<u16>>()

@@ -24,7 +24,8 @@ pub enum ReadError {
     Io(#[from] io::Error),
     /// The first line says something else.
     #[error(
-        "this is not a recording: its first line is not a header; expected a file that `gpuwarden record` wrote"
+        "this is not a recording: its first line is not a header; expected a file that \
+         `gpuwarden record` wrote"
     )]
     NoHeader,
     /// Another version wrote it.

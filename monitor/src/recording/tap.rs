@@ -49,11 +49,8 @@ impl Tap {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(FactRow::snapshot(facts)) {
             Ok(()) => self.taken += 1,
-            Err(TrySendError::Full(_)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-            }
-            // The writer has failed, which it says itself when it is joined.
-            Err(TrySendError::Disconnected(_)) => {
+            // A writer that has failed says so itself when it is joined.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -153,7 +153,7 @@ fn narrowed<'r>(
             Guard::TextIn(id, set) if *id == field => Some(set),
             _ => None,
         });
-        values.extend(guard?.iter().map(|text| text.to_string()));
+        values.extend(guard?.iter().map(ToString::to_string));
     }
     Some(values)
 }

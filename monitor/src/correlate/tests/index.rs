@@ -1,6 +1,7 @@
 //! The index finds every rule that an event matches, and asks few others.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -31,9 +32,8 @@ const CONDITIONS: [&str; 16] = [
 fn rules() -> RuleSet {
     let mut text = "apiVersion: gpuwarden.dev/v1\nrules:\n".to_owned();
     for (at, when) in CONDITIONS.iter().enumerate() {
-        text += &format!(
-            "- {{id: r{at}, title: t, severity: low, on: [flow], when: '{when}', message: m}}\n"
-        );
+        let rest = "title: t, severity: low, on: [flow], message: m";
+        writeln!(text, "- {{id: r{at}, {rest}, when: '{when}'}}").unwrap();
     }
     let source = Source { name: "a.yaml".into(), text, dir: None, untested: true };
     RuleSet::load(&[source]).unwrap_or_else(|mistakes| panic!("{mistakes}"))
@@ -85,10 +85,9 @@ proptest! {
 fn thousand_rules_on_names_cost_no_more_than_the_few_that_can_match() {
     let mut text = "apiVersion: gpuwarden.dev/v1\nrules:\n".to_owned();
     for at in 0..1_000 {
-        text += &format!(
-            "- {{id: r{at}, title: t, severity: low, on: [flow], message: m,\n   \
-             when: 'proc.name == \"tool-{at}\" && net.bytes_out > 0'}}\n"
-        );
+        let when = format!("proc.name == \"tool-{at}\" && net.bytes_out > 0");
+        let rest = "title: t, severity: low, on: [flow], message: m";
+        writeln!(text, "- {{id: r{at}, {rest}, when: '{when}'}}").unwrap();
     }
     let source = Source { name: "a.yaml".into(), text, dir: None, untested: true };
     let set = RuleSet::load(&[source]).unwrap_or_else(|mistakes| panic!("{mistakes}"));

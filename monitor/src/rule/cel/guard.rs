@@ -104,74 +104,63 @@ pub(super) fn guards(truth: &Truth) -> Vec<Guard> {
 }
 
 fn find(truth: &Truth) -> Vec<Guard> {
+    let has = |id: FieldId| vec![Guard::Has(id)];
     match truth {
         Truth::Field(id) => vec![Guard::Is(*id, true), Guard::Has(*id)],
         Truth::Not(inner) => match &**inner {
             Truth::Field(id) => vec![Guard::Is(*id, false), Guard::Has(*id)],
             _ => Vec::new(),
         },
-        Truth::Has(id) => vec![Guard::Has(*id)],
-        Truth::TextIs(id, text) => {
-            vec![Guard::TextIn(*id, BTreeSet::from([text.clone()])), Guard::Has(*id)]
+        Truth::IntIs(id, Compare::Eq, number) => {
+            vec![Guard::IntIn(*id, BTreeSet::from([*number])), Guard::Has(*id)]
         }
-        Truth::TextIn(text, set) => match &**text {
-            Text::Field(id) => vec![Guard::TextIn(*id, set.texts()), Guard::Has(*id)],
-            _ => Vec::new(),
-        },
-        Truth::IntIs(id, compare, number) => {
-            let mut guards = vec![Guard::Has(*id)];
-            if *compare == Compare::Eq {
-                guards.push(Guard::IntIn(*id, BTreeSet::from([*number])));
-            }
-            guards
-        }
-        Truth::FloatIs(id, ..) | Truth::IpIn(id, _) | Truth::HasKey(id, _) => {
-            vec![Guard::Has(*id)]
-        }
+        Truth::Has(id)
+        | Truth::IntIs(id, ..)
+        | Truth::FloatIs(id, ..)
+        | Truth::IpIn(id, _)
+        | Truth::HasKey(id, _)
+        | Truth::Exists(List::Field(id), _) => has(*id),
         Truth::IntIn(number, set) => match &**number {
             Int::Field(id) => {
                 vec![Guard::IntIn(*id, set.iter().copied().collect()), Guard::Has(*id)]
             }
             _ => Vec::new(),
         },
-        Truth::Finds(text, needle) => match &**text {
-            Text::Field(id) => {
-                vec![Guard::Finds(*id, BTreeSet::from([needle.text().into()])), Guard::Has(*id)]
-            }
-            _ => Vec::new(),
-        },
-        Truth::FindsAny(text, needles) => match &**text {
-            Text::Field(id) => vec![Guard::Finds(*id, needles.texts()), Guard::Has(*id)],
-            _ => Vec::new(),
-        },
-        Truth::Part(TextTest::StartsWith, pair) => match &**pair {
-            [Text::Field(id), Text::Const(part)] => {
-                vec![Guard::StartsWith(*id, BTreeSet::from([part.clone()])), Guard::Has(*id)]
-            }
-            _ => Vec::new(),
-        },
-        Truth::Part(TextTest::EndsWith, pair) => match &pair[0] {
-            Text::Field(id) => vec![Guard::Has(*id)],
-            _ => Vec::new(),
-        },
-        Truth::Glob(text, glob) => match &**text {
-            Text::Field(id) => {
-                let prefix = literal_prefix(glob.0.glob().glob());
-                vec![Guard::StartsWith(*id, BTreeSet::from([prefix.into()])), Guard::Has(*id)]
-            }
-            _ => Vec::new(),
-        },
-        Truth::Matches(text, _) => match &**text {
-            Text::Field(id) => vec![Guard::Has(*id)],
-            _ => Vec::new(),
-        },
-        Truth::Exists(List::Field(id), _) => vec![Guard::Has(*id)],
         Truth::All(parts) => both(parts.iter().map(find)),
         Truth::Any(parts) => either(parts.iter().map(find)),
         Truth::Pick(parts) => {
             let [test, yes, no] = &**parts;
             either([both([find(test), find(yes)]), find(no)])
         }
+        other => find_text(other),
+    }
+}
+
+fn find_text(truth: &Truth) -> Vec<Guard> {
+    let one = |text: &str| BTreeSet::from([text.into()]);
+    match truth {
+        Truth::TextIs(id, text) => vec![Guard::TextIn(*id, one(text)), Guard::Has(*id)],
+        Truth::TextIn(text, set) => on(text, |id| Guard::TextIn(id, set.texts())),
+        Truth::Finds(text, needle) => on(text, |id| Guard::Finds(id, one(needle.text()))),
+        Truth::FindsAny(text, needles) => on(text, |id| Guard::Finds(id, needles.texts())),
+        Truth::Glob(text, glob) => {
+            let prefix = literal_prefix(glob.0.glob().glob());
+            on(text, |id| Guard::StartsWith(id, one(prefix)))
+        }
+        Truth::Part(TextTest::StartsWith, pair) => match &**pair {
+            [text, Text::Const(part)] => on(text, |id| Guard::StartsWith(id, one(part))),
+            [text, _] => on(text, Guard::Has),
+        },
+        Truth::Part(_, pair) => on(&pair[0], Guard::Has),
+        Truth::Matches(text, _) => on(text, Guard::Has),
+        _ => Vec::new(),
+    }
+}
+
+/// The guard of a test of a field; none of anything else, such as a field in lower case.
+fn on(text: &Text, guard: impl FnOnce(FieldId) -> Guard) -> Vec<Guard> {
+    match text {
+        Text::Field(id) => both([vec![guard(*id)], vec![Guard::Has(*id)]]),
         _ => Vec::new(),
     }
 }

@@ -64,6 +64,31 @@ fn leaves() -> Grammar {
     Grammar { truth: truth.boxed(), int: int.boxed(), float: float.boxed(), text: text.boxed() }
 }
 
+/// Loops, several searches of one text, and tests of presence.
+fn sequences(text: &Source, truth: &Source) -> Source {
+    let tests = pick(&["contains", "startsWith", "endsWith"]);
+    let looped = (pick(&["exists", "all"]), tests.clone(), quoted(), truth.clone()).prop_map(
+        |(kind, test, word, also)| format!("proc.args.{kind}(v, v.{test}({word}) || {also})"),
+    );
+    // Several searches of one text are one pass for us, and so are those of a list.
+    let searched =
+        (pick(&TEXTS), quoted(), quoted(), truth.clone()).prop_map(|(text, one, two, also)| {
+            format!("({text}.contains({one}) || {also} || {text}.contains({two}))")
+        });
+    let listed = (pick(&["exists", "all"]), pick(&TEXTS), tests.clone(), quoted(), quoted())
+        .prop_map(|(kind, text, test, one, two)| {
+            format!("[{one}, {two}].{kind}(v, {text}.{test}(v))")
+        });
+    let present = (pick(&["net.allowed", "proc.name", "k8s.labels.a", "gpu.util"]), truth.clone())
+        .prop_map(|(field, also)| format!("(has({field}) && {also} || !has({field}))"));
+    let nested = (pick(&["exists", "all"]), pick(&["exists", "all"])).prop_map(|(one, two)| {
+        format!("proc.args.{one}(v, proc.ancestors.{two}(w, w == v || v.startsWith(w)))")
+    });
+    let member = (text.clone(), pick(&["k8s.labels", "proc.ancestors"]))
+        .prop_map(|(text, set)| format!("({text} in {set})"));
+    prop_oneof![looped, nested, searched, listed, present, member].boxed()
+}
+
 fn deeper(inner: &Grammar) -> Grammar {
     let Grammar { truth, int, float, text } = inner;
     let compare = || pick(&["==", "!=", "<", "<=", ">", ">="]);
@@ -97,23 +122,7 @@ fn deeper(inner: &Grammar) -> Grammar {
         1 => chosen(text),
     ];
     let tests = pick(&["contains", "startsWith", "endsWith"]);
-    let looped = (pick(&["exists", "all"]), tests.clone(), quoted(), truth.clone()).prop_map(
-        |(kind, test, word, also)| format!("proc.args.{kind}(v, v.{test}({word}) || {also})"),
-    );
-    // Several searches of one text are one pass for us, and so are those of a list.
-    let searched =
-        (pick(&TEXTS), quoted(), quoted(), truth.clone()).prop_map(|(text, one, two, also)| {
-            format!("({text}.contains({one}) || {also} || {text}.contains({two}))")
-        });
-    let listed = (pick(&["exists", "all"]), pick(&TEXTS), tests.clone(), quoted(), quoted())
-        .prop_map(|(kind, text, test, one, two)| {
-            format!("[{one}, {two}].{kind}(v, {text}.{test}(v))")
-        });
-    let present = (pick(&["net.allowed", "proc.name", "k8s.labels.a", "gpu.util"]), truth.clone())
-        .prop_map(|(field, also)| format!("(has({field}) && {also} || !has({field}))"));
-    let nested = (pick(&["exists", "all"]), pick(&["exists", "all"])).prop_map(|(one, two)| {
-        format!("proc.args.{one}(v, proc.ancestors.{two}(w, w == v || v.startsWith(w)))")
-    });
+    let sequences = sequences(text, truth);
     let truth_deep = prop_oneof![
         4 => binary(&["&&", "||"], truth),
         1 => binary(&["==", "!="], truth),
@@ -133,13 +142,7 @@ fn deeper(inner: &Grammar) -> Grammar {
         1 => text.clone().prop_map(|text| format!("({text} in proc.args)")),
         1 => int.clone().prop_map(|number| format!("({number} in [1, 443, -3, 2.0])")),
         1 => float.clone().prop_map(|number| format!("({number} in [1.5, 443, 0])")),
-        1 => looped,
-        1 => nested,
-        1 => searched,
-        1 => listed,
-        1 => present,
-        1 => (text.clone(), pick(&["k8s.labels", "proc.ancestors"]))
-            .prop_map(|(text, set)| format!("({text} in {set})")),
+        4 => sequences,
         1 => (text.clone(), pick(&["^a", "B$"]))
             .prop_map(|(text, pattern)| format!("matches({text}, '{pattern}')")),
     ];
