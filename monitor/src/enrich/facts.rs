@@ -309,6 +309,16 @@ impl Facts for Enriched<'_> {
             },
             FieldId::ProcExeMemfd => truth(self.image().map(|image| image.is_memfd)),
             FieldId::ProcExeDeleted => truth(self.image().map(|image| image.is_deleted)),
+            FieldId::ProcExeAgeSeconds => {
+                float(self.image().and_then(|image| image.exe_age_seconds))
+            }
+            FieldId::ProcExeWrittenHere => {
+                truth(self.image().and_then(|image| image.exe_written_here))
+            }
+            FieldId::ProcScript => text(self.image().and_then(Image::script)),
+            FieldId::ProcEnvPreload => {
+                known(self.image().and_then(|image| image.ld_preload.as_deref()))
+            }
             FieldId::ProcAgeSeconds => float(self.key.map(|key| seconds(key.start, now))),
             FieldId::ProcParentPid => int(process.and_then(|process| pid(process.parent.tgid))),
             FieldId::ProcParentName => known(self.parent().map(|image| image.name.as_str())),

@@ -92,3 +92,9 @@ pub const WEIGHTS_BY_NAME_BYTES_MIN: u64 = 16 << 20;
 /// Time between two questions for the names of a workload that has none yet, in nanoseconds:
 /// an orchestrator learns of a pod about when its first process starts.
 pub const NAMES_RETRY_NS: u64 = 1_000_000_000;
+
+/// Bytes of `/proc/PID/environ` that are looked through for one variable.
+pub const ENVIRON_BYTES_MAX: usize = 65_536;
+
+/// Bytes of that variable's value that are kept.
+pub const VARIABLE_BYTES_MAX: usize = 1_024;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fstat, open};
 
-use super::limit::CGROUP_BYTES_MAX;
+use super::limit::{CGROUP_BYTES_MAX, ENVIRON_BYTES_MAX, VARIABLE_BYTES_MAX};
 use super::source::{FileHead, ProcInfo, ProcSource};
 use crate::model::{BootNs, CgroupId, Tgid};
 
@@ -107,6 +107,15 @@ impl ProcSource for Procfs {
             cwd: self.link(process, "cwd"),
             uid,
         })
+    }
+
+    fn variable(&self, process: Tgid, name: &str) -> Option<String> {
+        let (bytes, _) = self.bytes(process, "environ", ENVIRON_BYTES_MAX)?;
+        let value = bytes
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        let value = value.get(..VARIABLE_BYTES_MAX).unwrap_or(value);
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead> {

@@ -45,6 +45,11 @@ pub trait ProcSource: Send {
     fn cgroup_id(&self, path: &str) -> Option<CgroupId>;
     /// What `/proc` says of a process.
     fn process(&self, process: Tgid) -> Option<ProcInfo>;
+    /// The value of one variable in the environment the process was given, where it is set and
+    /// within the first bytes that are read.
+    fn variable(&self, _process: Tgid, _name: &str) -> Option<String> {
+        None
+    }
     /// Reads the start of the regular file at `path` in the process's mount view.
     fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead>;
 }

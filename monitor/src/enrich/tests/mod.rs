@@ -149,6 +149,8 @@ fn exec(parent: u32, exe: &str) -> Body {
         args_bytes: 10,
         args_truncated: false,
         cwd: "/".into(),
+        exe_changed: None,
+        exe_writer: None,
     })
 }
 
