@@ -54,3 +54,12 @@ pub const WRITERS_MAX: u32 = 16_384;
 pub const READERS_MAX: u32 = 4_096;
 /// Bytes read of a file by one process between two records.
 pub const READ_STEP_BYTES: u64 = 64 << 10;
+
+/// Bytes of the name of a tampered object: a BPF name has 16, a module's 56, a pin's path more.
+pub const OBJECT_BYTES_MAX: usize = 128;
+/// Bytes of each text of a mount: source, path, type.
+pub const NS_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of the path of a cgroup that a process was moved to.
+pub const CGROUP_PATH_BYTES_MAX: usize = 512;
+/// System calls between their entry and their exit, one a thread, that entries are kept of.
+pub const CALLS_MAX: u32 = 4_096;

@@ -72,10 +72,12 @@ pub(crate) static DEVICE_NODES: HashMap<u32, u32> = HashMap::with_max_entries(DE
 #[map]
 pub(crate) static MARKED_ON: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Cgroups whose files opened for writing are reported; written by the daemon.
+/// Cgroups whose files opened for writing are reported: those that labelled files were read in, as
+/// this side sees it, and those that the daemon adds. A full map forgets the one that wrote longest
+/// ago.
 #[map]
-pub(crate) static MARKED_CGROUPS: HashMap<u64, u32> =
-    HashMap::with_max_entries(MARKED_CGROUPS_MAX, 0);
+pub(crate) static MARKED_CGROUPS: LruHashMap<u64, u32> =
+    LruHashMap::with_max_entries(MARKED_CGROUPS_MAX, 0);
 
 /// Who opened each file for writing last: asked when one is executed.
 #[map]
@@ -96,6 +98,10 @@ pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
 #[map]
 pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
     LruHashMap::with_max_entries(SEND_PEERS_MAX, 0);
+
+/// How often each probe of the full tier was called.
+#[map]
+pub(crate) static PROBE_CALLS: Array<u64> = Array::with_max_entries(2, 0);
 
 /// Rate of each cgroup on each CPU.
 #[map]

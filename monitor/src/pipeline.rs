@@ -290,6 +290,7 @@ fn stages(
     let clock = Clock::measure();
     let mut maps = loaded.take_maps()?;
     plan::name_classes(&config.watch.name_classes, &mut maps);
+    sensor::interest::tell(&mut maps);
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));

@@ -24,8 +24,9 @@ use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
 use crate::read::{Fault, file, task};
 
-/// `O_ACCMODE` (include/uapi/asm-generic/fcntl.h).
+/// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
 const O_ACCMODE: u32 = 3;
+const O_WRONLY: u32 = 1;
 
 /// What is known of an opened file once it is wanted.
 struct Opened {
@@ -95,7 +96,11 @@ fn open_wanted(descriptor: u32, scratch: &mut OpenScratch) -> Result<Option<Open
             reason |= OPEN_LABELLED;
         }
     }
-    let is_written = file::open_flags(file)? & O_ACCMODE != 0;
+    let access = file::open_flags(file)? & O_ACCMODE;
+    if label != 0 && access != O_WRONLY {
+        mark_cgroup();
+    }
+    let is_written = access != 0;
     if is_written && open_to_write(head)? {
         reason |= OPEN_MARKED;
     }
@@ -147,6 +152,27 @@ fn open_to_write(head: &InodeHead) -> Result<bool, Fault> {
     }
     // SAFETY: only presence is asked.
     Ok(unsafe { MARKED_CGROUPS.get(cgroup_id) }.is_some())
+}
+
+/// From now on every file opened for writing in this cgroup is told of: a labelled file was opened
+/// for reading in it. Here and not in the daemon, because a copy opens its target microseconds
+/// later.
+#[inline(always)]
+fn mark_cgroup() {
+    if (bpf_get_current_pid_tgid() >> 32) as u32 == SELF_TGID.load() {
+        return;
+    }
+    // SAFETY: a helper without preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: only presence is asked.
+    if unsafe { MARKED_CGROUPS.get(cgroup) }.is_some() {
+        return;
+    }
+    let marked = MARKED_CGROUPS.insert(cgroup, 1u32, u64::from(BPF_ANY));
+    if let (Ok(()), Some(on)) = (marked, MARKED_ON.get_ptr_mut(0)) {
+        // SAFETY: the map's value lives while the program runs; every writer writes the same.
+        unsafe { *on = 1 };
+    }
 }
 
 /// What the daemon said of the name of the dentry at `dentry`, which is read into `name`.

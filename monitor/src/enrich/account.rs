@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::label::LabelId;
+use super::label::{LabelId, Labelled};
 use super::limit::{
     LARGEST_FLOWS_MAX, NAME_TTL_MAX_S, NAME_TTL_MIN_S, RECENT_FILES_MAX, WORKLOAD_GPUS_MAX,
     WORKLOAD_MODELS_MAX, WORKLOAD_NAMES_MAX,
@@ -17,9 +17,11 @@ use crate::model::{BootNs, FileId, FileOpen, Flow, GpuSample, GpuUuid, ProcessKe
 /// The account of one workload.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    /// Sum of the sizes of the distinct labelled files opened for reading. An upper bound: the
-    /// base tier sees opens, not reads.
+    /// Bytes of labelled files read, each file at most once. Where reads are not counted, the sum
+    /// of the sizes of those opened for reading: an upper bound.
     pub(super) weight_bytes: u64,
+    /// Bytes of files made from weights that were written or read here.
+    pub(super) derived_bytes: u64,
     /// Distinct labelled files opened for reading.
     pub(super) weight_files: u64,
     /// Labels of the models read, in the order of the first read.
@@ -35,6 +37,8 @@ pub(super) struct Account {
     pub(super) egress_bytes: u64,
     /// Whether a mining handshake or a pool's name was seen.
     pub(super) stratum_seen: bool,
+    /// Whether a process opened a GPU's device node or was seen on a GPU.
+    pub(super) is_gpu_user: bool,
     pub(super) files: VecDeque<RecentFile>,
     pub(super) flows: Vec<LargeFlow>,
     pub(super) gpus: Vec<UsedGpu>,
@@ -66,6 +70,8 @@ pub(super) struct LargeFlow {
     pub(super) owner: Tgid,
     pub(super) sender: Tgid,
     pub(super) started: BootNs,
+    /// When it was told of last.
+    pub(super) last: BootNs,
     pub(super) app_proto: Option<AppProto>,
 }
 
@@ -86,17 +92,23 @@ impl Account {
         &mut self,
         label: LabelId,
         name: &str,
-        is_new: Option<u64>,
+        is_new: bool,
+        bytes: u64,
         time: BootNs,
     ) {
         self.weights_read = Some(time);
-        if let Some(size_bytes) = is_new {
-            self.weight_bytes = self.weight_bytes.saturating_add(size_bytes);
-            self.weight_files = self.weight_files.saturating_add(1);
-        }
+        self.weight_bytes = self.weight_bytes.saturating_add(bytes);
+        self.weight_files = self.weight_files.saturating_add(u64::from(is_new));
         if !self.models.contains(&label) && self.models.len() < WORKLOAD_MODELS_MAX {
             self.models.push(label);
             self.model_names.push(name.to_owned());
+        }
+    }
+
+    /// Takes in that a file made from weights was read, `bytes` long where for the first time.
+    pub(super) fn read_derived(&mut self, file: &Labelled, bytes: u64) {
+        if file.is_derived {
+            self.derived_bytes = self.derived_bytes.saturating_add(bytes);
         }
     }
 
@@ -130,6 +142,7 @@ impl Account {
         sender: Tgid,
         name: Option<&Arc<str>>,
         app_proto: Option<AppProto>,
+        time: BootNs,
     ) {
         let at = match self.flows.iter().position(|known| known.flow_id == flow.flow_id) {
             Some(at) => at,
@@ -158,6 +171,7 @@ impl Account {
             owner: flow.owner.tgid,
             sender,
             started: started.min(flow.started),
+            last: time,
             app_proto,
         };
         match self.flows.get_mut(at) {
@@ -168,6 +182,7 @@ impl Account {
 
     /// Takes in one reading of one process on one GPU.
     pub(super) fn note_gpu(&mut self, sample: &GpuSample, tree: ProcessKey, time: BootNs) {
+        self.is_gpu_user = true;
         let at = self.gpus.iter().position(|gpu| gpu.uuid == sample.gpu);
         if at.is_none() && self.gpus.len() >= WORKLOAD_GPUS_MAX {
             let oldest = self.gpus.iter().enumerate().min_by_key(|(_, gpu)| gpu.time);

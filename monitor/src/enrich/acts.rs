@@ -80,6 +80,13 @@ impl<'e> Enriched<'e> {
         Some(self.target_workload()?.id == self.workload?.id)
     }
 
+    /// Whether the process is in the mount namespace of process 1 afterwards.
+    fn is_host_namespace(&self) -> Option<bool> {
+        let after = self.namespace()?.mount_ns;
+        let host = self.enricher.host_mount_ns?;
+        (after != 0).then_some(after == host)
+    }
+
     /// The facts of this file; [`Value::Missing`] for any other.
     pub(super) fn act(&self, id: FieldId) -> Value<'_> {
         let ip = |ip: Option<IpAddr>| ip.map_or(Value::Missing, Value::Ip);
@@ -92,6 +99,11 @@ impl<'e> Enriched<'e> {
                 (_, change) => int(change.map(|change| change.bytes)),
             },
             FieldId::FileInWeightPaths => truth(self.is_in_weight_paths()),
+            FieldId::FileSecretClass
+            | FieldId::FileFs
+            | FieldId::FileDerivedFrom
+            | FieldId::FileClass
+            | FieldId::WeightsDerivedBytes => self.file_field(id),
             FieldId::FileMapped => truth(self.read().map(|read| read.is_mapped)),
             FieldId::StdioFd => int(self.stdio().map(|stdio| stdio.fd)),
             FieldId::StdioFamily => text(self.stdio().and_then(|stdio| family_name(stdio.family))),
@@ -119,11 +131,11 @@ impl<'e> Enriched<'e> {
             FieldId::NsPath => known(self.namespace().map(|change| change.path.as_str())),
             FieldId::NsSource => known(self.namespace().map(|change| change.source.as_str())),
             FieldId::NsFsType => known(self.namespace().map(|change| change.fs_type.as_str())),
-            FieldId::NsHost => truth(self.namespace().map(|change| change.is_host_ns)),
+            FieldId::NsHost => truth(self.is_host_namespace()),
             FieldId::AsyncOp => text(self.async_io().map(|io| io.op.as_str())),
             FieldId::AsyncFlags => int(self.async_io().map(|io| io.flags)),
             FieldId::SensorDetail => known(self.note().map(|note| note.detail.as_str())),
-            _ => Value::Missing,
+            other => self.gpu_field(other),
         }
     }
 }

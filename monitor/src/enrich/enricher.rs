@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::content::{Classes, FileClass};
+use super::derivation::Written;
 use super::facts::Enriched;
+use super::file::ReadSum;
 use super::flow::Flows;
+use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
-use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX};
+use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX};
 use super::place::Place;
 use super::process::{Process, Processes};
-use super::profile::{GpuFeatures, NoNames, Profiles, WorkloadNames};
+use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
 use super::source::ProcSource;
 use super::table::{Handle, Table};
 use super::workload::{Workload, Workloads};
@@ -52,6 +55,8 @@ pub struct Observation {
     pub(super) class: FileClass,
     /// What the kernel's label map must follow.
     pub label_changes: Vec<LabelChange>,
+    /// A cgroup in which the kernel side must tell of every file opened for writing from now on.
+    pub mark: Option<CgroupId>,
 }
 
 /// How full the tables are, and what had to make room.
@@ -96,10 +101,14 @@ pub struct EnrichCounters {
 pub struct Enricher {
     pub(super) clock: Clock,
     pub(super) own: Tgid,
+    /// Inode of the mount namespace of process 1; `None` where it cannot be read.
+    pub(super) host_mount_ns: Option<u32>,
     pub(super) source: Box<dyn ProcSource>,
     pub(super) profiles: Arc<dyn Profiles>,
     pub(super) profiles_epoch: u64,
     pub(super) names: Arc<dyn WorkloadNames>,
+    pub(super) allocations: Arc<dyn Allocations>,
+    pub(super) gpu_nodes: Vec<GpuNode>,
     pub(super) processes: Processes,
     pub(super) partial: u64,
     pub(super) workloads: Workloads,
@@ -107,7 +116,13 @@ pub struct Enricher {
     pub(super) places_by_id: Table<CgroupId, Arc<Place>>,
     pub(super) places_by_text: Table<Box<str>, Arc<Place>>,
     pub(super) labels: Labels,
-    pub(super) reads: Table<(Handle<Workload>, FileId), ()>,
+    pub(super) reads: Table<(Handle<Workload>, FileId), ReadSum>,
+    /// Whether bytes read are counted, so that an open does not stand for the whole file.
+    pub(super) reads_exact: bool,
+    /// Files being written by workloads that have read weights.
+    pub(super) written: Table<FileId, Written>,
+    /// Cgroups in which every file opened for writing is told of.
+    pub(super) marked: Table<CgroupId, ()>,
     pub(super) flows: Flows,
     /// Names of addresses over all workloads.
     pub(super) names_len: usize,
@@ -126,10 +141,13 @@ impl Enricher {
         Self {
             clock,
             own: config.own,
+            host_mount_ns: source.mount_ns(Tgid(1)),
             source,
             profiles,
             profiles_epoch: 1,
             names: Arc::new(NoNames),
+            allocations: Arc::new(NoAllocations),
+            gpu_nodes: Vec::new(),
             processes: Processes::new(PROCESSES_MAX),
             partial: 0,
             workloads: Workloads::new(),
@@ -138,6 +156,9 @@ impl Enricher {
             places_by_text: Table::new(PLACES_MAX),
             labels: Labels::new(&config.weights, classes, config.big_file_bytes),
             reads: Table::new(READS_MAX),
+            reads_exact: false,
+            written: Table::new(WRITTEN_MAX),
+            marked: Table::new(monitor_common::MARKED_CGROUPS_MAX as usize),
             flows: Flows::new(),
             names_len: 0,
             names_evicted: 0,
@@ -147,6 +168,16 @@ impl Enricher {
     /// Asks these for the names of workloads from now on.
     pub fn set_names(&mut self, names: Arc<dyn WorkloadNames>) {
         self.names = names;
+    }
+
+    /// Asks these for the allocations of GPUs from now on.
+    pub fn set_allocations(&mut self, allocations: Arc<dyn Allocations>) {
+        self.allocations = allocations;
+    }
+
+    /// Takes the GPUs of this host, so that an opened device node tells which GPU it is.
+    pub fn set_gpu_nodes(&mut self, nodes: Vec<GpuNode>) {
+        self.gpu_nodes = nodes;
     }
 
     /// Takes a new set of profiles; each workload is asked again at its next event.
@@ -178,7 +209,7 @@ impl Enricher {
         &'e self,
         event: &'e Event,
         seen: &Observation,
-        gpus: &dyn GpuFeatures,
+        gpus: &'e dyn GpuFeatures,
     ) -> Enriched<'e> {
         Enriched::new(self, event, seen, gpus)
     }

@@ -12,10 +12,10 @@ use super::place::{Place, WorkloadKind};
 use super::process::{Image, Process};
 use super::profile::{GpuFeatures, Names};
 use super::workload::{Workload, seconds};
-use crate::gpu::FeatureView;
+use crate::gpu::{FeatureView, MiningVerdict};
 use crate::model::{
-    Actor, Body, BootNs, Dns, Event, EventKind, Exec, Exit, Facts, FieldId, FileOpen, FileType,
-    Flow, FlowPhase, GpuSample, Loss, ProcessKey, Tgid, Value,
+    Actor, Body, BootNs, Dns, Event, EventKind, Exec, Exit, Facts, FieldId, FileId, FileOpen, Flow,
+    FlowPhase, Loss, ProcessKey, Tgid, Value,
 };
 
 /// One event with everything that is known around it.
@@ -26,9 +26,12 @@ pub struct Enriched<'e> {
     pub(super) process: Option<&'e Process>,
     pub(super) workload: Option<&'e Workload>,
     pub(super) flow: Option<&'e FlowState>,
-    label: Option<&'e Labelled>,
-    class: FileClass,
-    features: Option<FeatureView>,
+    pub(super) label: Option<&'e Labelled>,
+    pub(super) class: FileClass,
+    pub(super) gpus: &'e dyn GpuFeatures,
+    pub(super) features: OnceCell<Option<FeatureView>>,
+    pub(super) holders: OnceCell<String>,
+    pub(super) mining: OnceCell<Option<MiningVerdict>>,
     text: OnceCell<String>,
     type_text: OnceCell<String>,
     list: OnceCell<Vec<String>>,
@@ -40,13 +43,9 @@ impl<'e> Enriched<'e> {
         enricher: &'e Enricher,
         event: &'e Event,
         seen: &Observation,
-        gpus: &dyn GpuFeatures,
+        gpus: &'e dyn GpuFeatures,
     ) -> Self {
         let process = seen.process.and_then(|handle| enricher.processes.get(handle));
-        let features = match (&event.body, process) {
-            (Body::GpuSample(sample), Some(process)) => gpus.features(process.tree, &sample.gpu),
-            _ => None,
-        };
         Self {
             enricher,
             event,
@@ -56,7 +55,10 @@ impl<'e> Enriched<'e> {
             flow: seen.flow.and_then(|handle| enricher.flows.get(handle)),
             label: seen.label.and_then(|handle| enricher.labels.get(handle)),
             class: seen.class,
-            features,
+            gpus,
+            features: OnceCell::new(),
+            holders: OnceCell::new(),
+            mining: OnceCell::new(),
             text: OnceCell::new(),
             type_text: OnceCell::new(),
             list: OnceCell::new(),
@@ -81,14 +83,15 @@ impl<'e> Enriched<'e> {
         if let Body::Exit(exit) = &self.event.body { Some(exit) } else { None }
     }
 
-    fn open(&self) -> Option<&'e FileOpen> {
+    pub(super) fn open(&self) -> Option<&'e FileOpen> {
         if let Body::FileOpen(open) = &self.event.body { Some(open) } else { None }
     }
 
-    fn file_path(&self) -> Option<&'e str> {
+    pub(super) fn file_path(&self) -> Option<&'e str> {
         self.open()
             .map(|open| open.path.as_str())
             .or_else(|| self.change().map(|change| change.path.as_str()))
+            .or_else(|| self.read().and(self.label).map(|label| &*label.path))
     }
 
     fn file_size(&self) -> Option<u64> {
@@ -108,10 +111,6 @@ impl<'e> Enriched<'e> {
         if let Body::Dns(dns) = &self.event.body { Some(dns) } else { None }
     }
 
-    fn gpu(&self) -> Option<&'e GpuSample> {
-        if let Body::GpuSample(sample) = &self.event.body { Some(sample) } else { None }
-    }
-
     fn loss(&self) -> Option<&'e Loss> {
         if let Body::Loss(loss) = &self.event.body { Some(loss) } else { None }
     }
@@ -125,11 +124,11 @@ impl<'e> Enriched<'e> {
         }
     }
 
-    fn place(&self) -> Option<&'e Place> {
+    pub(super) fn place(&self) -> Option<&'e Place> {
         self.process.map(|process| &*process.place)
     }
 
-    fn names(&self) -> Option<&'e Names> {
+    pub(super) fn names(&self) -> Option<&'e Names> {
         self.workload?.names.as_deref()
     }
 
@@ -154,23 +153,11 @@ impl<'e> Enriched<'e> {
         sizes.map(|model| model.size_bytes).min()
     }
 
-    fn file_class(&self, open: &FileOpen) -> &'static str {
-        match open.file_type {
-            FileType::Char | FileType::Block => "device",
-            FileType::Regular
-            | FileType::Directory
-            | FileType::Fifo
-            | FileType::Socket
-            | FileType::Symlink
-            | FileType::Unknown => self.class.as_str(),
-        }
-    }
-
     /// Format by content; missing for a file whose content nobody looked at.
-    fn file_format(&self, open: &FileOpen) -> Option<&'static str> {
+    fn file_format(&self, id: &FileId) -> Option<&'static str> {
         match self.label {
             Some(label) => Some(label.format.as_str()),
-            None => self.enricher.labels.is_plain(&open.id).then_some("unknown"),
+            None => self.enricher.labels.is_plain(id).then_some("unknown"),
         }
     }
 
@@ -259,7 +246,7 @@ pub(super) fn int<'v>(number: Option<impl TryInto<i64>>) -> Value<'v> {
     number.map_or(Value::Missing, |number| Value::Int(number.try_into().unwrap_or(i64::MAX)))
 }
 
-fn float<'v>(number: Option<f64>) -> Value<'v> {
+pub(super) fn float<'v>(number: Option<f64>) -> Value<'v> {
     number.filter(|number| number.is_finite()).map_or(Value::Missing, Value::Float)
 }
 
@@ -337,8 +324,7 @@ impl Facts for Enriched<'_> {
             FieldId::FileType => text(self.open().map(|open| open.file_type.as_str())),
             FieldId::FileWrite => truth(self.open().map(FileOpen::writes)),
             FieldId::FileRead => truth(self.open().map(FileOpen::reads)),
-            FieldId::FileClass => text(self.open().map(|open| self.file_class(open))),
-            FieldId::FileFormat => text(self.open().and_then(|open| self.file_format(open))),
+            FieldId::FileFormat => text(self.file_id().and_then(|id| self.file_format(&id))),
             FieldId::FileLabel => text(self.label_name()),
 
             FieldId::NetPhase => text(self.flow().map(|flow| phase(flow.phase))),
@@ -393,27 +379,6 @@ impl Facts for Enriched<'_> {
                 let longest = |dns: &Dns| dns.name.split('.').map(str::len).max().unwrap_or(0);
                 int(self.dns().map(longest))
             }
-
-            FieldId::GpuUuid => text(self.gpu().map(|gpu| gpu.gpu.as_str())),
-            FieldId::GpuIndex => int(self.gpu().map(|gpu| gpu.index)),
-            FieldId::GpuModel => known(self.gpu().map(|gpu| gpu.model.as_str())),
-            FieldId::GpuUtil => float(self.gpu().and_then(|gpu| gpu.util_percent)),
-            FieldId::GpuProcUtil => float(self.gpu().and_then(|gpu| gpu.proc_util_percent)),
-            FieldId::GpuMemUsed => int(self.gpu().and_then(|gpu| gpu.mem_used_bytes)),
-            FieldId::GpuPowerWatts => float(self.gpu().and_then(|gpu| gpu.power_watts)),
-            FieldId::GpuTemperature => float(self.gpu().and_then(|gpu| gpu.temperature_celsius)),
-            FieldId::GpuTensorUtil => float(self.gpu().and_then(|gpu| gpu.tensor_util_percent)),
-            FieldId::GpuUtilMean10m => {
-                float(self.features.as_ref().and_then(|view| view.util_mean_10m))
-            }
-            FieldId::GpuUtilCv10m => {
-                float(self.features.as_ref().and_then(|view| view.util_cv_10m))
-            }
-            FieldId::GpuMemCv10m => float(self.features.as_ref().and_then(|view| view.mem_cv_10m)),
-            FieldId::GpuSecondsSinceFirstUse => {
-                float(self.features.as_ref().map(|view| view.seconds_since_first_use))
-            }
-            FieldId::GpuBusySeconds => float(self.features.as_ref().map(|view| view.busy_seconds)),
 
             FieldId::WeightsBytesRead => int(account.map(|account| account.weight_bytes)),
             FieldId::WeightsFilesRead => int(account.map(|account| account.weight_files)),

@@ -141,14 +141,14 @@ mod tests {
 
     fn of(exe: &str, line: &str) -> Option<String> {
         let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        script(exe, &args, "/work/run")
+        script(exe, &args, "/srv/run")
     }
 
     #[test]
     fn the_script_is_told_and_not_the_interpreter() {
         for (exe, line, expected) in [
-            ("/usr/bin/python3.11", "python3 train.py --lr 1", Some("/work/run/train.py")),
-            ("/usr/bin/python3.11", "python -u -X dev ../x/./t.py", Some("/work/x/t.py")),
+            ("/usr/bin/python3.11", "python3 train.py --lr 1", Some("/srv/run/train.py")),
+            ("/usr/bin/python3.11", "python -u -X dev ../x/./t.py", Some("/srv/x/t.py")),
             (
                 "/opt/conda/bin/python",
                 "python -m torch.distributed.run x",
@@ -159,10 +159,10 @@ mod tests {
             ("/usr/bin/python3", "python3", None),
             ("/usr/bin/bash", "bash -e /opt/run.sh", Some("/opt/run.sh")),
             ("/usr/bin/bash", "bash -lc /opt/run.sh", None),
-            ("/usr/bin/bash", "bash -o pipefail run.sh", Some("/work/run/run.sh")),
-            ("/bin/busybox", "sh start.sh", Some("/work/run/start.sh")),
+            ("/usr/bin/bash", "bash -o pipefail run.sh", Some("/srv/run/run.sh")),
+            ("/bin/busybox", "sh start.sh", Some("/srv/run/start.sh")),
             ("/usr/bin/perl", "perl -e print", None),
-            ("/usr/bin/node", "node --require ./hook.js app.js", Some("/work/run/app.js")),
+            ("/usr/bin/node", "node --require ./hook.js app.js", Some("/srv/run/app.js")),
             ("/usr/bin/shred", "shred x", None),
             ("/usr/bin/curl", "curl -T x", None),
         ] {

@@ -12,6 +12,7 @@
 //! | `label`, `content`, `scan` | which files are weights |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
+//! | `gpu` | fields of GPUs, the mining score's inputs, whose GPU it is |
 //! | `profile` | what is asked of profiles, orchestrators and the GPU sampler |
 //! | `source`, `procfs` | what is read of the host |
 
@@ -19,13 +20,16 @@ mod account;
 mod acts;
 mod census;
 mod content;
+mod derivation;
 mod effect;
 mod enricher;
 mod evidence;
 mod executable;
 mod facts;
+mod file;
 mod filesystem;
 mod flow;
+mod gpu;
 mod interpreter;
 mod label;
 pub mod limit;
@@ -50,13 +54,15 @@ pub use census::CENSUS_MAX;
 pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
 pub use facts::Enriched;
+pub use gpu::{GpuNode, gpu_minor};
 pub use label::{LabelChange, LabelId, LabelSeed};
 pub use net::{PeerClass, family_name, is_pool_name, protocol_name, socket_type_name};
 pub use payload::AppProto;
 pub use place::{Place, WorkloadKind};
 pub use procfs::Procfs;
 pub use profile::{
-    GpuFeatures, Names, NoGpu, NoNames, NoProfiles, Peers, ProfileView, Profiles, WorkloadNames,
+    Allocations, GpuFeatures, Holder, Names, NoAllocations, NoGpu, NoNames, NoProfiles, Peers,
+    ProfileView, Profiles, WorkloadNames,
 };
 pub use scan::{ScanProgress, kernel_device, scan, scan_directories};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};

@@ -227,6 +227,23 @@ impl Processes {
         self.table.get(self.table.find(&key)?)
     }
 
+    /// Living processes of a workload, the latest to act first, at most `processes_max`.
+    pub(super) fn of_workload(
+        &self,
+        workload: Handle<Workload>,
+        processes_max: usize,
+    ) -> Vec<ProcessKey> {
+        let living = self.table.oldest_first().filter_map(|handle| {
+            let process = self.table.get(handle)?;
+            let is_its = process.workload == Some(workload) && process.ended.is_none();
+            is_its.then(|| self.table.key(handle).copied())?
+        });
+        let mut keys: Vec<ProcessKey> = living.collect();
+        keys.reverse();
+        keys.truncate(processes_max);
+        keys
+    }
+
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.table.oldest_first().filter_map(|handle| self.table.get(handle))

@@ -8,6 +8,7 @@
 //! | [`pace`] | how long to wait between rounds; pure |
 //! | [`GpuSampler`] | the thread that may hang in the driver while nobody waits for it |
 //! | [`feature`] | ten minutes of each process tree on each GPU, as numbers; pure |
+//! | [`mining`] | how much those ten minutes look like mining, and why; pure |
 //! | [`status`] | what `doctor`, metrics and alerts show |
 //!
 //! ```no_run
@@ -29,17 +30,20 @@ mod error;
 pub mod feature;
 mod gpm;
 pub mod library;
+pub mod mining;
 mod nvml;
 pub mod pace;
 pub mod round;
 mod sample;
 mod sampler;
+mod series;
 mod session;
 pub mod status;
 mod watch;
 
 pub use error::GpuError;
-pub use feature::{FeatureTable, FeatureView};
+pub use feature::{FeatureTable, FeatureView, TreeReading};
+pub use mining::MiningVerdict;
 pub use nvml::{DRIVER_BRANCH_MIN, NvmlDriver};
 pub use sample::{DeviceSample, Edge, GpuBatch, GpuFault, ProcessSample};
 pub use sampler::{

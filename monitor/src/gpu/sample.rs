@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::backend::{Activity, Device, DeviceReading, MigInstance, ProcessRoles};
 use super::status::BackendState;
-use crate::model::{Actor, Body, BootNs, Event, GpuSample, GpuUuid, Tgid};
+use crate::model::{Actor, Body, BootNs, Event, GpuActivity, GpuRole, GpuSample, GpuUuid, Tgid};
 
 /// One round over all GPUs.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,10 +105,13 @@ impl ProcessSample {
             model: self.model.to_string(),
             util_percent: self.util_percent,
             proc_util_percent: self.proc_util_percent,
+            proc_mem_util_percent: None,
+            attributed_util_percent: self.attributed_util(),
+            role: GpuRole::default(),
             mem_used_bytes: self.mem_used_bytes,
             power_watts: self.power_watts,
             temperature_celsius: self.temperature_celsius,
-            tensor_util_percent: self.activity.and_then(|activity| activity.tensor_percent),
+            activity: GpuActivity::default(),
             is_edge: self.edge.is_some(),
         })
     }

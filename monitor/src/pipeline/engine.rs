@@ -14,10 +14,10 @@ use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, LabelChange, ScanProgress};
+use crate::enrich::{Enricher, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
-use crate::gpu::{FeatureTable, GpuBatch, GpuSampler};
-use crate::model::{Body, Clock, Completeness, Event, FileId, FileType, Severity};
+use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
+use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
 use crate::rule::RuleSet;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
 use crate::telemetry::{Metrics, Readiness};
@@ -30,8 +30,6 @@ const BULK_BATCH_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// How often long windows are written to disk.
 const SAVE_EVERY: Duration = Duration::from_mins(1);
-/// `NVIDIA_MAJOR`: opening one of its nodes makes the sampler look soon.
-const NVIDIA_MAJOR: u32 = 195;
 
 /// Where events come from.
 pub(super) struct Inputs {
@@ -218,17 +216,24 @@ impl Engine {
         let stages = &mut self.stages;
         let mut seen = stages.enricher.observe(event);
         let changes = std::mem::take(&mut seen.label_changes);
+        if let Some(cgroup) = seen.mark.take()
+            && !stages.maps.mark_cgroup(cgroup.0)
+        {
+            tracing::debug!(cgroup = cgroup.0, "the kernel side does not take this cgroup");
+        }
         match &event.body {
             Body::GpuSample(sample) => {
                 if let Some(tree) = stages.enricher.tree(&seen) {
-                    let util = sample.proc_util_percent.or(sample.util_percent);
-                    let (gpu, memory) = (&sample.gpu, sample.mem_used_bytes);
-                    stages.features.observe(tree, gpu, event.time, util, memory);
+                    let reading = TreeReading {
+                        util_percent: sample.attributed_util_percent,
+                        mem_used_bytes: sample.mem_used_bytes,
+                        power_watts: sample.power_watts,
+                        activity: sample.activity,
+                    };
+                    stages.features.observe(tree, &sample.gpu, event.time, &reading);
                 }
             }
-            Body::FileOpen(open)
-                if open.file_type == FileType::Char && open.rdev >> 20 == NVIDIA_MAJOR =>
-            {
+            Body::FileOpen(open) if gpu_minor(open).is_some() => {
                 if let Some(gpu) = &stages.gpu {
                     gpu.hint();
                 }
@@ -340,6 +345,9 @@ impl Engine {
                 );
             }
             self.take_event(event);
+        }
+        for event in self.stages.enricher.written(now) {
+            self.take_event(&event);
         }
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);
