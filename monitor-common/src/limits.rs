@@ -42,7 +42,7 @@ pub const WATCH_NAME_BYTES: usize = 48;
 pub const WATCH_NAMES_MAX: u32 = 512;
 /// Slots of the filter in front of the watched names; a power of two.
 pub const NAME_SLOTS: u32 = 4_096;
-/// Major numbers of character devices (`CHRDEV_MAJOR_MAX`, fs/char_dev.c).
+/// Major numbers of character devices (`CHRDEV_MAJOR_MAX`, `fs/char_dev.c`).
 pub const DEVICE_MAJORS: u32 = 512;
 /// Single device nodes, where not a whole major number is watched.
 pub const DEVICE_NODES_MAX: u32 = 64;

@@ -82,14 +82,11 @@ impl WatchName {
 /// are none, and a read of one byte says so.
 ///
 /// `start` holds the first eight bytes in memory order; what lies behind the name's end is ignored.
-#[inline(always)]
+#[inline]
 pub const fn name_slot(start: u64, len: u32) -> u32 {
     let start = if len >= 8 { start } else { start & (u64::MAX >> ((8 - len as u64) * 8)) };
     let mixed = (start ^ (len as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    #[expect(clippy::cast_possible_truncation, reason = "masked below NAME_SLOTS")]
-    {
-        (mixed >> 40) as u32 & (NAME_SLOTS - 1)
-    }
+    (mixed >> 40) as u32 & (NAME_SLOTS - 1)
 }
 
 /// Watched name: report the file however it is opened.

@@ -61,7 +61,7 @@ fn exec_fill(task: u64, bprm: u64, scratch: &mut ExecScratch) -> Result<u32, Fau
     let inode = file::inode(exe)?;
     record.exe = file::id(inode)?;
     record.nlink = file::nlink(inode)?;
-    record.exe_changed_s = file::changed_s(inode)?;
+    record.exe_changed_s = file::changed_s(inode).unwrap_or(0);
     exec_writer(record);
     let span = scratch.path.walk(file::mount(exe)?, file::dentry(exe)?)?;
     if span.truncated {

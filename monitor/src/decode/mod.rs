@@ -198,7 +198,7 @@ fn exec(frame: &[u8]) -> Result<Body, DecodeError> {
         args_truncated: record.args_total > record.args_len || record.flags & ARGS_FAULT != 0,
         cwd: text(cwd),
         exe_changed: exe_changed(record.exe_changed_s),
-        exe_writer: (record.writer_tgid != 0).then(|| ExeWriter {
+        exe_writer: (record.writer_tgid != 0).then_some(ExeWriter {
             process: Tgid(record.writer_tgid),
             cgroup: CgroupId(record.writer_cgroup_id),
             time: BootNs(record.writer_boot_ns),

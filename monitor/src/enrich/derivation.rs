@@ -61,7 +61,7 @@ impl Enricher {
         if let Some(known) = self.written.find(&id) {
             self.written.touch(known);
             if let Some(written) = self.written.get_mut(known) {
-                written.path = path.to_owned();
+                path.clone_into(&mut written.path);
                 (written.process, written.workload, written.grown) = (process, workload, time);
             }
             return;

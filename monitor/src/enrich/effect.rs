@@ -58,6 +58,12 @@ impl Enricher {
         }
         // Where reads are counted, opening a file says nothing about its bytes.
         let is_counted = is_new && !self.reads_exact;
+        if label.is_some()
+            && open.reads()
+            && let Some(process) = seen.process.and_then(|process| self.processes.get_mut(process))
+        {
+            process.has_read_weights = true;
+        }
         let Some(workload) = self.workloads.get_mut(handle) else { return };
         let account = &mut workload.account;
         account.is_gpu_user |= gpu_minor(open).is_some();

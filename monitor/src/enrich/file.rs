@@ -29,6 +29,9 @@ impl Enricher {
             return;
         };
         seen.class = self.labels.classes.of(&label.path);
+        if let Some(process) = seen.process.and_then(|process| self.processes.get_mut(process)) {
+            process.has_read_weights = true;
+        }
         let Some(workload) = seen.workload else { return };
         let pair = (workload, read.id);
         let is_new = self.reads.find(&pair).is_none();
@@ -119,7 +122,8 @@ impl Enricher {
         let before = known.map_or(0, |file| file.size_bytes);
         let is_new = known.is_none();
         let (path, size) = (&change.path, change.size_bytes);
-        seen.label = self.labels.derive(change.id, source, path, size, &mut seen.label_changes);
+        let changes = &mut seen.label_changes;
+        seen.label = Some(self.labels.derive(change.id, source, path, size, changes));
         let Some(known) = self.workloads.get_mut(workload) else { return };
         let grown = if is_new { size } else { change.bytes.min(size.abs_diff(before).max(1)) };
         known.account.derived_bytes = known.account.derived_bytes.saturating_add(grown);

@@ -111,8 +111,7 @@ impl Interpreter {
             return false;
         }
         // A long word is a value written behind its option, not a row of options.
-        const TOGETHER_MAX: usize = 4;
-        letters.len() <= TOGETHER_MAX
+        letters.len() <= 4
             && self.inline.iter().any(|option| {
                 option.len() == 2 && option.starts_with('-') && letters.ends_with(&option[1..])
             })

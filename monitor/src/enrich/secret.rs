@@ -29,17 +29,21 @@ fn by_name(name: &str) -> Option<&'static str> {
     })
 }
 
+fn has_extension(name: &str, extension: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, found)| found == extension)
+}
+
 fn by_place(path: &str, above: &str, directory: &str, name: &str) -> Option<&'static str> {
     Some(match (directory, name) {
         (".ssh", "config" | "known_hosts" | "known_hosts.old" | "authorized_keys") => return None,
-        (".ssh", name) if name.ends_with(".pub") => return None,
+        (".ssh", name) if has_extension(name, "pub") => return None,
         (".ssh", _) => "ssh",
         ("ssh", name) if name.starts_with("ssh_host_") && name.ends_with("_key") => "ssh",
         (".aws", "credentials" | "config") => "aws",
-        ("cache", name) if path.contains("/.aws/") && name.ends_with(".json") => "aws",
+        ("cache", name) if path.contains("/.aws/") && has_extension(name, "json") => "aws",
         ("gcloud", "credentials.db") => "gcloud",
         (".kube", "config") => "kube",
-        ("kubernetes", name) if name.ends_with(".conf") => "kube",
+        ("kubernetes", name) if has_extension(name, "conf") => "kube",
         ("huggingface" | ".huggingface", "token" | "stored_tokens") => "hf",
         (".docker", "config.json") | ("containers", "auth.json") => "docker",
         ("git", "credentials") if above == ".config" => "git",

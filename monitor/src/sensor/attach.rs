@@ -24,7 +24,7 @@ pub(super) struct Place<'a> {
     pub(super) cgroup: &'a File,
     pub(super) tracefs: Result<&'a Tracefs, &'a TracefsError>,
     pub(super) tiers: &'a Tiers,
-    /// Whether io_uring's completion tracepoint hands over the request.
+    /// Whether `io_uring`'s completion tracepoint hands over the request.
     pub(super) has_request: bool,
 }
 

@@ -15,7 +15,7 @@ pub enum Hook {
     Fexit(&'static str),
     /// A BTF raw tracepoint, by its name.
     BtfTracepoint(&'static str),
-    /// The completion tracepoint of io_uring, where it hands over the request (5.19 and newer).
+    /// The completion tracepoint of `io_uring`, where it hands over the request (5.19 and newer).
     IoUringComplete,
     /// Classic tracepoints of one group; those that the kernel lacks are left out.
     Tracepoints {

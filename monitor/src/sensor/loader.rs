@@ -172,8 +172,8 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
 }
 
-/// The object with what the kernel is like; `completion` is the struct that io_uring's completion
-/// tracepoint hands over third, where it is one.
+/// The object with what the kernel is like; `completion` is the struct that the completion
+/// tracepoint of `io_uring` hands over third, where it is one.
 fn load_object(
     settings: &Settings,
     offsets: &[Resolved],
