@@ -5,6 +5,7 @@
 //! asks about, because a record may come from a program newer than the daemon.
 #![cfg_attr(not(feature = "user"), no_std)]
 
+mod act;
 mod counter;
 mod limits;
 mod map;
@@ -13,6 +14,7 @@ mod offset;
 mod pod;
 mod record;
 
+pub use act::*;
 pub use counter::*;
 pub use limits::*;
 pub use map::*;

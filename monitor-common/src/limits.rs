@@ -36,3 +36,12 @@ pub const RATE_CGROUPS_MAX: u32 = 4_096;
 pub const SEND_PEERS_MAX: u32 = 8_192;
 /// Bytes of a file-name extension, without the dot.
 pub const EXTENSION_BYTES: usize = 16;
+
+/// Bytes of the name of a tampered object: a BPF name has 16, a module's 56, a pin's path more.
+pub const OBJECT_BYTES_MAX: usize = 128;
+/// Bytes of each text of a mount: source, path, type.
+pub const NS_TEXT_BYTES_MAX: usize = 256;
+/// Bytes of the path of a cgroup that a process was moved to.
+pub const CGROUP_PATH_BYTES_MAX: usize = 512;
+/// System calls between their entry and their exit, one a thread, that entries are kept of.
+pub const CALLS_MAX: u32 = 4_096;

@@ -2,6 +2,10 @@
 //! asserted, so that a careless field fails the build. All integers are in host byte order, but
 //! addresses and the ports of [`Endpoint`], which are as on the wire.
 
+use crate::act::{
+    KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE, KIND_STDIO,
+    KIND_TAMPER, longest as longest_act,
+};
 use crate::limits::{ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, PATH_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 macro_rules! records {
@@ -24,6 +28,7 @@ macro_rules! records {
         )+
     };
 }
+pub(crate) use records;
 
 /// A task that existed before the programs were attached (task iterator).
 pub const KIND_TASK_SEEN: u16 = 1;
@@ -47,8 +52,9 @@ pub const KIND_DNS: u16 = 9;
 pub const KIND_FILE_READ: u16 = 10;
 /// A file of interest was renamed, linked, removed, cut, copied, written or mapped to run.
 pub const KIND_FILE_CHANGE: u16 = 11;
-/// One more than the highest kind. Numbers between may be unused: [`kind_name`] knows which are.
-pub const KIND_COUNT: usize = 12;
+/// One more than the highest kind; 20 to 39 are in `act.rs`. Numbers between may be unused:
+/// [`kind_name`] knows which are.
+pub const KIND_COUNT: usize = 40;
 
 /// The name of a kind, as the catalog, metrics and alerts print it; `None` for an unknown kind.
 pub const fn kind_name(kind: u16) -> Option<&'static str> {
@@ -62,6 +68,13 @@ pub const fn kind_name(kind: u16) -> Option<&'static str> {
         KIND_SOCKET_NEW => "socket_new",
         KIND_PAYLOAD => "payload",
         KIND_DNS => "dns",
+        KIND_STDIO => "stdio",
+        KIND_MEMORY_ACCESS => "memory_access",
+        KIND_TAMPER => "tamper",
+        KIND_NAMESPACE => "namespace",
+        KIND_ASYNC_IO => "async_io",
+        KIND_LINK => "link",
+        KIND_CGROUP_MOVE => "cgroup_move",
         KIND_FILE_READ => "file_read",
         KIND_FILE_CHANGE => "file_change",
         _ => return None,
@@ -412,7 +425,6 @@ records! {
 pub const RECORD_BYTES_MAX: usize = {
     const fn longest(kind: u16) -> usize {
         match kind {
-            0 => 0,
             KIND_TASK_SEEN => size_of::<TaskSeenRecord>(),
             KIND_TASK_NEW => size_of::<TaskNewRecord>(),
             KIND_EXEC => size_of::<ExecRecord>() + PATH_BYTES_MAX + ARGS_BYTES_MAX + CWD_BYTES_MAX,
@@ -423,8 +435,8 @@ pub const RECORD_BYTES_MAX: usize = {
             KIND_PAYLOAD | KIND_DNS => size_of::<PayloadRecord>() + PAYLOAD_BYTES_MAX,
             KIND_FILE_READ => size_of::<FileReadRecord>(),
             KIND_FILE_CHANGE => size_of::<FileChangeRecord>() + 2 * PATH_BYTES_MAX,
-            unused if kind_name(unused).is_none() => 0,
-            _ => panic!("a kind without a length"),
+            20..40 => longest_act(kind),
+            _ => 0,
         }
     }
     let mut kind = 0;
@@ -432,6 +444,9 @@ pub const RECORD_BYTES_MAX: usize = {
     while kind < KIND_COUNT {
         #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 65536 kinds")]
         let bytes = longest(kind as u16);
+        #[expect(clippy::cast_possible_truncation, reason = "there are fewer than 65536 kinds")]
+        let is_kind = kind_name(kind as u16).is_some();
+        assert!(is_kind == (bytes > 0), "a kind without a length, or a length without a kind");
         if bytes > max {
             max = bytes;
         }

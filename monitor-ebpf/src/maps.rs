@@ -60,6 +60,10 @@ pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
 pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
     LruHashMap::with_max_entries(SEND_PEERS_MAX, 0);
 
+/// How often each probe of the full tier was called.
+#[map]
+pub(crate) static PROBE_CALLS: Array<u64> = Array::with_max_entries(2, 0);
+
 /// Rate of each cgroup on each CPU.
 #[map]
 pub(crate) static RATES: LruPerCpuHashMap<u64, RateWindow> =

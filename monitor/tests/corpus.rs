@@ -85,7 +85,7 @@ fn replay(name: &str) {
         Err(_) => MUTATIONS,
     };
     let inputs = stored(name);
-    assert!((1..=20).contains(&inputs.len()), "{name} has {} stored inputs", inputs.len());
+    assert!((1..=64).contains(&inputs.len()), "{name} has {} stored inputs", inputs.len());
     run(&[]);
     for (file, bytes) in inputs {
         run(&bytes);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use monitor::gpu::feature::{
     BUSY_GAP_NS_MAX, BUSY_PERCENT_MIN, CURVE_POINTS_MAX, SPREAD_POINTS_MIN, WINDOW_SECONDS,
 };
-use monitor::gpu::{FeatureTable, FeatureView};
+use monitor::gpu::{FeatureTable, FeatureView, TreeReading};
 use monitor::model::{BootNs, GpuUuid, ProcessKey, Tgid};
 use proptest::prelude::*;
 
@@ -19,6 +19,10 @@ fn tree(tgid: u32) -> ProcessKey {
 
 fn gpu(name: &str) -> GpuUuid {
     GpuUuid::from(name)
+}
+
+fn of(util_percent: Option<f64>, mem_used_bytes: Option<u64>) -> TreeReading {
+    TreeReading { util_percent, mem_used_bytes, ..TreeReading::default() }
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +69,7 @@ fn cv(values: &[f64]) -> Option<f64> {
 }
 
 /// Everything from the definition, nothing remembered.
-fn model(readings: &[Reading]) -> FeatureView {
+fn model(readings: &[Reading]) -> (FeatureView, Vec<f64>) {
     let rounds = rounds(readings);
     let last = *rounds.keys().last().unwrap();
     let end = last / SECOND;
@@ -115,15 +119,16 @@ fn model(readings: &[Reading]) -> FeatureView {
         let sxx: f64 = x.iter().map(|x| x * x).sum();
         (n * sxy - sx * sy) / (n * sxx - sx * sx) * 60.0
     });
-    FeatureView {
+    let view = FeatureView {
         util_mean_10m: (!values.is_empty()).then(|| mean(&values)),
         util_cv_10m: if values.is_empty() { None } else { cv(&values) },
         mem_cv_10m: if mem.is_empty() { None } else { cv(&mem) },
         util_trend_per_minute: slope,
         seconds_since_first_use: (last - rounds.keys().next().unwrap()) as f64 / 1e9,
         busy_seconds: busy_since.map_or(0.0, |since| (last - since) as f64 / 1e9),
-        curve,
-    }
+        ..FeatureView::default()
+    };
+    (view, curve)
 }
 
 fn near(ours: Option<f64>, theirs: Option<f64>) -> bool {
@@ -169,10 +174,11 @@ proptest! {
     fn features_follow_from_the_readings(readings in readings()) {
         let mut table = FeatureTable::default();
         for Reading { time, util, mem } in &readings {
-            table.observe(tree(1), &gpu("GPU-0"), BootNs(*time), *util, *mem);
+            table.observe(tree(1), &gpu("GPU-0"), BootNs(*time), &of(*util, *mem));
         }
         let ours = table.features(tree(1), &gpu("GPU-0")).unwrap();
-        let theirs = model(&readings);
+        let (theirs, their_curve) = model(&readings);
+        let our_curve = table.curve(tree(1), &gpu("GPU-0"));
         prop_assert!(near(ours.util_mean_10m, theirs.util_mean_10m), "{ours:?} {theirs:?}");
         prop_assert!(near(ours.util_cv_10m, theirs.util_cv_10m), "{ours:?} {theirs:?}");
         prop_assert!(near(ours.mem_cv_10m, theirs.mem_cv_10m), "{ours:?} {theirs:?}");
@@ -181,9 +187,9 @@ proptest! {
         );
         let seconds = |view: &FeatureView| (view.seconds_since_first_use, view.busy_seconds);
         prop_assert_eq!(seconds(&ours), seconds(&theirs));
-        prop_assert_eq!(ours.curve.len(), theirs.curve.len());
-        prop_assert!(ours.curve.len() <= CURVE_POINTS_MAX);
-        for (ours, theirs) in ours.curve.iter().zip(&theirs.curve) {
+        prop_assert_eq!(our_curve.len(), their_curve.len());
+        prop_assert!(our_curve.len() <= CURVE_POINTS_MAX);
+        for (ours, theirs) in our_curve.iter().zip(&their_curve) {
             prop_assert!(near(Some(*ours), Some(*theirs)), "{ours} {theirs}");
         }
         prop_assert_eq!(table.late(), 0);
@@ -194,10 +200,10 @@ proptest! {
         let mut alone = FeatureTable::default();
         let mut mixed = FeatureTable::default();
         for Reading { time, util, mem } in &readings {
-            alone.observe(tree(1), &gpu("GPU-0"), BootNs(*time), *util, *mem);
-            mixed.observe(tree(2), &gpu("GPU-0"), BootNs(*time), Some(other), Some(1));
-            mixed.observe(tree(1), &gpu("GPU-0"), BootNs(*time), *util, *mem);
-            mixed.observe(tree(1), &gpu("GPU-1"), BootNs(*time), Some(other), None);
+            alone.observe(tree(1), &gpu("GPU-0"), BootNs(*time), &of(*util, *mem));
+            mixed.observe(tree(2), &gpu("GPU-0"), BootNs(*time), &of(Some(other), Some(1)));
+            mixed.observe(tree(1), &gpu("GPU-0"), BootNs(*time), &of(*util, *mem));
+            mixed.observe(tree(1), &gpu("GPU-1"), BootNs(*time), &of(Some(other), None));
         }
         let view = |table: &FeatureTable| table.features(tree(1), &gpu("GPU-0"));
         prop_assert_eq!(view(&alone), view(&mixed));
@@ -213,7 +219,7 @@ proptest! {
         let mut newest: BTreeMap<u32, u64> = BTreeMap::new();
         for (at, step) in seen {
             time += step * SECOND + 1;
-            table.observe(tree(at), &gpu("GPU-0"), BootNs(time), Some(1.0), None);
+            table.observe(tree(at), &gpu("GPU-0"), BootNs(time), &of(Some(1.0), None));
             newest.insert(at, time);
             prop_assert!(table.len() <= bound);
         }
@@ -234,7 +240,7 @@ proptest! {
 fn an_eviction_is_counted() {
     let mut table = FeatureTable::with_bound(2);
     for at in 1..=3_u32 {
-        table.observe(tree(at), &gpu("GPU-0"), BootNs(u64::from(at)), Some(1.0), None);
+        table.observe(tree(at), &gpu("GPU-0"), BootNs(u64::from(at)), &of(Some(1.0), None));
     }
     assert_eq!((table.len(), table.evicted()), (2, 1));
     assert_eq!(table.features(tree(1), &gpu("GPU-0")), None);
@@ -243,8 +249,8 @@ fn an_eviction_is_counted() {
 #[test]
 fn a_reading_from_the_past_is_counted_and_left_out() {
     let mut table = FeatureTable::default();
-    table.observe(tree(1), &gpu("GPU-0"), BootNs(10 * SECOND), Some(50.0), None);
-    table.observe(tree(1), &gpu("GPU-0"), BootNs(9 * SECOND), Some(100.0), None);
+    table.observe(tree(1), &gpu("GPU-0"), BootNs(10 * SECOND), &of(Some(50.0), None));
+    table.observe(tree(1), &gpu("GPU-0"), BootNs(9 * SECOND), &of(Some(100.0), None));
     assert_eq!(table.late(), 1);
     let view = table.features(tree(1), &gpu("GPU-0")).unwrap();
     assert_eq!(view.util_mean_10m, Some(50.0));
@@ -253,7 +259,7 @@ fn a_reading_from_the_past_is_counted_and_left_out() {
 #[test]
 fn what_is_not_read_for_the_window_is_forgotten() {
     let mut table = FeatureTable::default();
-    table.observe(tree(1), &gpu("GPU-0"), BootNs(SECOND), Some(50.0), None);
+    table.observe(tree(1), &gpu("GPU-0"), BootNs(SECOND), &of(Some(50.0), None));
     table.expire(BootNs((u64::from(WINDOW_SECONDS) + 1) * SECOND));
     assert_eq!(table.len(), 1);
     table.expire(BootNs((u64::from(WINDOW_SECONDS) + 1) * SECOND + 1));
@@ -265,7 +271,7 @@ fn points_are_bounded_by_the_window() {
     let mut table = FeatureTable::default();
     for tenth in 0..u64::from(WINDOW_SECONDS) * 40 {
         let time = BootNs(tenth * SECOND / 10);
-        table.observe(tree(1), &gpu("GPU-0"), time, Some(99.0), Some(1));
+        table.observe(tree(1), &gpu("GPU-0"), time, &of(Some(99.0), Some(1)));
     }
     assert_eq!(table.points(), WINDOW_SECONDS as usize - 1);
 }
@@ -275,8 +281,35 @@ fn the_first_minute_has_no_spread() {
     let mut table = FeatureTable::default();
     for second in 0..SPREAD_POINTS_MIN as u64 {
         assert_eq!(table.features(tree(1), &gpu("GPU-0")).and_then(|view| view.util_cv_10m), None);
-        table.observe(tree(1), &gpu("GPU-0"), BootNs(second * SECOND), Some(99.0), Some(1));
+        table.observe(tree(1), &gpu("GPU-0"), BootNs(second * SECOND), &of(Some(99.0), Some(1)));
     }
     let view = table.features(tree(1), &gpu("GPU-0")).unwrap();
     assert_eq!((view.util_cv_10m, view.mem_cv_10m), (Some(0.0), Some(0.0)));
+}
+
+#[test]
+fn what_the_gpu_shows_is_of_the_gpu_and_not_summed_over_processes() {
+    let mut table = FeatureTable::default();
+    let activity = monitor::model::GpuActivity {
+        tensor_percent: Some(12.345),
+        integer_percent: Some(40.0),
+        float_percent: Some(0.0),
+        dram_percent: None,
+        pcie_bytes_per_second: Some(3_000.0),
+        ..monitor::model::GpuActivity::default()
+    };
+    for second in 0..120_u64 {
+        let power_watts = Some(if second % 2 == 0 { 300.0 } else { 500.0 });
+        for _process in 0..3 {
+            let reading = TreeReading { power_watts, activity, ..of(Some(10.0), Some(1)) };
+            table.observe(tree(1), &gpu("GPU-0"), BootNs(second * SECOND), &reading);
+        }
+    }
+    let view = table.features(tree(1), &gpu("GPU-0")).unwrap();
+    assert_eq!(view.util_mean_10m, Some(30.0), "three processes of ten percent");
+    assert_eq!(view.power_mean_10m, Some(400.0));
+    assert!(near(view.power_cv_10m, Some(0.25)), "{view:?}");
+    assert!(near(view.tensor_mean_10m, Some(12.35)), "hundredths are kept: {view:?}");
+    assert_eq!((view.int_mean_10m, view.float_mean_10m), (Some(40.0), Some(0.0)));
+    assert_eq!((view.dram_mean_10m, view.pcie_mean_10m), (None, Some(3_000.0)));
 }

@@ -3,6 +3,7 @@
 pub(crate) mod file;
 pub(crate) mod net;
 pub(crate) mod packet;
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod socket;
 

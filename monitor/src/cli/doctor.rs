@@ -105,45 +105,49 @@ fn kernel(config: &Config, checks: &mut Vec<Check>) {
     };
     let says = format!("mounted at {}", root.display());
     checks.push(Check::new("kernel", "cgroup v2", Verdict::Good, says, ""));
-    tier(checks);
     match sensor::load(&plan::kernel(&config.kernel), &root) {
         Err(error) => {
             let cure = "see docs/install-kubernetes.md for the capabilities the monitor needs";
             checks.push(Check::new("kernel", "programs", Verdict::Bad, error.to_string(), cure));
         }
         Ok(mut loaded) => {
+            tier(&loaded, checks);
             sensors(&loaded, checks);
             canary(&mut loaded, checks);
         }
     }
 }
 
-/// The full tier's programs are not part of this build; the doctor says what that costs.
-fn tier(checks: &mut Vec<Check>) {
-    let listed = match std::fs::read_to_string("/sys/kernel/security/lsm") {
-        Ok(list) if list.trim().split(',').any(|name| name == "bpf") => "listed in lsm=",
-        Ok(_) => "not listed in lsm=",
-        Err(_) => "unknown here (securityfs is not mounted)",
+/// Which of the two tiers this kernel takes, and why not the full one.
+fn tier(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
+    let tiers = &loaded.tiers;
+    let (verdict, cure) = match (&tiers.lsm, &tiers.fentry) {
+        (Err(_), Err(_)) => (
+            Verdict::Limited,
+            "the sensors below say what is lost; docs/blind-spots.md says what that means",
+        ),
+        _ => (Verdict::Good, ""),
     };
-    let says = format!(
-        "base tier; the full tier (LSM, fentry) is not part of this version. BPF LSM is {listed}"
-    );
-    checks.push(Check::new("kernel", "tier", Verdict::Limited, says, ""));
+    checks.push(Check::new("kernel", "tier", verdict, tiers.describe(), cure));
 }
 
 fn sensors(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
     for status in &loaded.status {
         let sensor = status.sensor;
-        let (verdict, says) = match &status.state {
-            State::Attached if sensor.bound.is_empty() => {
-                (Verdict::Good, format!("attached: {}", sensor.sees))
-            }
-            State::Attached => {
-                (Verdict::Good, format!("attached: {}; bound: {}", sensor.sees, sensor.bound))
-            }
-            State::Fallback(lost) => (Verdict::Limited, format!("fallback: {lost}")),
+        let (verdict, mut says) = match &status.state {
+            State::Attached => (Verdict::Good, format!("{}: {}", status.hook, sensor.sees)),
+            State::Fallback(lost) => (
+                Verdict::Limited,
+                format!("{}: {}; lost on this fallback: {lost}", status.hook, sensor.sees),
+            ),
             State::Off(why) => (Verdict::Limited, format!("off: {why}; not seen: {}", sensor.lost)),
         };
+        if !sensor.bound.is_empty() && !matches!(status.state, State::Off(_)) {
+            says = format!("{says}; bound: {}", sensor.bound);
+        }
+        if !status.refused.is_empty() {
+            says = format!("{says} (refused: {})", status.refused);
+        }
         let cure = match &status.state {
             State::Off(why) if why.contains("tracefs") => {
                 "mount tracefs: mount -t tracefs tracefs /sys/kernel/tracing"

@@ -310,20 +310,29 @@ fn needs(rule: &Rule) -> Vec<&'static str> {
             EventKind::Tamper => "the tamper sensors",
             EventKind::Namespace => "the namespace sensor",
             EventKind::AsyncIo => "the async-I/O sensor",
-            EventKind::GpuSample => "NVML",
+            EventKind::GpuSample | EventKind::GpuFault => "the GPU driver",
             EventKind::Sensor => "nothing: the monitor speaks of itself",
         })
         .collect();
     for id in &rule.fields {
         let need = match id.name() {
-            "gpu.tensor_util" => "GPU performance metrics (Hopper and newer)",
+            "gpu.tensor_util"
+            | "gpu.tensor_mean_10m"
+            | "gpu.int_util"
+            | "gpu.int_mean_10m"
+            | "gpu.float_util"
+            | "gpu.float_mean_10m"
+            | "gpu.dram_util"
+            | "gpu.dram_mean_10m"
+            | "gpu.sm_active" => "GPU performance metrics (Hopper and newer)",
+            "gpu.allocated" | "gpu.allocated_to" => "a scheduler that tells its allocations",
             "net.dst.name" => "DNS answers seen on the wire",
             "net.app_proto" | "net.sni" | "workload.stratum_seen" => "first payloads of flows",
             "net.allowed" => "a profile that selects the workload",
             name if name.starts_with("weights.") => "labels on weight files",
             name if name.starts_with("k8s.") => "the Kubernetes API or kubelet",
             name if name.starts_with("slurm.") => "a SLURM cgroup",
-            _ if is_gpu(*id) => "NVML",
+            _ if is_gpu(*id) => "the GPU driver",
             _ => continue,
         };
         if !needs.contains(&need) {

@@ -2,6 +2,7 @@
 //! every refusal is counted. Bytes from the kernel are input like any other: a length may be wrong,
 //! a kind may be newer than the daemon.
 
+mod act;
 mod dns;
 mod file;
 
@@ -11,9 +12,10 @@ use bytes::Bytes;
 use monitor_common::{
     ARGS_FAULT, ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, EXEC_DELETED, EXEC_MEMFD,
     Endpoint, ExecRecord, ExitRecord, FLOW_END, FLOW_PROGRESS, FLOW_START, FileIdRecord,
-    FlowRecord, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE, KIND_FILE_OPEN, KIND_FILE_READ,
-    KIND_FLOW, KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_TASK_NEW, PayloadRecord, RecordHeader,
-    SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
+    FlowRecord, KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE,
+    KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE,
+    KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW, PayloadRecord,
+    RecordHeader, SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -102,6 +104,13 @@ pub fn decode(frame: &[u8]) -> Result<Event, DecodeError> {
         KIND_SOCKET_NEW => socket_new(frame)?,
         KIND_PAYLOAD => payload(frame)?,
         KIND_DNS => dns_answer(frame)?,
+        KIND_STDIO => act::stdio(frame)?,
+        KIND_MEMORY_ACCESS => act::memory_access(frame)?,
+        KIND_TAMPER => act::tamper(frame)?,
+        KIND_NAMESPACE => act::namespace(frame)?,
+        KIND_ASYNC_IO => act::async_io(frame)?,
+        KIND_LINK => act::link(frame)?,
+        KIND_CGROUP_MOVE => act::cgroup_move(frame)?,
         KIND_FILE_READ => file::read(frame)?,
         KIND_FILE_CHANGE => file::change(frame)?,
         unknown => return Err(DecodeError::UnknownKind(unknown)),

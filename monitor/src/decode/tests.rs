@@ -90,7 +90,7 @@ fn dns_answer_yields_its_name_and_addresses() {
 proptest! {
     #[test]
     fn any_bytes_yield_an_event_or_a_refusal(
-        kind in 0u16..20,
+        kind in 0u16..48,
         mut bytes in prop::collection::vec(any::<u8>(), 0..RECORD_BYTES_MAX + 64),
     ) {
         if bytes.len() >= 2 {

@@ -35,6 +35,8 @@ pub(super) struct Account {
     pub(super) egress_bytes: u64,
     /// Whether a mining handshake or a pool's name was seen.
     pub(super) stratum_seen: bool,
+    /// Whether a process opened a GPU's device node or was seen on a GPU.
+    pub(super) is_gpu_user: bool,
     pub(super) files: VecDeque<RecentFile>,
     pub(super) flows: Vec<LargeFlow>,
     pub(super) gpus: Vec<UsedGpu>,
@@ -66,6 +68,8 @@ pub(super) struct LargeFlow {
     pub(super) owner: Tgid,
     pub(super) sender: Tgid,
     pub(super) started: BootNs,
+    /// When it was told of last.
+    pub(super) last: BootNs,
     pub(super) app_proto: Option<AppProto>,
 }
 
@@ -130,6 +134,7 @@ impl Account {
         sender: Tgid,
         name: Option<&Arc<str>>,
         app_proto: Option<AppProto>,
+        time: BootNs,
     ) {
         let at = match self.flows.iter().position(|known| known.flow_id == flow.flow_id) {
             Some(at) => at,
@@ -158,6 +163,7 @@ impl Account {
             owner: flow.owner.tgid,
             sender,
             started: started.min(flow.started),
+            last: time,
             app_proto,
         };
         match self.flows.get_mut(at) {
@@ -168,6 +174,7 @@ impl Account {
 
     /// Takes in one reading of one process on one GPU.
     pub(super) fn note_gpu(&mut self, sample: &GpuSample, tree: ProcessKey, time: BootNs) {
+        self.is_gpu_user = true;
         let at = self.gpus.iter().position(|gpu| gpu.uuid == sample.gpu);
         if at.is_none() && self.gpus.len() >= WORKLOAD_GPUS_MAX {
             let oldest = self.gpus.iter().enumerate().min_by_key(|(_, gpu)| gpu.time);

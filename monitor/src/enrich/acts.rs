@@ -80,6 +80,13 @@ impl<'e> Enriched<'e> {
         Some(self.target_workload()?.id == self.workload?.id)
     }
 
+    /// Whether the process is in the mount namespace of process 1 afterwards.
+    fn is_host_namespace(&self) -> Option<bool> {
+        let after = self.namespace()?.mount_ns;
+        let host = self.enricher.host_mount_ns?;
+        (after != 0).then_some(after == host)
+    }
+
     /// The facts of this file; [`Value::Missing`] for any other.
     pub(super) fn act(&self, id: FieldId) -> Value<'_> {
         let ip = |ip: Option<IpAddr>| ip.map_or(Value::Missing, Value::Ip);
@@ -119,11 +126,11 @@ impl<'e> Enriched<'e> {
             FieldId::NsPath => known(self.namespace().map(|change| change.path.as_str())),
             FieldId::NsSource => known(self.namespace().map(|change| change.source.as_str())),
             FieldId::NsFsType => known(self.namespace().map(|change| change.fs_type.as_str())),
-            FieldId::NsHost => truth(self.namespace().map(|change| change.is_host_ns)),
+            FieldId::NsHost => truth(self.is_host_namespace()),
             FieldId::AsyncOp => text(self.async_io().map(|io| io.op.as_str())),
             FieldId::AsyncFlags => int(self.async_io().map(|io| io.flags)),
             FieldId::SensorDetail => known(self.note().map(|note| note.detail.as_str())),
-            _ => Value::Missing,
+            other => self.gpu_field(other),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::content::FileClass;
 use super::enricher::{Enricher, Observation};
+use super::gpu::gpu_minor;
 use super::limit::{NAMES_MAX, WEIGHTS_BYTES_MIN};
 use super::net::{PeerClass, is_pool_name};
 use super::payload::{self, AppProto};
@@ -36,8 +37,15 @@ impl Enricher {
         let is_read = open.reads() && open.file_type == FileType::Regular;
         let is_new = is_read && self.is_first_read(handle, open.id);
         let label = seen.label.and_then(|label| self.labels.get(label)).copied();
+        if label.is_some()
+            && open.reads()
+            && let Some(process) = seen.process.and_then(|process| self.processes.get_mut(process))
+        {
+            process.has_read_weights = true;
+        }
         let Some(workload) = self.workloads.get_mut(handle) else { return };
         let account = &mut workload.account;
+        account.is_gpu_user |= gpu_minor(open).is_some();
         if is_new {
             account.file_bytes = account.file_bytes.saturating_add(open.size_bytes);
         }
@@ -93,7 +101,7 @@ impl Enricher {
         if !is_local {
             account.egress_bytes = account.egress_bytes.saturating_add(flow.bytes_out);
         }
-        account.note_flow(flow, sender, state.name.as_ref(), state.app_proto);
+        account.note_flow(flow, sender, state.name.as_ref(), state.app_proto, time);
     }
 
     fn resolved(&mut self, dns: &Dns, time: BootNs, seen: &mut Observation) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::content::{Classes, FileClass};
 use super::facts::Enriched;
 use super::flow::Flows;
+use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
 use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX};
 use super::place::Place;
 use super::process::{Process, Processes};
-use super::profile::{GpuFeatures, NoNames, Profiles, WorkloadNames};
+use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
 use super::source::ProcSource;
 use super::table::{Handle, Table};
 use super::workload::{Workload, Workloads};
@@ -96,10 +97,14 @@ pub struct EnrichCounters {
 pub struct Enricher {
     pub(super) clock: Clock,
     pub(super) own: Tgid,
+    /// Inode of the mount namespace of process 1; `None` where it cannot be read.
+    pub(super) host_mount_ns: Option<u32>,
     pub(super) source: Box<dyn ProcSource>,
     pub(super) profiles: Arc<dyn Profiles>,
     pub(super) profiles_epoch: u64,
     pub(super) names: Arc<dyn WorkloadNames>,
+    pub(super) allocations: Arc<dyn Allocations>,
+    pub(super) gpu_nodes: Vec<GpuNode>,
     pub(super) processes: Processes,
     pub(super) partial: u64,
     pub(super) workloads: Workloads,
@@ -126,10 +131,13 @@ impl Enricher {
         Self {
             clock,
             own: config.own,
+            host_mount_ns: source.mount_ns(Tgid(1)),
             source,
             profiles,
             profiles_epoch: 1,
             names: Arc::new(NoNames),
+            allocations: Arc::new(NoAllocations),
+            gpu_nodes: Vec::new(),
             processes: Processes::new(PROCESSES_MAX),
             partial: 0,
             workloads: Workloads::new(),
@@ -147,6 +155,16 @@ impl Enricher {
     /// Asks these for the names of workloads from now on.
     pub fn set_names(&mut self, names: Arc<dyn WorkloadNames>) {
         self.names = names;
+    }
+
+    /// Asks these for the allocations of GPUs from now on.
+    pub fn set_allocations(&mut self, allocations: Arc<dyn Allocations>) {
+        self.allocations = allocations;
+    }
+
+    /// Takes the GPUs of this host, so that an opened device node tells which GPU it is.
+    pub fn set_gpu_nodes(&mut self, nodes: Vec<GpuNode>) {
+        self.gpu_nodes = nodes;
     }
 
     /// Takes a new set of profiles; each workload is asked again at its next event.
@@ -178,7 +196,7 @@ impl Enricher {
         &'e self,
         event: &'e Event,
         seen: &Observation,
-        gpus: &dyn GpuFeatures,
+        gpus: &'e dyn GpuFeatures,
     ) -> Enriched<'e> {
         Enriched::new(self, event, seen, gpus)
     }

@@ -158,7 +158,7 @@ fn gpu_evidence(gpu: &UsedGpu, gpus: &dyn GpuFeatures) -> GpuEvidence {
         util_mean_percent: view.util_mean_10m.unwrap_or(0.0),
         util_cv: view.util_cv_10m.unwrap_or(0.0),
         mem_used_bytes: gpu.mem_used_bytes,
-        util_curve: view.curve,
+        util_curve: gpus.curve(gpu.tree, &gpu.uuid),
     }
 }
 

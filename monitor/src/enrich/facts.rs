@@ -12,10 +12,10 @@ use super::place::{Place, WorkloadKind};
 use super::process::{Image, Process};
 use super::profile::{GpuFeatures, Names};
 use super::workload::{Workload, seconds};
-use crate::gpu::FeatureView;
+use crate::gpu::{FeatureView, MiningVerdict};
 use crate::model::{
     Actor, Body, BootNs, Dns, Event, EventKind, Exec, Exit, Facts, FieldId, FileOpen, FileType,
-    Flow, FlowPhase, GpuSample, Loss, ProcessKey, Tgid, Value,
+    Flow, FlowPhase, Loss, ProcessKey, Tgid, Value,
 };
 
 /// One event with everything that is known around it.
@@ -28,7 +28,10 @@ pub struct Enriched<'e> {
     pub(super) flow: Option<&'e FlowState>,
     label: Option<&'e Labelled>,
     class: FileClass,
-    features: Option<FeatureView>,
+    pub(super) gpus: &'e dyn GpuFeatures,
+    pub(super) features: OnceCell<Option<FeatureView>>,
+    pub(super) holders: OnceCell<String>,
+    pub(super) mining: OnceCell<Option<MiningVerdict>>,
     text: OnceCell<String>,
     type_text: OnceCell<String>,
     list: OnceCell<Vec<String>>,
@@ -40,13 +43,9 @@ impl<'e> Enriched<'e> {
         enricher: &'e Enricher,
         event: &'e Event,
         seen: &Observation,
-        gpus: &dyn GpuFeatures,
+        gpus: &'e dyn GpuFeatures,
     ) -> Self {
         let process = seen.process.and_then(|handle| enricher.processes.get(handle));
-        let features = match (&event.body, process) {
-            (Body::GpuSample(sample), Some(process)) => gpus.features(process.tree, &sample.gpu),
-            _ => None,
-        };
         Self {
             enricher,
             event,
@@ -56,7 +55,10 @@ impl<'e> Enriched<'e> {
             flow: seen.flow.and_then(|handle| enricher.flows.get(handle)),
             label: seen.label.and_then(|handle| enricher.labels.get(handle)),
             class: seen.class,
-            features,
+            gpus,
+            features: OnceCell::new(),
+            holders: OnceCell::new(),
+            mining: OnceCell::new(),
             text: OnceCell::new(),
             type_text: OnceCell::new(),
             list: OnceCell::new(),
@@ -81,7 +83,7 @@ impl<'e> Enriched<'e> {
         if let Body::Exit(exit) = &self.event.body { Some(exit) } else { None }
     }
 
-    fn open(&self) -> Option<&'e FileOpen> {
+    pub(super) fn open(&self) -> Option<&'e FileOpen> {
         if let Body::FileOpen(open) = &self.event.body { Some(open) } else { None }
     }
 
@@ -108,10 +110,6 @@ impl<'e> Enriched<'e> {
         if let Body::Dns(dns) = &self.event.body { Some(dns) } else { None }
     }
 
-    fn gpu(&self) -> Option<&'e GpuSample> {
-        if let Body::GpuSample(sample) = &self.event.body { Some(sample) } else { None }
-    }
-
     fn loss(&self) -> Option<&'e Loss> {
         if let Body::Loss(loss) = &self.event.body { Some(loss) } else { None }
     }
@@ -125,11 +123,11 @@ impl<'e> Enriched<'e> {
         }
     }
 
-    fn place(&self) -> Option<&'e Place> {
+    pub(super) fn place(&self) -> Option<&'e Place> {
         self.process.map(|process| &*process.place)
     }
 
-    fn names(&self) -> Option<&'e Names> {
+    pub(super) fn names(&self) -> Option<&'e Names> {
         self.workload?.names.as_deref()
     }
 
@@ -259,7 +257,7 @@ pub(super) fn int<'v>(number: Option<impl TryInto<i64>>) -> Value<'v> {
     number.map_or(Value::Missing, |number| Value::Int(number.try_into().unwrap_or(i64::MAX)))
 }
 
-fn float<'v>(number: Option<f64>) -> Value<'v> {
+pub(super) fn float<'v>(number: Option<f64>) -> Value<'v> {
     number.filter(|number| number.is_finite()).map_or(Value::Missing, Value::Float)
 }
 
@@ -383,27 +381,6 @@ impl Facts for Enriched<'_> {
                 let longest = |dns: &Dns| dns.name.split('.').map(str::len).max().unwrap_or(0);
                 int(self.dns().map(longest))
             }
-
-            FieldId::GpuUuid => text(self.gpu().map(|gpu| gpu.gpu.as_str())),
-            FieldId::GpuIndex => int(self.gpu().map(|gpu| gpu.index)),
-            FieldId::GpuModel => known(self.gpu().map(|gpu| gpu.model.as_str())),
-            FieldId::GpuUtil => float(self.gpu().and_then(|gpu| gpu.util_percent)),
-            FieldId::GpuProcUtil => float(self.gpu().and_then(|gpu| gpu.proc_util_percent)),
-            FieldId::GpuMemUsed => int(self.gpu().and_then(|gpu| gpu.mem_used_bytes)),
-            FieldId::GpuPowerWatts => float(self.gpu().and_then(|gpu| gpu.power_watts)),
-            FieldId::GpuTemperature => float(self.gpu().and_then(|gpu| gpu.temperature_celsius)),
-            FieldId::GpuTensorUtil => float(self.gpu().and_then(|gpu| gpu.tensor_util_percent)),
-            FieldId::GpuUtilMean10m => {
-                float(self.features.as_ref().and_then(|view| view.util_mean_10m))
-            }
-            FieldId::GpuUtilCv10m => {
-                float(self.features.as_ref().and_then(|view| view.util_cv_10m))
-            }
-            FieldId::GpuMemCv10m => float(self.features.as_ref().and_then(|view| view.mem_cv_10m)),
-            FieldId::GpuSecondsSinceFirstUse => {
-                float(self.features.as_ref().map(|view| view.seconds_since_first_use))
-            }
-            FieldId::GpuBusySeconds => float(self.features.as_ref().map(|view| view.busy_seconds)),
 
             FieldId::WeightsBytesRead => int(account.map(|account| account.weight_bytes)),
             FieldId::WeightsFilesRead => int(account.map(|account| account.weight_files)),

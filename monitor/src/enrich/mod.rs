@@ -12,6 +12,7 @@
 //! | `label`, `content`, `scan` | which files are weights |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
+//! | `gpu` | fields of GPUs, the mining score's inputs, whose GPU it is |
 //! | `profile` | what is asked of profiles, orchestrators and the GPU sampler |
 //! | `source`, `procfs` | what is read of the host |
 
@@ -24,6 +25,7 @@ mod enricher;
 mod evidence;
 mod facts;
 mod flow;
+mod gpu;
 mod label;
 pub mod limit;
 mod net;
@@ -46,13 +48,15 @@ pub use census::CENSUS_MAX;
 pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
 pub use facts::Enriched;
+pub use gpu::{GpuNode, gpu_minor};
 pub use label::{LabelChange, LabelId, LabelSeed};
 pub use net::{PeerClass, family_name, is_pool_name, protocol_name, socket_type_name};
 pub use payload::AppProto;
 pub use place::{Place, WorkloadKind};
 pub use procfs::Procfs;
 pub use profile::{
-    GpuFeatures, Names, NoGpu, NoNames, NoProfiles, Peers, ProfileView, Profiles, WorkloadNames,
+    Allocations, GpuFeatures, Holder, Names, NoAllocations, NoGpu, NoNames, NoProfiles, Peers,
+    ProfileView, Profiles, WorkloadNames,
 };
 pub use scan::{ScanProgress, kernel_device, scan, scan_directories};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};

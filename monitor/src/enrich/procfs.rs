@@ -109,6 +109,10 @@ impl ProcSource for Procfs {
         })
     }
 
+    fn mount_ns(&self, process: Tgid) -> Option<u32> {
+        u32::try_from(fs::metadata(self.path(process, "ns/mnt")).ok()?.ino()).ok()
+    }
+
     fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead> {
         let root = self.path(process, "root");
         let full = root.join(path.trim_start_matches('/'));

@@ -94,6 +94,10 @@ pub struct Names {
     pub slurm_partition: Option<String>,
     /// SLURM user.
     pub slurm_user: Option<String>,
+    /// SLURM account.
+    pub slurm_account: Option<String>,
+    /// Names of the pod's containers by their ids.
+    pub containers: BTreeMap<String, String>,
 }
 
 /// Where names come from: a cache that an orchestrator's client fills. It must answer at once.
@@ -112,15 +116,79 @@ impl WorkloadNames for NoNames {
     }
 }
 
+/// Whom a scheduler gave a GPU to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// A container of a pod.
+    Pod {
+        /// Namespace of the pod.
+        namespace: String,
+        /// Name of the pod.
+        pod: String,
+        /// Name of the container.
+        container: String,
+    },
+    /// A job.
+    Job(String),
+}
+
+impl Holder {
+    /// Whether it is this pod.
+    pub fn is_pod(&self, namespace: &str, name: &str) -> bool {
+        matches!(self, Self::Pod { namespace: ours, pod, .. } if ours == namespace && pod == name)
+    }
+
+    /// Whether it is this job.
+    pub fn is_job(&self, id: &str) -> bool {
+        matches!(self, Self::Job(ours) if ours == id)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod { namespace, pod, .. } => write!(f, "k8s:{namespace}/{pod}"),
+            Self::Job(id) => write!(f, "slurm:{id}"),
+        }
+    }
+}
+
+/// Where allocations of GPUs come from: a cache that a scheduler's client fills. It must answer at
+/// once.
+pub trait Allocations: Send + Sync {
+    /// Whom the GPU or MIG instance was given to, nobody included; `None` where no scheduler
+    /// tells.
+    fn holders(&self, gpu: &GpuUuid, index: u32) -> Option<Vec<Holder>>;
+}
+
+/// Nobody allocates GPUs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoAllocations;
+
+impl Allocations for NoAllocations {
+    fn holders(&self, _gpu: &GpuUuid, _index: u32) -> Option<Vec<Holder>> {
+        None
+    }
+}
+
 /// What ten minutes of a process tree on a GPU looked like.
 pub trait GpuFeatures {
     /// The features of a process tree (by its root) on a GPU.
     fn features(&self, tree: ProcessKey, gpu: &GpuUuid) -> Option<FeatureView>;
+
+    /// Its utilisation in percent over the time, as [`FeatureTable::curve`] gives it.
+    fn curve(&self, _tree: ProcessKey, _gpu: &GpuUuid) -> Vec<f64> {
+        Vec::new()
+    }
 }
 
 impl GpuFeatures for FeatureTable {
     fn features(&self, tree: ProcessKey, gpu: &GpuUuid) -> Option<FeatureView> {
         Self::features(self, tree, gpu)
+    }
+
+    fn curve(&self, tree: ProcessKey, gpu: &GpuUuid) -> Vec<f64> {
+        Self::curve(self, tree, gpu)
     }
 }
 

@@ -47,6 +47,10 @@ pub trait ProcSource: Send {
     fn process(&self, process: Tgid) -> Option<ProcInfo>;
     /// Reads the start of the regular file at `path` in the process's mount view.
     fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead>;
+    /// Inode of the mount namespace of a process.
+    fn mount_ns(&self, _process: Tgid) -> Option<u32> {
+        None
+    }
 }
 
 /// A source that knows nothing, for replays of recorded events.

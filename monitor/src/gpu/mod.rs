@@ -8,6 +8,7 @@
 //! | [`pace`] | how long to wait between rounds; pure |
 //! | [`GpuSampler`] | the thread that may hang in the driver while nobody waits for it |
 //! | [`feature`] | ten minutes of each process tree on each GPU, as numbers; pure |
+//! | [`mining`] | how much those ten minutes look like mining, and why; pure |
 //! | [`status`] | what `doctor`, metrics and alerts show |
 //!
 //! ```no_run
@@ -28,20 +29,26 @@ pub mod backend;
 mod error;
 pub mod feature;
 mod gpm;
+mod health;
 pub mod library;
+pub mod mining;
 mod nvml;
 pub mod pace;
+mod presence;
 pub mod round;
 mod sample;
 mod sampler;
+mod series;
 mod session;
 pub mod status;
 mod watch;
+mod xid;
 
 pub use error::GpuError;
-pub use feature::{FeatureTable, FeatureView};
+pub use feature::{FeatureTable, FeatureView, TreeReading};
+pub use mining::MiningVerdict;
 pub use nvml::{DRIVER_BRANCH_MIN, NvmlDriver};
-pub use sample::{DeviceSample, Edge, GpuBatch, GpuFault, ProcessSample};
+pub use sample::{DeviceSample, Edge, GpuBatch, ProcessSample};
 pub use sampler::{
     BATCHES_QUEUED_MAX, GpuSampler, REOPEN_NS_MAX, REOPEN_NS_MIN, STOP_WAIT, SamplerConfig,
 };

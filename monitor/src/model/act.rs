@@ -64,15 +64,47 @@ pub struct FileChange {
     pub fs_magic: u64,
 }
 
-/// A standard stream became a socket. The actor's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+words! {
+    /// What a standard stream is joined to.
+    StreamKind {
+        /// A socket that leads elsewhere than to a unix socket.
+        Socket = "socket",
+        /// A connected unix socket.
+        Unix = "unix",
+        /// A pipe or FIFO.
+        Pipe = "pipe",
+        /// The near end of a pseudo terminal.
+        Pty = "pty",
+    }
+}
+
+/// A local channel that a standard stream is joined to. Both ends have the same identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Channel {
+    /// What it is.
+    pub kind: StreamKind,
+    /// Identity for its life.
+    pub id: u64,
+    /// Inode number of this end.
+    pub inode: u64,
+}
+
+/// What the standard streams of a process are, at exec or after a descriptor was duplicated. An
+/// event for rules when one of them is a socket, or when the daemon found them to be relayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stdio {
-    /// Which stream: 0, 1 or 2.
+    /// Which stream: 0, 1 or 2; the first that is a socket where several are told.
     pub fd: u32,
-    /// `AF_*` of the socket.
+    /// `AF_*` of the socket; zero for none.
     pub family: u16,
     /// Its peer, where it has one.
     pub remote: Option<SocketAddr>,
+    /// Whether this tells of all three streams: an exec. One that is not told is a file then.
+    pub is_whole: bool,
+    /// Local channels of the streams, by number.
+    pub channels: [Option<Channel>; 3],
+    /// Whether the daemon found the channels to lead to a process with a flow to another host.
+    pub is_relay: bool,
 }
 
 words! {
@@ -98,8 +130,12 @@ words! {
 pub struct MemoryAccess {
     /// How.
     pub method: AccessMethod,
-    /// Into whom.
+    /// Into whom; zero where the kernel side could not tell.
     pub target: ProcessKey,
+    /// The process id that the caller named, in its own pid namespace; zero where it named none.
+    pub named_pid: u32,
+    /// Whether the caller is in the first pid namespace, where that id is the host's.
+    pub is_host_pid: bool,
     /// Bytes that were moved, where counted.
     pub bytes: u64,
 }
@@ -139,6 +175,8 @@ pub struct Tamper {
     pub signal: u32,
     /// Name of the object: program, module, path; empty where none.
     pub object: String,
+    /// Id of the BPF object; zero where none.
+    pub object_id: u32,
     /// Whether it is aimed at the monitor itself.
     pub is_self: bool,
 }
@@ -174,8 +212,8 @@ pub struct NamespaceChange {
     pub path: String,
     /// Type of the file system; empty where none.
     pub fs_type: String,
-    /// Whether the process is in the first mount namespace afterwards.
-    pub is_host_ns: bool,
+    /// Inode of the process's mount namespace afterwards; zero where not known.
+    pub mount_ns: u32,
 }
 
 words! {
@@ -201,6 +239,8 @@ words! {
 pub struct AsyncIo {
     /// Which.
     pub op: AsyncOp,
+    /// Operation of an `io_uring`, else zero.
+    pub opcode: u16,
     /// Flags of the call.
     pub flags: u64,
 }
@@ -230,6 +270,8 @@ pub struct Link {
     pub peer_cgroup: CgroupId,
     /// Bytes sent to the other end since the previous record.
     pub bytes: u64,
+    /// Identity of the channel, as in [`Channel::id`].
+    pub channel: u64,
 }
 
 /// A process was moved to another cgroup. The actor moved it.

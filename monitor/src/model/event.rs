@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    AsyncIo, BootNs, CgroupId, CgroupMove, EventKind, FileChange, GpuUuid, Link, MemoryAccess,
-    NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Tid,
+    AsyncIo, BootNs, CgroupId, CgroupMove, EventKind, FileChange, GpuFault, GpuSample, Link,
+    MemoryAccess, NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Tid,
 };
 
 /// One fact.
@@ -72,6 +72,8 @@ pub enum Body {
     CgroupMove(CgroupMove),
     /// One process on one GPU.
     GpuSample(GpuSample),
+    /// A GPU reported a fault.
+    GpuFault(GpuFault),
     /// Records were lost.
     Loss(Loss),
     /// A sensor changed its state, or two sensors disagree.
@@ -97,12 +99,18 @@ impl Body {
             Self::Flow(_) => EventKind::Flow,
             Self::SocketNew(_) => EventKind::Socket,
             Self::Dns(_) => EventKind::Dns,
-            Self::Stdio(_) => EventKind::Stdio,
+            Self::Stdio(stdio) => {
+                if stdio.family == 0 && !stdio.is_relay {
+                    return None;
+                }
+                EventKind::Stdio
+            }
             Self::MemoryAccess(_) => EventKind::MemoryAccess,
             Self::Tamper(_) => EventKind::Tamper,
             Self::Namespace(_) => EventKind::Namespace,
             Self::AsyncIo(_) => EventKind::AsyncIo,
             Self::GpuSample(_) => EventKind::GpuSample,
+            Self::GpuFault(_) => EventKind::GpuFault,
             Self::Loss(_) | Self::SensorNote(_) => EventKind::Sensor,
         })
     }
@@ -379,31 +387,6 @@ pub struct DnsAnswer {
     pub ip: IpAddr,
     /// Seconds it may be kept.
     pub ttl_seconds: u32,
-}
-
-/// One process on one GPU at one moment. The actor is the process.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GpuSample {
-    /// The GPU or MIG instance.
-    pub gpu: GpuUuid,
-    /// Index on this host.
-    pub index: u32,
-    /// Product name.
-    pub model: String,
-    /// Utilisation of the GPU in percent; `None` where unsupported.
-    pub util_percent: Option<f64>,
-    /// SM utilisation by the process in percent; `None` where unsupported.
-    pub proc_util_percent: Option<f64>,
-    /// Memory used by the process in bytes; `None` where unsupported.
-    pub mem_used_bytes: Option<u64>,
-    /// Power of the GPU in watts.
-    pub power_watts: Option<f64>,
-    /// Temperature of the GPU in degrees Celsius.
-    pub temperature_celsius: Option<f64>,
-    /// Tensor-core activity in percent (GPM).
-    pub tensor_util_percent: Option<f64>,
-    /// Whether this reading was made because a process appeared or vanished.
-    pub is_edge: bool,
 }
 
 /// Why records were lost.

@@ -95,6 +95,11 @@ const FLOW: KindSet = KindSet::of(&[EventKind::Flow]);
 const NET: KindSet = KindSet::of(&[EventKind::Flow, EventKind::Socket]);
 const DNS: KindSet = KindSet::of(&[EventKind::Dns]);
 const GPU: KindSet = KindSet::of(&[EventKind::GpuSample]);
+const FAULT: KindSet = KindSet::of(&[EventKind::GpuFault]);
+/// Uses of a GPU: a reading, and the opening of its device node.
+const GPU_USE: KindSet = KindSet::of(&[EventKind::GpuSample, EventKind::FileOpen]);
+const GPU_ANY: KindSet =
+    KindSet::of(&[EventKind::GpuSample, EventKind::GpuFault, EventKind::FileOpen]);
 const SENSOR: KindSet = KindSet::of(&[EventKind::Sensor]);
 
 macro_rules! catalogue {
@@ -142,7 +147,7 @@ impl FieldId {
 }
 
 catalogue! {
-    EvtKind "evt.kind" Str ANY "Kind of the event: exec, fork, exit, file_open, file_read, file_change, flow, socket, dns, stdio, memory_access, tamper, namespace, async_io, gpu_sample, sensor." "evt.kind == \"flow\"";
+    EvtKind "evt.kind" Str ANY "Kind of the event: exec, fork, exit, file_open, file_read, file_change, flow, socket, dns, stdio, memory_access, tamper, namespace, async_io, gpu_sample, gpu_fault, sensor." "evt.kind == \"flow\"";
     EvtTimeNs "evt.time_ns" Int ANY "When it happened, in nanoseconds since boot." "evt.time_ns > 0";
 
     ProcPid "proc.pid" Int ACTED "Process id (thread group) in the host's pid namespace." "proc.pid != 1";
@@ -260,18 +265,40 @@ catalogue! {
     AsyncOp "async.op" Str ASYNC "io_uring, io_uring_sqpoll, io_uring_override_creds, io_uring_net, userfaultfd or compat_syscall." "async.op == \"io_uring_sqpoll\"";
     AsyncFlags "async.flags" Int ASYNC "Flags of the call." "async.flags > 0";
 
-    GpuUuid "gpu.uuid" Str GPU "UUID of the GPU or MIG instance." "gpu.uuid.startsWith(\"MIG-\")";
-    GpuIndex "gpu.index" Int GPU "Index of the GPU on this host." "gpu.index == 0";
-    GpuModel "gpu.model" Str GPU "Product name of the GPU." "gpu.model.contains(\"H100\")";
+    GpuUuid "gpu.uuid" Str GPU_ANY "UUID of the GPU or MIG instance; of an opened device node, of the GPU behind it." "gpu.uuid.startsWith(\"MIG-\")";
+    GpuIndex "gpu.index" Int GPU_ANY "Index of the GPU on this host." "gpu.index == 0";
+    GpuModel "gpu.model" Str GPU_ANY "Product name of the GPU." "gpu.model.contains(\"H100\")";
     GpuUtil "gpu.util" Float GPU "Utilisation of the GPU, 0 to 100 percent." "gpu.util >= 85.0";
     GpuProcUtil "gpu.proc_util" Float GPU "SM utilisation by this process, 0 to 100 percent." "gpu.proc_util > 50.0";
     GpuMemUsed "gpu.mem_used" Int GPU "GPU memory used by this process, in bytes." "gpu.mem_used > 1.gib";
     GpuPowerWatts "gpu.power_watts" Float GPU "Power drawn by the GPU, in watts." "gpu.power_watts > 300.0";
     GpuTemperature "gpu.temperature_celsius" Float GPU "Temperature of the GPU, in degrees Celsius." "gpu.temperature_celsius > 80.0";
     GpuTensorUtil "gpu.tensor_util" Float GPU "Tensor-core activity, 0 to 100 percent; Hopper and newer." "gpu.tensor_util < 1.0";
+    GpuRole "gpu.role" Str GPU "How the process uses the GPU: compute, graphics, mps_client or mps_server." "gpu.role == \"mps_client\"";
+    GpuProcMemUtil "gpu.proc_mem_util" Float GPU "Memory utilisation by this process, 0 to 100 percent." "gpu.proc_mem_util > 50.0";
+    GpuSmActive "gpu.sm_active" Float GPU "SMs with work on them, 0 to 100 percent; Hopper and newer." "gpu.sm_active > 90.0";
+    GpuIntUtil "gpu.int_util" Float GPU "Integer pipe activity, 0 to 100 percent; Hopper and newer." "gpu.int_util > 40.0";
+    GpuFloatUtil "gpu.float_util" Float GPU "Activity of the busiest floating-point pipe, 0 to 100 percent; Hopper and newer." "gpu.float_util > 40.0";
+    GpuDramUtil "gpu.dram_util" Float GPU "DRAM bandwidth in use, 0 to 100 percent; Hopper and newer." "gpu.dram_util > 80.0";
+    GpuPcieBytes "gpu.pcie_bytes_per_s" Int GPU "Bytes per second over PCIe, both ways." "gpu.pcie_bytes_per_s < 5.mib";
+    GpuNvlinkBytes "gpu.nvlink_bytes_per_s" Int GPU "Bytes per second over NVLink, both ways." "gpu.nvlink_bytes_per_s > 1.gib";
     GpuUtilMean10m "gpu.util_mean_10m" Float GPU "Mean of this process tree's utilisation over ten minutes, in percent." "gpu.util_mean_10m >= 85.0";
     GpuUtilCv10m "gpu.util_cv_10m" Float GPU "Coefficient of variation of the utilisation over ten minutes, as a ratio." "gpu.util_cv_10m < 0.05";
     GpuMemCv10m "gpu.mem_cv_10m" Float GPU "Coefficient of variation of the memory used over ten minutes, as a ratio." "gpu.mem_cv_10m < 0.01";
+    GpuUtilTrend10m "gpu.util_trend_10m" Float GPU "Slope of the utilisation over ten minutes, in percentage points per minute." "gpu.util_trend_10m < 0.1";
+    GpuPowerMean10m "gpu.power_mean_10m" Float GPU "Mean power of the GPU over ten minutes, in watts." "gpu.power_mean_10m > 300.0";
+    GpuPowerCv10m "gpu.power_cv_10m" Float GPU "Coefficient of variation of the power over ten minutes, as a ratio." "gpu.power_cv_10m < 0.05";
+    GpuTensorMean10m "gpu.tensor_mean_10m" Float GPU "Mean tensor-core activity over ten minutes, in percent; Hopper and newer." "gpu.tensor_mean_10m < 1.0";
+    GpuIntMean10m "gpu.int_mean_10m" Float GPU "Mean integer activity over ten minutes, in percent; Hopper and newer." "gpu.int_mean_10m > 30.0";
+    GpuFloatMean10m "gpu.float_mean_10m" Float GPU "Mean activity of the busiest floating-point pipe over ten minutes, in percent; Hopper and newer." "gpu.float_mean_10m > 30.0";
+    GpuDramMean10m "gpu.dram_mean_10m" Float GPU "Mean DRAM bandwidth in use over ten minutes, in percent; Hopper and newer." "gpu.dram_mean_10m > 70.0";
+    GpuPcieMean10m "gpu.pcie_mean_10m" Int GPU "Mean bytes per second over PCIe over ten minutes." "gpu.pcie_mean_10m < 5.mib";
+    GpuMiningScore "gpu.mining_score" Int GPU "How much this looks like mining, 0 to 100; the readings of the GPU alone give 50 at most, the rest is what the host knows of files and flows." "gpu.mining_score >= 70";
+    GpuMiningReasons "gpu.mining_reasons" Str GPU "What speaks for mining and what against it, in words." "has(gpu.mining_reasons)";
+    GpuAllocated "gpu.allocated" Bool GPU_USE "Whether a scheduler gave this GPU to this workload; missing where no scheduler tells allocations." "has(gpu.allocated) && !gpu.allocated";
+    GpuAllocatedTo "gpu.allocated_to" Str GPU_USE "Workloads that schedulers gave this GPU to, e.g. k8s:<namespace>/<pod> or slurm:<job>; missing when free or not known." "has(gpu.allocated_to)";
+    GpuFault "gpu.fault" Str FAULT "xid, lost, ecc_uncorrectable or row_remap_failure." "gpu.fault == \"xid\"";
+    GpuXid "gpu.xid" Int FAULT "XID number as in the kernel log." "gpu.xid == 79";
     GpuSecondsSinceFirstUse "gpu.seconds_since_first_use" Float GPU "Seconds since this process tree was first seen on a GPU." "gpu.seconds_since_first_use > 1200.0";
     GpuBusySeconds "gpu.busy_seconds" Float GPU "Seconds for which utilisation has stayed at or above 85 percent." "gpu.busy_seconds >= 1200.0";
 
@@ -302,11 +329,13 @@ catalogue! {
     K8sPodUid "k8s.pod.uid" Str ACTED "Kubernetes pod uid." "has(k8s.pod.uid)";
     K8sLabels "k8s.labels" Map ACTED "Labels of the pod." "k8s.labels[\"gpuwarden.dev/profile\"] == \"isolated-training\"";
     ContainerId "container.id" Str ACTED "Container id, 64 hex digits where the runtime uses them." "has(container.id)";
+    ContainerName "container.name" Str ACTED "Name of the container in its pod, where Kubernetes told it." "container.name == \"trainer\"";
     ContainerRuntime "container.runtime" Str ACTED "containerd, crio, docker, podman, nerdctl, lxc." "container.runtime == \"containerd\"";
     SlurmJobId "slurm.job_id" Str ACTED "SLURM job id." "has(slurm.job_id)";
     SlurmStep "slurm.step" Str ACTED "SLURM step: a number, batch, extern or interactive." "slurm.step == \"batch\"";
     SlurmPartition "slurm.partition" Str ACTED "SLURM partition." "slurm.partition == \"train\"";
     SlurmUser "slurm.user" Str ACTED "SLURM user." "slurm.user == \"alice\"";
+    SlurmAccount "slurm.account" Str ACTED "SLURM account." "slurm.account == \"vision\"";
     UnitName "unit.name" Str ACTED "systemd unit." "unit.name == \"trainer.service\"";
 
     SensorName "sensor.name" Str SENSOR "Sensor the monitor speaks of." "sensor.name == \"file_open\"";

@@ -11,6 +11,7 @@ mod act;
 mod event;
 mod evidence;
 mod field;
+mod gpu;
 mod id;
 mod row;
 mod text;
@@ -18,18 +19,19 @@ mod time;
 mod value;
 
 pub use act::{
-    AccessMethod, AsyncIo, AsyncOp, CgroupMove, FileChange, FileOp, Link, LinkKind, MemoryAccess,
-    NamespaceChange, NamespaceOp, SensorNote, Stdio, Tamper, TamperOp,
+    AccessMethod, AsyncIo, AsyncOp, CgroupMove, Channel, FileChange, FileOp, Link, LinkKind,
+    MemoryAccess, NamespaceChange, NamespaceOp, SensorNote, Stdio, StreamKind, Tamper, TamperOp,
 };
 pub use event::{
     Actor, Body, Dns, DnsAnswer, Event, Exec, Exit, FileId, FileOpen, FileRead, FileType, Flow,
-    FlowPhase, GpuSample, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
+    FlowPhase, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
 };
 pub use evidence::{
     Completeness, Evidence, FileEvidence, FlowEvidence, GpuEvidence, LossEvidence, ProcessEvidence,
     SensorGap, WorkloadEvidence,
 };
 pub use field::{CATALOGUE, Field, FieldId, FieldType};
+pub use gpu::{FaultKind, GpuActivity, GpuFault, GpuRole, GpuSample};
 pub use id::{CgroupId, GpuUuid, ProcessKey, ProfileId, RuleId, Severity, Tgid, Tid, WorkloadId};
 pub use row::{FactRow, RowError};
 pub use text::{is_hidden, visible};

@@ -65,6 +65,8 @@ kinds! {
     AsyncIo = "async_io",
     /// The sampler read one process on one GPU.
     GpuSample = "gpu_sample",
+    /// A GPU reported a fault: an XID, uncorrectable memory errors, or that it is lost.
+    GpuFault = "gpu_fault",
     /// The monitor speaks of itself: loss, a sensor that changed state.
     Sensor = "sensor",
 }

@@ -165,7 +165,9 @@ impl RuleSet {
 
 /// Whether a field comes from the GPU sampler alone.
 pub fn is_gpu(id: FieldId) -> bool {
-    CATALOGUE[id as usize].kinds == KindSet::of(&[EventKind::GpuSample])
+    const GPU: KindSet = KindSet::of(&[EventKind::GpuSample, EventKind::GpuFault]);
+    let kinds = CATALOGUE[id as usize].kinds;
+    kinds.intersection(GPU) == kinds
 }
 
 /// Kinds by rule id, as far as `on:` says; what is wrong with it is reported when the rule is. A

@@ -1,8 +1,18 @@
-//! The catalog: what is watched, by which hook, and what is not seen without it.
+//! The catalog: what is watched, by which hooks in which order, and what is not seen without them.
+//!
+//! A sensor has one or more roads. The first road that this kernel takes is used; what a later one
+//! does not see is told. Nothing is decided by a kernel's version: a road is taken when its
+//! programs load and attach.
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// An LSM hook, by its name.
+    Lsm(&'static str),
+    /// The entry of a kernel function.
+    Fentry(&'static str),
+    /// The return of a kernel function.
+    Fexit(&'static str),
     /// A BTF raw tracepoint, by its name.
     BtfTracepoint(&'static str),
     /// Classic tracepoints of one group; those that the kernel lacks are left out.
@@ -31,6 +41,40 @@ pub struct Program {
     pub hook: Hook,
 }
 
+/// What a road needs of the kernel. Each is found out by loading a program of that sort, and by
+/// seeing whether it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// Tracepoints, cgroup programs and iterators.
+    Base,
+    /// Entries and returns of kernel functions.
+    Fentry,
+    /// LSM programs that are called.
+    Lsm,
+}
+
+impl Tier {
+    /// The word used in `doctor` and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Fentry => "fentry",
+            Self::Lsm => "lsm",
+        }
+    }
+}
+
+/// One way to watch: programs that are attached together, or not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Road {
+    /// What the kernel must take.
+    pub tier: Tier,
+    /// The programs.
+    pub programs: &'static [Program],
+    /// What is lost on this road compared with the sensor's first; empty for nothing.
+    pub lost: &'static str,
+}
+
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sensor {
@@ -38,9 +82,9 @@ pub struct Sensor {
     pub name: &'static str,
     /// What it sees, in words.
     pub sees: &'static str,
-    /// Its programs.
-    pub programs: &'static [Program],
-    /// What is lost on this tier even when it is attached; empty for nothing.
+    /// How it is watched: the preferred road first.
+    pub roads: &'static [Road],
+    /// What is not seen even on the preferred road; empty for nothing.
     pub bound: &'static str,
     /// What is not seen when it is off.
     pub lost: &'static str,
@@ -52,13 +96,18 @@ const fn program(name: &'static str, hook: Hook) -> Program {
     Program { name, hook }
 }
 
+/// A road that every supported kernel takes, without loss.
+const fn base(programs: &'static [Program]) -> Road {
+    Road { tier: Tier::Base, programs, lost: "" }
+}
+
 /// Every sensor. Programs are attached in this order; the task iterator runs last, so that no
 /// process falls between what it saw and what the hooks saw.
 pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "process_exec",
         sees: "programs that are executed, with arguments and executable identity",
-        programs: &[program("exec_done", Hook::BtfTracepoint("sched_process_exec"))],
+        roads: &[base(&[program("exec_done", Hook::BtfTracepoint("sched_process_exec"))])],
         bound: "",
         lost: "executed programs",
         required: true,
@@ -66,7 +115,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "process",
         sees: "new processes and threads, io_uring workers included",
-        programs: &[program("task_new", Hook::BtfTracepoint("task_newtask"))],
+        roads: &[base(&[program("task_new", Hook::BtfTracepoint("task_newtask"))])],
         bound: "",
         lost: "new processes; ancestry comes from /proc alone",
         required: true,
@@ -74,7 +123,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "process_exit",
         sees: "processes whose last thread ended",
-        programs: &[program("task_exit", Hook::BtfTracepoint("sched_process_exit"))],
+        roads: &[base(&[program("task_exit", Hook::BtfTracepoint("sched_process_exit"))])],
         bound: "",
         lost: "ends of processes",
         required: true,
@@ -82,7 +131,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "file_open",
         sees: "opened weights, big files, named classes and GPU device nodes",
-        programs: &[program(
+        roads: &[base(&[program(
             "file_opened",
             Hook::Tracepoints {
                 category: "syscalls",
@@ -94,7 +143,7 @@ pub const CATALOG: &[Sensor] = &[
                     "sys_exit_open_by_handle_at",
                 ],
             },
-        )],
+        )])],
         bound: "opens by io_uring and by 32-bit system calls are not seen; bytes read are bounded \
                 from above by the size of each file",
         lost: "opened files: weights, identity, reads",
@@ -103,7 +152,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "tcp_state",
         sees: "TCP and MPTCP flows with their real peer, whatever system call opened them",
-        programs: &[program("tcp_state", Hook::BtfTracepoint("inet_sock_set_state"))],
+        roads: &[base(&[program("tcp_state", Hook::BtfTracepoint("inet_sock_set_state"))])],
         bound: "",
         lost: "TCP flows",
         required: true,
@@ -111,7 +160,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "send_bytes",
         sees: "bytes sent on any socket, by any road",
-        programs: &[program("sock_sent", Hook::BtfTracepoint("sock_send_length"))],
+        roads: &[base(&[program("sock_sent", Hook::BtfTracepoint("sock_send_length"))])],
         bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket",
         lost: "bytes sent, and flows that TCP state does not show (UDP, raw, packet sockets)",
         required: false,
@@ -119,10 +168,10 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "udp_peer",
         sees: "peers of datagrams on sockets without a fixed peer",
-        programs: &[
+        roads: &[base(&[
             program("udp_peer4", Hook::CgroupSockAddr),
             program("udp_peer6", Hook::CgroupSockAddr),
-        ],
+        ])],
         bound: "",
         lost: "peers of unconnected datagrams; their bytes are still counted",
         required: false,
@@ -130,7 +179,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "packet",
         sees: "first payloads of flows, and peers of raw sockets",
-        programs: &[program("packet_out", Hook::CgroupEgress)],
+        roads: &[base(&[program("packet_out", Hook::CgroupEgress)])],
         bound: "only the first 512 bytes of a flow are looked at",
         lost: "mining handshakes and TLS names on the wire, peers of raw sockets",
         required: false,
@@ -138,7 +187,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "dns",
         sees: "answers of resolvers over UDP",
-        programs: &[program("packet_in", Hook::CgroupIngress)],
+        roads: &[base(&[program("packet_in", Hook::CgroupIngress)])],
         bound: "answers over TCP, TLS and HTTPS are not seen",
         lost: "names of peers",
         required: false,
@@ -146,10 +195,10 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "socket_new",
         sees: "sockets of rare families and types, when they are made",
-        programs: &[program(
+        roads: &[base(&[program(
             "socket_made",
             Hook::Tracepoints { category: "syscalls", names: &["sys_exit_socket"] },
-        )],
+        )])],
         bound: "sockets made by io_uring are seen when they send",
         lost: "raw, packet, vsock and other rare sockets until they send",
         required: false,
@@ -157,7 +206,7 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "process_seen",
         sees: "processes that ran before the monitor",
-        programs: &[program("task_seen", Hook::TaskIterator)],
+        roads: &[base(&[program("task_seen", Hook::TaskIterator)])],
         bound: "",
         lost: "exact start times of older processes; /proc is read instead",
         required: false,
@@ -175,11 +224,32 @@ mod tests {
         let mut names = BTreeSet::new();
         for sensor in CATALOG {
             assert!(names.insert(sensor.name));
-            for program in sensor.programs {
+            for program in sensor.roads.iter().flat_map(|road| road.programs) {
                 assert!(names.insert(program.name) || program.name == sensor.name);
                 assert!(program.name.len() <= 15, "{}", program.name);
             }
             assert!(!sensor.lost.is_empty());
+        }
+    }
+
+    #[test]
+    fn first_road_loses_nothing_and_each_hook_belongs_to_the_tier_of_its_road() {
+        for sensor in CATALOG {
+            let first = sensor.roads.first().expect("a sensor without a road watches nothing");
+            assert_eq!(first.lost, "", "{}: nothing is preferred to its first road", sensor.name);
+            assert!(!sensor.required || sensor.roads.iter().any(|road| road.tier == Tier::Base));
+            for road in sensor.roads {
+                assert!(!road.programs.is_empty(), "{}", sensor.name);
+                for program in road.programs {
+                    let needs = match program.hook {
+                        Hook::Lsm(_) => Tier::Lsm,
+                        Hook::Fentry(_) | Hook::Fexit(_) => Tier::Fentry,
+                        _ => Tier::Base,
+                    };
+                    let fits = needs == road.tier || needs == Tier::Base;
+                    assert!(fits, "{} stands on a road of another tier", program.name);
+                }
+            }
         }
     }
 

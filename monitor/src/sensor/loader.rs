@@ -7,17 +7,13 @@ use std::fs::File;
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, Iter,
-    TracePoint,
-};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
-use monitor_common::{
-    COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, SYSCALL_RESULT_OFFSET,
-};
+use monitor_common::{COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow};
 use thiserror::Error;
 
-use super::catalog::{CATALOG, Hook, Program, Sensor};
+use super::attach::{self, Place, chain};
+use super::catalog::CATALOG;
+use super::probe::{self, Tiers};
 use super::{State, Status};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
@@ -108,6 +104,8 @@ pub struct Loaded {
     _tracefs: Option<Tracefs>,
     /// What became of each sensor.
     pub status: Vec<Status>,
+    /// Which tiers the kernel takes.
+    pub tiers: Tiers,
     /// The fields of the running kernel.
     pub offsets: Vec<Resolved>,
     iterator: Option<File>,
@@ -144,19 +142,20 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
-    let place = Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref() };
+    let tiers = probe::tiers(&mut ebpf, &btf);
+    let place = Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref(), tiers: &tiers };
     let mut status = Vec::with_capacity(CATALOG.len());
     let mut iterator = None;
     for sensor in CATALOG {
-        let state = attach_sensor(&mut ebpf, sensor, &offsets, &place, &mut iterator);
+        let found = attach::sensor(&mut ebpf, sensor, &offsets, &place, &mut iterator);
         if sensor.required
-            && let State::Off(why) = state
+            && let State::Off(why) = found.state
         {
             return Err(LoadError::Required { sensor: sensor.name, why });
         }
-        status.push(Status { sensor, state });
+        status.push(found);
     }
-    Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, offsets, iterator })
+    Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
 }
 
 fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadError> {
@@ -179,138 +178,6 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
         .map_max_entries("RING_HIGH", settings.ring_high_bytes)
         .map_max_entries("RING_BULK", settings.ring_bulk_bytes);
     loader.load(OBJECT).map_err(|error| LoadError::Object(chain(&error)))
-}
-
-/// Where programs are attached.
-struct Place<'a> {
-    btf: &'a AyaBtf,
-    cgroup: &'a File,
-    tracefs: Result<&'a Tracefs, &'a crate::kernel::tracefs::TracefsError>,
-}
-
-fn attach_sensor(
-    ebpf: &mut Ebpf,
-    sensor: &'static Sensor,
-    offsets: &[Resolved],
-    place: &Place<'_>,
-    iterator: &mut Option<File>,
-) -> State {
-    let missing = offset::missing_for(offsets, sensor.name);
-    if !missing.is_empty() {
-        return State::Off(missing.join("; "));
-    }
-    for program in sensor.programs {
-        if let Err(why) = attach(ebpf, program, place, iterator) {
-            return State::Off(why);
-        }
-    }
-    State::Attached
-}
-
-fn attach(
-    ebpf: &mut Ebpf,
-    row: &Program,
-    place: &Place<'_>,
-    iterator: &mut Option<File>,
-) -> Result<(), String> {
-    let program = ebpf
-        .program_mut(row.name)
-        .ok_or_else(|| format!("the object has no program {}", row.name))?;
-    let refused = |error: aya::programs::ProgramError| format!("{}: {}", row.name, chain(&error));
-    match row.hook {
-        Hook::BtfTracepoint(name) => {
-            let program: &mut BtfTracePoint = program.try_into().map_err(refused)?;
-            program.load(name, place.btf).map_err(refused)?;
-            program.attach().map_err(refused)?;
-        }
-        Hook::Tracepoints { category, names } => {
-            let program: &mut TracePoint = program.try_into().map_err(refused)?;
-            attach_tracepoints(program, category, names, place)
-                .map_err(|why| format!("{}: {why}", row.name))?;
-        }
-        Hook::CgroupSockAddr => {
-            let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
-            program.load().map_err(refused)?;
-            program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
-        }
-        Hook::CgroupEgress | Hook::CgroupIngress => {
-            let side = if row.hook == Hook::CgroupEgress {
-                CgroupSkbAttachType::Egress
-            } else {
-                CgroupSkbAttachType::Ingress
-            };
-            let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
-            program.load().map_err(refused)?;
-            program.attach(place.cgroup, side, CgroupAttachMode::Single).map_err(refused)?;
-        }
-        Hook::TaskIterator => {
-            let program: &mut Iter = program.try_into().map_err(refused)?;
-            program.load("task", place.btf).map_err(refused)?;
-            let link = program.attach().map_err(refused)?;
-            let link = program.take_link(link).map_err(refused)?;
-            let file =
-                link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
-            *iterator = Some(file);
-        }
-    }
-    Ok(())
-}
-
-fn attach_tracepoints(
-    program: &mut TracePoint,
-    category: &str,
-    names: &[&str],
-    place: &Place<'_>,
-) -> Result<(), String> {
-    let tracefs = place.tracefs.map_err(ToString::to_string)?;
-    program.load().map_err(|error| chain(&error))?;
-    let mut attached = 0;
-    for name in names.iter().filter(|name| tracefs.has(category, name)) {
-        let offset = tracefs.field(category, name, "ret", 8).map_err(|error| error.to_string())?;
-        if offset as usize != SYSCALL_RESULT_OFFSET {
-            return Err(format!(
-                "tracepoint {name} keeps its result at {offset}, expected {SYSCALL_RESULT_OFFSET}"
-            ));
-        }
-        program.attach(category, name).map_err(|error| chain(&error))?;
-        attached += 1;
-    }
-    if attached == 0 {
-        return Err(format!(
-            "the kernel has none of the tracepoints {category}/{{{}}}",
-            names.join(",")
-        ));
-    }
-    Ok(())
-}
-
-/// An error with its causes, on one line: the verifier's log is cut to its last line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = first_and_last_line(&error.to_string());
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = first_and_last_line(&cause.to_string());
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-fn first_and_last_line(text: &str) -> String {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default();
-    // Statistics that the verifier writes behind its verdict.
-    let is_verdict = |line: &&str| {
-        !["processed ", "verification time ", "stack depth "]
-            .iter()
-            .any(|statistic| line.starts_with(statistic))
-    };
-    match lines.rfind(is_verdict) {
-        Some(last) => format!("{first} … {last}"),
-        None => first.to_owned(),
-    }
 }
 
 impl Loaded {
@@ -407,19 +274,5 @@ impl SharedMaps {
             })
             .filter(|(_, refused)| *refused > 0)
             .max_by_key(|(_, refused)| *refused)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn verifier_log_is_cut_to_what_a_person_reads() {
-        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\n\
-                   verification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
-        assert_eq!(first_and_last_line(log), "load failed … unknown func foo#1");
-        assert_eq!(first_and_last_line("one line"), "one line");
-        assert_eq!(first_and_last_line(""), "");
     }
 }

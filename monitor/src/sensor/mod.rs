@@ -1,12 +1,14 @@
 //! Sensors: the table of them, the one place that loads them, and the rings they write to.
 
+mod attach;
 mod catalog;
 mod drain;
 mod loader;
+mod probe;
 mod seed;
 mod status;
 
-pub use catalog::{CATALOG, Hook, Sensor};
+pub use catalog::{CATALOG, Hook, Program, Road, Sensor, Tier};
 pub use drain::{
     DRAIN_BATCH_MAX, Drain, DrainStats, Frame, Frames, QUEUE_BULK_BYTES_MAX, QUEUE_HIGH_BYTES_MAX,
     Wake,
@@ -15,5 +17,6 @@ pub use loader::{
     KernelCounters, LoadError, Loaded, NAME_CLASS_BYTES_MIN, OPEN_REPEAT_NS, Settings, SharedMaps,
     load,
 };
+pub use probe::Tiers;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};

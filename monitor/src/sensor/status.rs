@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{CATALOG, Sensor};
+use super::{CATALOG, Road, Sensor};
 use crate::model::SensorGap;
 
 /// The state of a sensor.
@@ -43,9 +43,28 @@ pub struct Status {
     pub sensor: &'static Sensor,
     /// Its state.
     pub state: State,
+    /// The tier of the road that was taken; empty when none was.
+    pub hook: &'static str,
+    /// Why the roads before it were not taken; empty when it is the first.
+    pub refused: String,
 }
 
 impl Status {
+    /// Not watching.
+    pub const fn off(sensor: &'static Sensor, why: String) -> Self {
+        Self { sensor, state: State::Off(why), hook: "", refused: String::new() }
+    }
+
+    /// Watching on `road`, after others were refused.
+    pub fn on(sensor: &'static Sensor, road: &Road, refused: String) -> Self {
+        let state = if road.lost.is_empty() {
+            State::Attached
+        } else {
+            State::Fallback(road.lost.to_owned())
+        };
+        Self { sensor, state, hook: road.tier.as_str(), refused }
+    }
+
     /// The gap this leaves in every alert; `None` when nothing is lost.
     pub fn gap(&self) -> Option<SensorGap> {
         let reason = match &self.state {
@@ -63,7 +82,7 @@ impl Status {
 
 /// Every sensor off for one reason: nothing was loaded.
 pub fn all_off(why: &str) -> Vec<Status> {
-    CATALOG.iter().map(|sensor| Status { sensor, state: State::Off(why.to_owned()) }).collect()
+    CATALOG.iter().map(|sensor| Status::off(sensor, why.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -75,7 +94,10 @@ mod tests {
         let off = &all_off("no BTF")[0];
         let gap = off.gap().expect("a gap");
         assert!(gap.reason.starts_with("no BTF; not seen: "), "{}", gap.reason);
-        let on = Status { sensor: off.sensor, state: State::Attached };
-        assert_eq!(on.gap(), None);
+        let first = &off.sensor.roads[0];
+        assert_eq!(Status::on(off.sensor, first, String::new()).gap(), None);
+        let second = Road { lost: "reads", ..*first };
+        let gap = Status::on(off.sensor, &second, "no LSM".into()).gap().expect("a gap");
+        assert_eq!((gap.state.as_str(), gap.reason.as_str()), ("fallback", "reads"));
     }
 }

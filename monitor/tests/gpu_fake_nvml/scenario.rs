@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use monitor::gpu::round::Rounds;
-use monitor::gpu::{FeatureTable, FeatureView};
+use monitor::gpu::{FeatureTable, FeatureView, TreeReading};
 use monitor::model::{BootNs, ProcessKey};
 
 use crate::stage::Stage;
@@ -15,6 +15,7 @@ const SECONDS: u32 = 660;
 /// What was seen of a load.
 struct Seen {
     view: FeatureView,
+    curve: Vec<f64>,
     /// Mean tensor-core activity over the run.
     tensor_percent: f64,
 }
@@ -31,9 +32,14 @@ fn play(name: &str) -> Seen {
             for process in &round.batch.processes {
                 let tree = ProcessKey { tgid: process.pid, start: BootNs(1) };
                 let util = process.attributed_util();
-                table.observe(tree, &process.gpu, round.batch.time, util, process.mem_used_bytes);
+                let reading = TreeReading {
+                    util_percent: util,
+                    mem_used_bytes: process.mem_used_bytes,
+                    ..TreeReading::default()
+                };
+                table.observe(tree, &process.gpu, round.batch.time, &reading);
                 place = Some((tree, process.gpu.clone()));
-                if let Some(percent) = process.activity.and_then(|seen| seen.tensor_percent) {
+                if let Some(percent) = process.activity.tensor_percent {
                     tensor = (tensor.0 + percent, tensor.1 + 1.0);
                 }
             }
@@ -41,7 +47,8 @@ fn play(name: &str) -> Seen {
     });
     let (tree, gpu) = place.expect("a fixture has a process");
     let view = table.features(tree, &gpu).expect("it was observed");
-    Seen { view, tensor_percent: tensor.0 / tensor.1 }
+    let curve = table.curve(tree, &gpu);
+    Seen { view, curve, tensor_percent: tensor.0 / tensor.1 }
 }
 
 /// The row of the table in the document.
@@ -64,7 +71,7 @@ fn documented(name: &str) -> Seen {
     let text = fs::read_to_string(&document).unwrap_or_default();
     let row = row(name, &seen);
     assert!(text.contains(&row), "{} must hold this row:\n{row}", document.display());
-    assert_eq!(seen.view.curve.len(), 60);
+    assert_eq!(seen.curve.len(), 60);
     assert!((seen.view.seconds_since_first_use - f64::from(SECONDS)).abs() < 1e-6);
     seen
 }

@@ -52,10 +52,8 @@ fn any_body() -> impl Strategy<Value = Body> {
             util_percent: Some(util),
             proc_util_percent: Some(util),
             mem_used_bytes: Some(u64::MAX),
-            power_watts: None,
-            temperature_celsius: None,
-            tensor_util_percent: None,
             is_edge: true,
+            ..GpuSample::default()
         })
     });
     let dns = (any::<u32>(), any::<u32>()).prop_map(|(ip, ttl_seconds)| {

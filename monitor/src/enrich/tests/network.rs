@@ -121,12 +121,9 @@ fn sample(util_percent: f64) -> Body {
         index: 0,
         model: "H100".into(),
         util_percent: Some(util_percent),
-        proc_util_percent: None,
         mem_used_bytes: Some(1 << 30),
-        power_watts: None,
-        temperature_celsius: None,
-        tensor_util_percent: None,
         is_edge: false,
+        ..GpuSample::default()
     })
 }
 
@@ -137,9 +134,12 @@ impl GpuFeatures for Features {
         (tree == self.0 && gpu.as_str() == "GPU-1").then(|| FeatureView {
             util_mean_10m: Some(95.0),
             busy_seconds: 1_300.0,
-            curve: vec![95.0],
             ..FeatureView::default()
         })
+    }
+
+    fn curve(&self, _: ProcessKey, _: &GpuUuid) -> Vec<f64> {
+        vec![95.0]
     }
 }
 

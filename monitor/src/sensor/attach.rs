@@ -1,0 +1,245 @@
+//! From a row of the catalog to attached programs: the first road that the kernel takes.
+//!
+//! A program that is refused turns its road away with the kernel's own words; what was attached of
+//! that road is detached again.
+
+use std::fs::File;
+
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, FEntry, FExit,
+    Iter, Lsm, Program as AyaProgram, ProgramError, TracePoint,
+};
+use aya::{Btf as AyaBtf, Ebpf};
+use monitor_common::SYSCALL_RESULT_OFFSET;
+
+use super::catalog::{Hook, Program, Road, Sensor, Tier};
+use super::probe::Tiers;
+use super::status::Status;
+use crate::kernel::offset::{self, Resolved};
+use crate::kernel::tracefs::{Tracefs, TracefsError};
+
+/// Where programs are attached.
+pub(super) struct Place<'a> {
+    pub(super) btf: &'a AyaBtf,
+    pub(super) cgroup: &'a File,
+    pub(super) tracefs: Result<&'a Tracefs, &'a TracefsError>,
+    pub(super) tiers: &'a Tiers,
+}
+
+/// Takes the first road of a sensor that this kernel takes.
+pub(super) fn sensor(
+    ebpf: &mut Ebpf,
+    sensor: &'static Sensor,
+    offsets: &[Resolved],
+    place: &Place<'_>,
+    iterator: &mut Option<File>,
+) -> Status {
+    let missing = offset::missing_for(offsets, sensor.name);
+    if !missing.is_empty() {
+        return Status::off(sensor, missing.join("; "));
+    }
+    let mut refused = Vec::new();
+    for road in sensor.roads {
+        match take(ebpf, road, place, iterator) {
+            Ok(()) => return Status::on(sensor, road, refused.join("; ")),
+            // Two roads that lack the same thing say so once.
+            Err(why) if refused.contains(&why) => {}
+            Err(why) => refused.push(why),
+        }
+    }
+    Status::off(sensor, refused.join("; "))
+}
+
+fn take(
+    ebpf: &mut Ebpf,
+    road: &Road,
+    place: &Place<'_>,
+    iterator: &mut Option<File>,
+) -> Result<(), String> {
+    match road.tier {
+        Tier::Base => {}
+        Tier::Fentry => place.tiers.fentry.clone()?,
+        Tier::Lsm => place.tiers.lsm.clone()?,
+    }
+    for (count, program) in road.programs.iter().enumerate() {
+        if let Err(why) = attach(ebpf, program, place, iterator) {
+            for taken in &road.programs[..count] {
+                detach(ebpf, taken.name);
+            }
+            return Err(why);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a program back, links first.
+pub(super) fn detach(ebpf: &mut Ebpf, name: &str) {
+    let gone = match ebpf.program_mut(name) {
+        Some(AyaProgram::Lsm(program)) => program.unload(),
+        Some(AyaProgram::FEntry(program)) => program.unload(),
+        Some(AyaProgram::FExit(program)) => program.unload(),
+        Some(AyaProgram::BtfTracePoint(program)) => program.unload(),
+        Some(AyaProgram::TracePoint(program)) => program.unload(),
+        Some(AyaProgram::CgroupSkb(program)) => program.unload(),
+        Some(AyaProgram::CgroupSockAddr(program)) => program.unload(),
+        Some(AyaProgram::Iter(program)) => program.unload(),
+        _ => Ok(()),
+    };
+    if let Err(error) = gone {
+        tracing::warn!(program = name, %error, "a program of a road that is not taken stays");
+    }
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    row: &Program,
+    place: &Place<'_>,
+    iterator: &mut Option<File>,
+) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(row.name)
+        .ok_or_else(|| format!("the object has no program {}", row.name))?;
+    let refused = |error: ProgramError| format!("{}: {}", row.name, chain(&error));
+    match row.hook {
+        Hook::Lsm(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::BtfTracepoint(_) => {
+            attach_typed(program, row.hook, place.btf).map_err(refused)?;
+        }
+        Hook::Tracepoints { category, names } => {
+            let program: &mut TracePoint = program.try_into().map_err(refused)?;
+            attach_tracepoints(program, category, names, place)
+                .map_err(|why| format!("{}: {why}", row.name))?;
+        }
+        Hook::CgroupSockAddr => {
+            let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)?;
+            program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
+        }
+        Hook::CgroupEgress | Hook::CgroupIngress => {
+            let side = if row.hook == Hook::CgroupEgress {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)?;
+            program.attach(place.cgroup, side, CgroupAttachMode::Single).map_err(refused)?;
+        }
+        Hook::TaskIterator => {
+            let program: &mut Iter = program.try_into().map_err(refused)?;
+            program.load("task", place.btf).map_err(refused)?;
+            let link = program.attach().map_err(refused)?;
+            let link = program.take_link(link).map_err(refused)?;
+            let file =
+                link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
+            *iterator = Some(file);
+        }
+    }
+    Ok(())
+}
+
+/// Loads and attaches a program whose place is known by the kernel's type information.
+pub(super) fn attach_typed(
+    program: &mut AyaProgram,
+    hook: Hook,
+    btf: &AyaBtf,
+) -> Result<(), ProgramError> {
+    match hook {
+        Hook::Lsm(name) => {
+            let program: &mut Lsm = program.try_into()?;
+            program.load(name, btf)?;
+            program.attach()?;
+        }
+        Hook::Fentry(function) => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(function, btf)?;
+            program.attach()?;
+        }
+        Hook::Fexit(function) => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(function, btf)?;
+            program.attach()?;
+        }
+        Hook::BtfTracepoint(name) => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(name, btf)?;
+            program.attach()?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn attach_tracepoints(
+    program: &mut TracePoint,
+    category: &str,
+    names: &[&str],
+    place: &Place<'_>,
+) -> Result<(), String> {
+    let tracefs = place.tracefs.map_err(ToString::to_string)?;
+    program.load().map_err(|error| chain(&error))?;
+    let mut attached = 0;
+    for name in names.iter().filter(|name| tracefs.has(category, name)) {
+        let offset = tracefs.field(category, name, "ret", 8).map_err(|error| error.to_string())?;
+        if offset as usize != SYSCALL_RESULT_OFFSET {
+            return Err(format!(
+                "tracepoint {name} keeps its result at {offset}, expected {SYSCALL_RESULT_OFFSET}"
+            ));
+        }
+        program.attach(category, name).map_err(|error| chain(&error))?;
+        attached += 1;
+    }
+    if attached == 0 {
+        return Err(format!(
+            "the kernel has none of the tracepoints {category}/{{{}}}",
+            names.join(",")
+        ));
+    }
+    Ok(())
+}
+
+/// An error with its causes, on one line: the verifier's log is cut to its last line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = first_and_last_line(&error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = first_and_last_line(&cause.to_string());
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn first_and_last_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    // A refusal that never came to the verifier has no log.
+    let first =
+        first.strip_suffix("Verifier output:").unwrap_or(first).trim_end_matches(['.', ' ']);
+    // Statistics that the verifier writes behind its verdict.
+    let is_verdict = |line: &&str| {
+        !["processed ", "verification time ", "stack depth "]
+            .iter()
+            .any(|statistic| line.starts_with(statistic))
+    };
+    match lines.rfind(is_verdict) {
+        Some(last) => format!("{first} … {last}"),
+        None => first.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verifier_log_is_cut_to_what_a_person_reads() {
+        let log = "load failed\n0: R1=ctx\n1: (85) call foo#1\nunknown func foo#1\n\
+                   verification time 9 usec\nstack depth 8\nprocessed 2 insns\n";
+        assert_eq!(first_and_last_line(log), "load failed … unknown func foo#1");
+        assert_eq!(first_and_last_line("one line"), "one line");
+        assert_eq!(first_and_last_line("returned EPERM. Verifier output: \n"), "returned EPERM");
+        assert_eq!(first_and_last_line(""), "");
+    }
+}
