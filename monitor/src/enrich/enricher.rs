@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Budgets, Use};
 use super::content::{Classes, FileClass};
 use super::derivation::Written;
 use super::facts::Enriched;
@@ -53,6 +54,8 @@ pub struct Observation {
     pub(super) flow: Option<Handle<super::flow::FlowState>>,
     pub(super) label: Option<Handle<Labelled>>,
     pub(super) class: FileClass,
+    /// The fullest budget of the profile that covers the peer.
+    pub(super) budget: Option<Use>,
     /// What the kernel's label map must follow.
     pub label_changes: Vec<LabelChange>,
     /// A cgroup in which the kernel side must tell of every file opened for writing from now on.
@@ -90,6 +93,10 @@ pub struct EnrichCounters {
     pub names: usize,
     /// Names that were still good and made room for others.
     pub names_evicted: u64,
+    /// Budgets whose bytes are counted.
+    pub budgets: usize,
+    /// Budgets that made room for others.
+    pub budgets_evicted: u64,
     /// (workload, file) pairs that made room for others.
     pub reads_evicted: u64,
 }
@@ -124,6 +131,7 @@ pub struct Enricher {
     /// Cgroups in which every file opened for writing is told of.
     pub(super) marked: Table<CgroupId, ()>,
     pub(super) flows: Flows,
+    pub(super) budgets: Budgets,
     /// Names of addresses over all workloads.
     pub(super) names_len: usize,
     pub(super) names_evicted: u64,
@@ -160,6 +168,7 @@ impl Enricher {
             written: Table::new(WRITTEN_MAX),
             marked: Table::new(monitor_common::MARKED_CGROUPS_MAX as usize),
             flows: Flows::new(),
+            budgets: Budgets::new(),
             names_len: 0,
             names_evicted: 0,
         }
@@ -201,6 +210,8 @@ impl Enricher {
         seen.workload = seen.process.and_then(|process| self.workload_of(process, event.time));
         self.apply(event, &mut seen);
         self.select_profile(event, &seen);
+        self.guess_role(event, &seen);
+        self.spend(event, &mut seen);
         seen
     }
 
@@ -241,6 +252,8 @@ impl Enricher {
             heads_unread: self.labels.unread,
             names: self.names_len,
             names_evicted: self.names_evicted,
+            budgets: self.budgets.len(),
+            budgets_evicted: self.budgets.evicted(),
             reads_evicted: self.reads.evicted(),
         }
     }

@@ -18,6 +18,7 @@
 
 mod account;
 mod acts;
+mod budget;
 mod census;
 mod content;
 mod derivation;
@@ -39,6 +40,7 @@ mod place;
 mod process;
 mod procfs;
 mod profile;
+mod role;
 mod scan;
 mod secret;
 mod settle;
@@ -50,6 +52,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use budget::{BudgetSnapshot, BudgetView};
 pub use census::CENSUS_MAX;
 pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
