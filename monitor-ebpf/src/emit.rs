@@ -4,7 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use monitor_common::{
-    ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileOpenRecord, PATH_BYTES_MAX, RECORD_BYTES_MAX,
+    ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileChangeRecord, FileOpenRecord, PATH_BYTES_MAX,
+    RECORD_BYTES_MAX,
 };
 
 use crate::count::{Lane, Outcome, count};
@@ -30,6 +31,14 @@ pub(crate) struct OpenScratch {
     pub(crate) path: PathBuffer,
     pub(crate) head: InodeHead,
     pub(crate) name: NameHead,
+}
+
+/// Where a record about a changed file is put together.
+#[repr(C)]
+pub(crate) struct ChangeScratch {
+    pub(crate) record: FileChangeRecord,
+    pub(crate) tail: [u8; 2 * PATH_BYTES_MAX],
+    pub(crate) path: PathBuffer,
 }
 
 /// Reserves a record of fixed size, lets `fill` write it in place, and submits it. Counts the

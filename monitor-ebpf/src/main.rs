@@ -1,5 +1,6 @@
-//! gpuwarden's kernel programs, base tier: BTF tracepoints, system-call tracepoints, cgroup
-//! programs and one iterator. They observe; none of them changes what a process may do.
+//! gpuwarden's kernel programs. Base tier: BTF tracepoints, system-call tracepoints, cgroup
+//! programs and one iterator. Full tier: LSM hooks, entries and returns of kernel functions. They
+//! observe; none of them changes what a process may do.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | `count` | the counters that must balance |
 //! | `emit` | the two rings |
 //! | `flow` | the state of flows |
+//! | `reader` | the sums of bytes read of labelled files |
 //! | `hook` | the programs |
 #![feature(asm_experimental_arch)]
 #![no_std]
@@ -23,6 +25,7 @@ mod globals;
 mod hook;
 mod maps;
 mod read;
+mod reader;
 
 /// The verifier refuses an endless loop, so a reachable panic is a load failure and not silence.
 #[cfg(not(test))]
