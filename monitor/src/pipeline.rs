@@ -16,10 +16,11 @@
 //! | `engine` | the engine thread |
 //! | `journal` | the file of events |
 //! | `loss` | what was lost, as events and as completeness |
-//! | `report` | the snapshot for metrics |
+//! | `report`, `gpu` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
 mod engine;
+mod gpu;
 mod journal;
 mod loss;
 pub mod plan;
@@ -311,6 +312,10 @@ fn stages(
             enricher.observe(event);
         }
     }
+    let directory = crate::cluster::start(&plan::cluster(&config.cluster))
+        .map_err(|source| PipelineError::Start { what: "the cluster's clients", source })?;
+    enricher.set_names(Arc::clone(&directory) as _);
+    enricher.set_allocations(Arc::clone(&directory) as _);
     let windows = WindowStore::new(&config.export.spool_dir, &host.boot_id);
     let mut correlator = Correlator::new(&rules.rules, CorrelateLimits::default());
     windows.load(&mut correlator);
@@ -327,6 +332,7 @@ fn stages(
         logger: loaded.logger(),
         rules,
         windows,
+        directory,
     })
 }
 
