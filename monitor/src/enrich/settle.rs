@@ -70,7 +70,7 @@ impl Enricher {
                 }
                 return;
             }
-            if keeps_workload(current, place.kind) {
+            if keeps_workload(current, process, place.kind) {
                 self.moves_refused += 1;
                 return;
             }
@@ -107,6 +107,7 @@ impl Enricher {
                 names,
                 names_asked: BootNs(0),
                 profile: None,
+                guessed_role: None,
                 profiles_epoch: 0,
                 live: 0,
                 account: Account::default(),

@@ -224,6 +224,7 @@ impl Enricher {
         process.parent = parent_key;
         process.lineage = parent.lineage_for_child(parent_key);
         process.place = Arc::clone(&parent.place);
+        process.has_read_weights |= parent.has_read_weights;
         let splits = parent.place.kind == WorkloadKind::Tree
             && splits_tree(parent_key, parent.parent, parent.image.exe_name());
         if splits {
@@ -295,6 +296,7 @@ impl Enricher {
         let Some(process) = self.processes.get_mut(child) else { return };
         process.parent = draft.parent;
         process.lineage = draft.lineage;
+        process.has_read_weights |= draft.has_read_weights;
         if process.image.is_partial
             && let Some(image) = image
         {

@@ -9,6 +9,7 @@ use super::process::Process;
 use super::profile::{Names, ProfileView};
 use super::table::{Handle, Table};
 use crate::model::{BootNs, ProcessKey, WorkloadId};
+use crate::rule::Role;
 
 /// A workload.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Workload {
     /// When names were last asked for in vain.
     pub(super) names_asked: BootNs,
     pub(super) profile: Option<ProfileView>,
+    /// What it is for, by what runs in it; only asked for where the profile does not say.
+    pub(super) guessed_role: Option<Role>,
     /// Set of profiles that was last asked.
     pub(super) profiles_epoch: u64,
     /// Processes that have not ended.
@@ -32,6 +35,13 @@ pub(super) struct Workload {
 impl Workload {
     pub(super) fn kind(&self) -> WorkloadKind {
         self.place.kind
+    }
+
+    /// Its role, and whether that is a guess.
+    pub(super) fn role(&self) -> Option<(&'static str, bool)> {
+        let declared = self.profile.as_ref().and_then(|profile| profile.role);
+        let guessed = || self.guessed_role.map(|role| (role.as_str(), true));
+        declared.map(|role| (role, false)).or_else(guessed)
     }
 
     pub(super) fn is_isolated(&self) -> bool {
@@ -167,10 +177,33 @@ pub(super) fn splits_tree(parent: ProcessKey, grandparent: ProcessKey, exe_name:
 /// so such moves are followed. But a process must not shed what is known of it by a move: whoever
 /// is confined stays with its pod, job or container, and so does whoever is declared isolated; and
 /// one that has read weights may be put into a container, but not just into another unit.
-pub(super) fn keeps_workload(workload: &Workload, to: WorkloadKind) -> bool {
-    workload.kind().confines()
-        || workload.is_isolated()
-        || (!to.confines() && workload.account.weights_read.is_some())
+///
+/// A login, and a cgroup that no profile speaks of, hold whatever somebody starts from there, so
+/// there it counts whether the process or one it descends from has read weights: where a model was
+/// checked, jobs may still be started.
+pub(super) fn keeps_workload(workload: &Workload, process: &Process, to: WorkloadKind) -> bool {
+    let has_read = if workload.profile.is_some() && !is_login(&workload.place) {
+        workload.account.weights_read.is_some()
+    } else {
+        process.has_read_weights
+    };
+    workload.kind().confines() || workload.is_isolated() || (!to.confines() && has_read)
+}
+
+/// Whether a place is somebody's login: a process tree, or the scope that logind makes of a
+/// session (`session-<number>.scope`, systemd-logind.service(8)).
+fn is_login(place: &Place) -> bool {
+    let is_session = |unit: &str| {
+        unit.strip_prefix("session-").is_some_and(|rest| rest.strip_suffix(".scope").is_some())
+    };
+    match place.kind {
+        WorkloadKind::Tree => true,
+        WorkloadKind::Unit => place.unit.as_deref().is_some_and(is_session),
+        WorkloadKind::K8s
+        | WorkloadKind::Slurm
+        | WorkloadKind::Container
+        | WorkloadKind::Cgroup => false,
+    }
 }
 
 /// Seconds between two moments.
