@@ -39,7 +39,14 @@ pub(crate) struct ChangeScratch {
     pub(crate) record: FileChangeRecord,
     pub(crate) tail: [u8; 2 * PATH_BYTES_MAX],
     pub(crate) path: PathBuffer,
+    /// Makes the slot a page long, which is the bound that [`page`] says.
+    room: [u8; 640],
 }
+
+const _: () = assert!(size_of::<ChangeScratch>() >= PAGE_BYTES);
+
+/// What [`page`] masks a length with, plus one.
+const PAGE_BYTES: usize = 4096;
 
 /// Reserves a record of fixed size, lets `fill` write it in place, and submits it. Counts the
 /// outcome under `kind`.
@@ -66,6 +73,28 @@ pub(crate) fn fixed<T: 'static>(
     }
     entry.submit(lane.flags());
     count(kind, Outcome::Sent);
+}
+
+/// As [`scratch`], of a slot that is at least a page long. The bound is said in the last moment:
+/// through two walks of a path the verifiers of 5.10 and 6.1 forget what the copies returned, and
+/// what was bounded before ("R2 min value is outside of the allowed memory range").
+#[inline(always)]
+pub(crate) fn page(kind: u16, lane: Lane, record: *const u8, len: u32) {
+    let mut len = u64::from(len);
+    // SAFETY: one instruction on a register.
+    unsafe {
+        core::arch::asm!("{len} &= 4095", len = inout(reg) len);
+    }
+    // SAFETY: the record is the start of a slot that is at least a page long.
+    let sent = unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(lane.ring()).cast_mut().cast(),
+            record.cast_mut().cast(),
+            len,
+            lane.flags(),
+        )
+    };
+    count(kind, if sent == 0 { Outcome::Sent } else { Outcome::RingFull });
 }
 
 /// Sends the first `len` bytes of a record that was put together in a scratch slot.

@@ -145,8 +145,9 @@ fn cut(path: u64) -> Result<Change, Fault> {
 /// Code that a container toolkit maps, wherever it lies: few files, and each is told.
 #[inline(always)]
 fn mapping(arg: impl Fn(usize) -> u64) {
+    // The function has no third argument before the flags: what was asked for is the second of both.
     let opened = arg(0);
-    if opened == 0 || arg(2) & PROT_EXEC == 0 || !is_toolkit() {
+    if opened == 0 || arg(1) & PROT_EXEC == 0 || !is_toolkit() {
         return;
     }
     let change = || -> Result<Change, Fault> {
@@ -208,7 +209,7 @@ fn report(change: &Change) {
     let scratch = unsafe { &mut *slot };
     match fill(change, scratch) {
         Ok(len) => {
-            emit::scratch(KIND_FILE_CHANGE, Lane::High, (&raw const *scratch).cast(), len);
+            emit::page(KIND_FILE_CHANGE, Lane::High, (&raw const *scratch).cast(), len);
         }
         Err(Fault) => count(KIND_FILE_CHANGE, Outcome::ReadFault),
     }
