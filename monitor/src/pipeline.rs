@@ -14,11 +14,13 @@
 //! |---|---|
 //! | [`plan`] | configuration → what each stage is told; rules and profiles |
 //! | `engine` | the engine thread |
+//! | `journal` | the file of events |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `report` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
 mod engine;
+mod journal;
 mod loss;
 pub mod plan;
 mod report;
@@ -45,6 +47,7 @@ use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 use engine::{Engine, Inputs, Stages};
+use journal::Journal;
 pub use plan::OutputChoice;
 use state::WindowStore;
 
@@ -150,6 +153,12 @@ impl Pipeline {
         let exporter = Exporter::start(&plan::export(&config.export, &host))
             .map(Arc::new)
             .map_err(PipelineError::Export)?;
+        let journal = config
+            .events
+            .as_deref()
+            .map(Journal::create)
+            .transpose()
+            .map_err(|source| PipelineError::Start { what: "the file of events", source })?;
         let readiness = Arc::new(Readiness::default());
         let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
         let server = start_server(&config, &metrics, &readiness)?;
@@ -162,7 +171,7 @@ impl Pipeline {
         let (control, orders) = sync_channel(CONTROL_MAX);
         let inputs = Inputs { high, bulk, orders, stats };
         let stages = stages(&config, rules, host, &exporter, &mut loaded)?;
-        let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
+        let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;

@@ -42,6 +42,13 @@ pub(crate) enum Task {
     /// Every incident is real: processes read files and send bytes to a sink in a network
     /// namespace of its own. Each has a harmless twin that must stay silent.
     Demo(DemoArgs),
+    /// Try to dodge a real monitor in every way we know, and see whether it notices (needs root)
+    ///
+    /// Each case does the thing for real, in cgroups and a network namespace of its own, and says
+    /// what it did; events and alerts of the monitor are held against that.
+    Evasion(TrialArgs),
+    /// Do everything harmless that looks like an attack; nothing may alert (needs root)
+    Benign(TrialArgs),
     /// Watch an incident with a real Prometheus: metrics, rules, dashboard (needs root)
     Observe(ReceiverArgs),
     /// Deliver alerts to a real rsyslog over TLS and to a webhook with an outage (needs root)
@@ -118,6 +125,29 @@ pub(crate) struct DemoArgs {
     /// Write the first alert into the marked block of README.md
     #[arg(long, conflicts_with = "json")]
     pub(crate) readme: bool,
+}
+
+/// What `evasion` and `benign` take.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TrialArgs {
+    /// Play these cases only, e.g. `--only 05,13`
+    #[arg(long, value_name = "CASE", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// List the cases and end
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Use this gpuwarden instead of building one from the tree
+    #[arg(long, value_name = "FILE")]
+    pub(crate) monitor: Option<PathBuf>,
+    /// Keep the directory with configuration, events, logs, and the monitor's output
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print the outcome as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the table into the marked block of this document
+    #[arg(long, value_name = "FILE")]
+    pub(crate) doc: Option<PathBuf>,
 }
 
 /// What `observe` and `deliver` take.

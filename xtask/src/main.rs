@@ -13,6 +13,7 @@ mod stage;
 mod suite;
 mod tidy;
 mod tree;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {
         Task::Run(run) => suite::run_monitor(tree, &run),
         Task::Test(test) => suite::test(tree, &test),
         Task::Demo(demo) => demo::run(tree, &demo),
+        Task::Evasion(args) => trial::run(tree, trial::Suite::Evasion, &args),
+        Task::Benign(args) => trial::run(tree, trial::Suite::Benign, &args),
         Task::Observe(args) => receiver::observe(tree, &args),
         Task::Deliver(args) => receiver::deliver(tree, &args),
         Task::Bench(bench) => done(bench::run(tree, &bench)),

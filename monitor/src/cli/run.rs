@@ -36,6 +36,10 @@ pub(super) struct RunArgs {
     /// Leave the shipped rules out.
     #[arg(long)]
     no_shipped_rules: bool,
+    /// Also write every event that reaches the rules to this file, one JSON object a line, as
+    /// tests in rule files read it. For finding out why a rule did not fire: it slows the monitor.
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -88,6 +92,7 @@ fn apply(args: &RunArgs, mut config: Config) -> Config {
         config.rules.paths.extend(args.rules.iter().cloned());
         config.rules.paths_given = true;
     }
+    config.events.clone_from(&args.events);
     if args.no_shipped_rules {
         config.rules.shipped = false;
     }

@@ -48,6 +48,7 @@ pub(super) fn check(node: &Node, issues: &mut Issues) -> Config {
             issues,
         ),
         log: log(&Section::open("log", root.get("log"), &[key::LOG], issues), issues),
+        events: None,
     }
 }
 

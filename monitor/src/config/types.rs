@@ -24,6 +24,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// The daemon's own log.
     pub log: LogConfig,
+    /// A file that gets every event that reaches the rules; the command line alone sets it.
+    pub events: Option<PathBuf>,
 }
 
 /// Kernel side.

@@ -106,6 +106,7 @@ impl Ground {
             config: config.write(self.directory.path())?,
             output: "json",
             environment: Vec::new(),
+            arguments: Vec::new(),
             logs: self.directory.path().to_path_buf(),
         };
         Monitor::start_ready(&options, &self.interrupt)

@@ -98,12 +98,37 @@ pub(super) struct Completeness {
 impl Alert {
     /// Whether it speaks of the workload in this cgroup: by its path, else by a process of the
     /// play.
-    pub(super) fn is_about(&self, cgroup: &str, pid: u32) -> bool {
+    pub(crate) fn is_about(&self, cgroup: &str, pid: u32) -> bool {
         let in_cgroup = self
             .workload
             .as_ref()
             .is_some_and(|workload| workload.cgroup.trim_start_matches('/') == cgroup);
         in_cgroup || self.evidence.processes.iter().any(|process| process.pid == pid)
+    }
+
+    /// The rule that fired.
+    pub(crate) fn rule(&self) -> &str {
+        &self.rule.id
+    }
+
+    /// info, low, medium, high or critical.
+    pub(crate) fn severity(&self) -> &str {
+        &self.severity
+    }
+
+    /// What happened, in one sentence.
+    pub(crate) fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// The cgroup of its workload; empty where it has none.
+    pub(crate) fn cgroup(&self) -> &str {
+        self.workload.as_ref().map_or("", |workload| workload.cgroup.trim_start_matches('/'))
+    }
+
+    /// Whether its evidence names this process.
+    pub(crate) fn names(&self, pid: u32) -> bool {
+        self.evidence.processes.iter().any(|process| process.pid == pid)
     }
 
     /// What its evidence lacks of what it must show, in words.
@@ -134,7 +159,7 @@ impl Alert {
     }
 
     /// Whether it is the first word on something.
-    pub(super) fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         self.activity.is_empty() || self.activity == "new"
     }
 }

@@ -27,18 +27,18 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     /// Writes a scenario with nobody on the GPU.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let scenario = Self { path: path.to_path_buf(), resident: None };
         scenario.write(&scene(GpuLoad::Idle, 0))?;
         Ok(scenario)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Puts a process on the GPU; an idle GPU is left to the resident.
-    pub(super) fn play(&self, load: GpuLoad, pid: u32) -> Result<()> {
+    pub(crate) fn play(&self, load: GpuLoad, pid: u32) -> Result<()> {
         let (load, pid) = match self.resident {
             Some(resident) if load == GpuLoad::Idle => resident,
             _ => (load, pid),

@@ -62,7 +62,7 @@ pub(super) struct MustShow {
 
 /// What the GPU does meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GpuLoad {
+pub(crate) enum GpuLoad {
     /// Nothing.
     Idle,
     /// Flat at 97 %, little memory, as hashing is.

@@ -14,8 +14,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 pub(crate) use self::alert::Alert;
+pub(crate) use self::gpu::Scenario;
 use self::incident::INCIDENTS;
-pub(crate) use self::incident::Incident;
+pub(crate) use self::incident::{GpuLoad, Incident};
 pub(crate) use self::report::{Outcome, size};
 pub(crate) use self::scene::{Scene, incident};
 use crate::cli::DemoArgs;

@@ -94,6 +94,7 @@ impl<'a> Scene<'a> {
             config: config.write(&self.directory)?,
             output,
             environment: vec![("FAKE_NVML_SCENARIO", self.gpus.path().into())],
+            arguments: Vec::new(),
             logs: self.directory.clone(),
         })
     }

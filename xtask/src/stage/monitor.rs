@@ -40,6 +40,8 @@ pub(crate) struct MonitorOptions {
     /// json or human
     pub(crate) output: &'static str,
     pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// More arguments of `gpuwarden run`.
+    pub(crate) arguments: Vec<OsString>,
     /// Where its standard error and a copy of its output go.
     pub(crate) logs: PathBuf,
 }
@@ -75,6 +77,7 @@ impl Monitor {
             .arg("--config")
             .arg(&options.config)
             .args(["--listen", &address.to_string()])
+            .args(&options.arguments)
             .envs(options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -110,6 +113,16 @@ impl Monitor {
             }
             sleep(READY_PAUSE);
         }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended, for whatever reason.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("look at the monitor")?.is_some())
     }
 
     /// Its resident memory in bytes, now (`VmRSS`) or at most (`VmHWM`).

@@ -1,6 +1,7 @@
 //! Another end for flows: a network namespace behind a veth pair, with public addresses of
 //! TEST-NET-2 (RFC 5737) that nobody else has.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::Command;
 
@@ -14,6 +15,11 @@ const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// A peer that the demo's profiles allow.
 const STORE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
+/// This host and the stranger, of the prefix for documentation (RFC 3849).
+const HOST6: &str = "2001:db8::1/64";
+const STRANGER6: &str = "2001:db8::2/64";
+/// Last numbers of more strangers.
+const CROWD: std::ops::RangeInclusive<u8> = 20..=39;
 /// The network of the three.
 const NETWORK: &str = "198.51.100.0/24";
 
@@ -23,6 +29,8 @@ pub(crate) struct Network {
     namespace: String,
     /// Host side of the pair; removing it removes the other side too.
     link: String,
+    /// Far side of the pair.
+    inner: String,
 }
 
 impl Network {
@@ -42,14 +50,14 @@ impl Network {
         let (link, inner) = (format!("gwh{id}"), format!("gwi{id}"));
         ip(&["netns", "add", &namespace])?;
         // From here on, dropping takes down whatever there is.
-        let network = Self { namespace, link };
-        let (link, namespace) = (network.link.as_str(), network.namespace.as_str());
-        ip(&["link", "add", link, "type", "veth", "peer", "name", &inner, "netns", namespace])?;
+        let network = Self { namespace, link, inner };
+        let Self { namespace, link, inner } = &network;
+        ip(&["link", "add", link, "type", "veth", "peer", "name", inner, "netns", namespace])?;
         ip(&["addr", "add", &format!("{HOST}/24"), "dev", link])?;
         ip(&["link", "set", link, "up"])?;
         for address in [STRANGER, STORE] {
             let address = format!("{address}/24");
-            ip(&["-netns", namespace, "addr", "add", &address, "dev", &inner])?;
+            ip(&["-netns", namespace, "addr", "add", &address, "dev", inner])?;
         }
         for device in [inner.as_str(), "lo"] {
             ip(&["-netns", namespace, "link", "set", device, "up"])?;
@@ -60,9 +68,33 @@ impl Network {
     /// This program, as an actor on the far side.
     pub(crate) fn far_actor(&self) -> Result<Command> {
         let own = std::env::current_exe().context("find this program")?;
-        let mut command = child::command("ip");
-        command.args(["netns", "exec", &self.namespace]).arg(own).arg("actor");
+        let mut command = self.far(own);
+        command.arg("actor");
         Ok(command)
+    }
+
+    /// A program on the far side.
+    pub(crate) fn far(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = child::command("ip");
+        command.args(["netns", "exec", &self.namespace]).arg(program.as_ref());
+        command
+    }
+
+    /// Adds the second address family, and a crowd of peers that no profile allows.
+    pub(crate) fn widen(&self) -> Result<()> {
+        let far = |address: &str| {
+            let arguments = ["-netns", &self.namespace, "addr", "add", address, "dev", &self.inner];
+            ip(&[&arguments[..], if address.contains(':') { &["nodad"] } else { &[] }].concat())
+        };
+        ip(&["addr", "add", HOST6, "dev", &self.link, "nodad"])?;
+        far(STRANGER6)?;
+        for last in CROWD {
+            far(&format!("198.51.100.{last}/24"))?;
+        }
+        // Fast Open in both directions, which a fresh namespace has for clients only.
+        let sysctl = "echo 3 > /proc/sys/net/ipv4/tcp_fastopen";
+        child::capture(self.far("sh").args(["-c", sysctl]))?;
+        Ok(())
     }
 
     /// A port of this host, as the far side reaches it.

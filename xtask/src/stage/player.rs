@@ -81,10 +81,10 @@ impl Player {
         self.wait_for(act, END_TIMEOUT, interrupt, |line| line["act"] == act)
     }
 
-    /// Tells it to begin.
+    /// Tells it to begin, or to go on.
     pub(crate) fn go(&mut self) -> Result<()> {
-        let mut stdin = self.stdin.take().context("a player is told to begin once")?;
-        writeln!(stdin, "go").with_context(|| format!("tell {} to begin", self.name))
+        let stdin = self.stdin.as_mut().context("a player's input is a pipe")?;
+        writeln!(stdin, "go").with_context(|| format!("tell {} to go on", self.name))
     }
 
     /// Waits until it has ended well.

@@ -36,6 +36,10 @@ pub(crate) enum StepName {
     Kernel,
     /// The scripted incidents and their harmless twins
     Demo,
+    /// Every known way of dodging the monitor
+    Evasion,
+    /// Everything harmless that looks like an attack
+    Benign,
     /// Metrics, rules and dashboard of a monitored host, in a real Prometheus
     Observe,
     /// Alerts to a real rsyslog over TLS and to a webhook, through an outage and a kill
@@ -55,6 +59,8 @@ impl StepName {
         Self::Rules,
         Self::Kernel,
         Self::Demo,
+        Self::Evasion,
+        Self::Benign,
         Self::Observe,
         Self::Deliver,
         Self::Deploy,
@@ -62,12 +68,17 @@ impl StepName {
 
     /// Whether it loads programs into the kernel.
     pub(crate) const fn needs_root(self) -> bool {
-        matches!(self, Self::Kernel | Self::Demo | Self::Observe | Self::Deliver | Self::Deploy)
+        self.plays() || matches!(self, Self::Kernel | Self::Deploy)
     }
 
     /// Whether it runs against other programs.
     pub(crate) const fn needs_packages(self) -> bool {
-        matches!(self, Self::Unit | Self::Kernel | Self::Demo | Self::Observe | Self::Deliver)
+        self.plays() || matches!(self, Self::Unit | Self::Kernel)
+    }
+
+    /// Whether it is another command of this tool, which plays something before a real monitor.
+    const fn plays(self) -> bool {
+        matches!(self, Self::Demo | Self::Evasion | Self::Benign | Self::Observe | Self::Deliver)
     }
 
     /// Whether it builds the kernel programs.
@@ -109,7 +120,12 @@ impl StepName {
                 checks.current_dir(tree.root()).arg("--gpuwarden").arg(tree.daemon());
                 return checks;
             }
-            Self::Demo | Self::Observe | Self::Deliver | Self::Tidy => {
+            Self::Demo
+            | Self::Evasion
+            | Self::Benign
+            | Self::Observe
+            | Self::Deliver
+            | Self::Tidy => {
                 let mut own = child::command(std::env::current_exe().unwrap_or_default());
                 own.current_dir(tree.root()).arg(self.to_string());
                 return own;
@@ -143,6 +159,8 @@ impl fmt::Display for StepName {
             Self::Rules => "rules",
             Self::Kernel => "kernel",
             Self::Demo => "demo",
+            Self::Evasion => "evasion",
+            Self::Benign => "benign",
             Self::Observe => "observe",
             Self::Deliver => "deliver",
             Self::Deploy => "deploy",

@@ -1,0 +1,229 @@
+//! What cases stand on: a network with another end, models, a GPU, and a monitor that looks on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Suite;
+use super::case::Case;
+use super::event::{Event, Events};
+use crate::child;
+use crate::demo::{Alert, Scenario};
+use crate::stage::{Config, Interrupt, Metrics, Monitor, MonitorOptions, Network, Player, Profile};
+use crate::tree::Tree;
+
+/// Patience with the far side.
+const FAR_TIMEOUT: Duration = Duration::from_secs(20);
+/// Alerts a minute: the limit is for people, and every case has some.
+const ALERTS_PER_MINUTE: u32 = 6000;
+
+/// The ground of one run of a suite.
+pub(super) struct Ground<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) suite: Suite,
+    pub(super) directory: PathBuf,
+    pub(super) gpus: Scenario,
+    pub(super) interrupt: Interrupt,
+    options: MonitorOptions,
+    monitor: Option<Monitor>,
+    /// Monitors that were started so far.
+    starts: u32,
+    events: Events,
+    // In this order: who is in the network ends before it goes.
+    _far: Player,
+    network: Network,
+}
+
+impl<'a> Ground<'a> {
+    /// Sets everything up in an empty directory, and starts a monitor.
+    pub(super) fn set(
+        tree: &'a Tree,
+        suite: Suite,
+        binary: PathBuf,
+        cases: &[Case],
+        directory: &Path,
+    ) -> Result<Self> {
+        let interrupt = Interrupt::listen()?;
+        let models = directory.join("models");
+        fs::create_dir_all(&models).with_context(|| format!("create {}", models.display()))?;
+        for case in cases {
+            write_model(tree, &model(directory, case), case.model_mib)?;
+        }
+        let gpus = Scenario::create(&directory.join("gpus.json"))?;
+        let network = Network::create()?;
+        network.widen()?;
+        let far = start_far(tree, &network, directory, &interrupt)?;
+        let rules = tree.path(&format!("tests/{suite}/rules.yaml"));
+        let config = Config {
+            rules: if rules.is_file() { vec![rules] } else { Vec::new() },
+            models,
+            profiles: profiles(),
+            nvml: Some(library(tree, &binary)),
+            alerts_per_minute: Some(ALERTS_PER_MINUTE),
+            ..Config::default()
+        };
+        let options = MonitorOptions {
+            binary,
+            directory: tree.root().to_path_buf(),
+            config: config.write(directory)?,
+            output: "json",
+            environment: vec![("FAKE_NVML_SCENARIO", gpus.path().into())],
+            arguments: Vec::new(),
+            logs: directory.to_path_buf(),
+        };
+        let events = Events::of(&directory.join("events-0.jsonl"));
+        let directory = directory.to_path_buf();
+        let mut ground = Self {
+            tree,
+            suite,
+            directory,
+            gpus,
+            interrupt,
+            options,
+            monitor: None,
+            starts: 0,
+            events,
+            _far: far,
+            network,
+        };
+        ground.start_monitor()?;
+        Ok(ground)
+    }
+
+    /// The model of a case.
+    pub(super) fn model(&self, case: &Case) -> PathBuf {
+        model(&self.directory, case)
+    }
+
+    /// Starts a monitor with a file of events of its own.
+    pub(super) fn start_monitor(&mut self) -> Result<()> {
+        self.starts += 1;
+        let name = format!("events-{}.jsonl", self.starts);
+        let path = self.directory.join(name);
+        let logs = self.directory.join(format!("monitor-{}", self.starts));
+        fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+        self.options.arguments = vec!["--events".into(), path.clone().into()];
+        self.options.logs = logs;
+        self.events = Events::of(&path);
+        let (monitor, _) = Monitor::start_ready(&self.options, &self.interrupt)?;
+        self.monitor = Some(monitor);
+        Ok(())
+    }
+
+    /// Ends the monitor in an orderly way.
+    pub(super) fn stop_monitor(&mut self) -> Result<()> {
+        let Some(monitor) = self.monitor.take() else { return Ok(()) };
+        let status = monitor.stop()?;
+        if !status.success() {
+            bail!("the monitor ended with {status} when it was asked to stop");
+        }
+        Ok(())
+    }
+
+    /// Waits until the monitor has been ended by somebody, and forgets it.
+    pub(super) fn lose_monitor(&mut self, patience: Duration) -> Result<bool> {
+        let Some(mut monitor) = self.monitor.take() else { return Ok(true) };
+        let ended = self.interrupt.wait(patience, || monitor.has_ended())?;
+        if !ended {
+            self.monitor = Some(monitor);
+        }
+        Ok(ended)
+    }
+
+    pub(super) fn monitor(&mut self) -> Result<&mut Monitor> {
+        self.monitor.as_mut().context("no monitor runs")
+    }
+
+    /// What it counts; nothing where none runs.
+    pub(super) fn metrics(&self) -> Result<Metrics> {
+        self.monitor.as_ref().map_or_else(|| Ok(Metrics::default()), Monitor::metrics)
+    }
+
+    /// New events and new alerts.
+    pub(super) fn look(&mut self) -> Result<(Vec<Event>, Vec<Alert>)> {
+        let lines = match &mut self.monitor {
+            Some(monitor) => monitor.lines()?,
+            None => Vec::new(),
+        };
+        let events = self.events.read()?;
+        let mut alerts = Vec::new();
+        for line in lines {
+            let alert: Alert = serde_json::from_str(&line.text)
+                .with_context(|| format!("the monitor said `{}`", line.text))?;
+            if alert.is_new() {
+                alerts.push(alert);
+            }
+        }
+        Ok((events, alerts))
+    }
+
+    /// This program as an actor, on this host or on another.
+    pub(super) fn actor(&self, far: bool) -> Result<Command> {
+        if far {
+            return self.network.far_actor();
+        }
+        let mut command = child::command(std::env::current_exe().context("find this program")?);
+        command.arg("actor");
+        Ok(command)
+    }
+}
+
+fn model(directory: &Path, case: &Case) -> PathBuf {
+    directory.join("models").join(format!("{}.safetensors", case.id))
+}
+
+/// The fake driver library, from where the monitor was built.
+fn library(tree: &Tree, monitor: &Path) -> PathBuf {
+    let beside = monitor.with_file_name("libfake_nvml.so");
+    if beside.is_file() { beside } else { tree.release("libfake_nvml.so") }
+}
+
+fn write_model(tree: &Tree, path: &Path, mib: u32) -> Result<()> {
+    if mib == 0 {
+        return Ok(());
+    }
+    let mut python = child::command("/usr/bin/python3");
+    python
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(tree.path("tests/e2e/actors/model.py"))
+        .arg(path)
+        .arg(mib.to_string());
+    child::capture(&mut python).context("write a model")?;
+    Ok(())
+}
+
+fn start_far(
+    tree: &Tree,
+    network: &Network,
+    directory: &Path,
+    interrupt: &Interrupt,
+) -> Result<Player> {
+    let mut command = network.far("/usr/bin/python3");
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(tree.path("tests/stand/far.py")).arg(directory);
+    let mut far = Player::start("far", &mut command, directory)?;
+    far.wait_for("ready", FAR_TIMEOUT, interrupt, |line| line["act"] == "ready")?;
+    Ok(far)
+}
+
+/// What the platform team of the suites declares: by the cgroup, one class each. The store is
+/// allowed to all, nobody else to none.
+fn profiles() -> Vec<Profile> {
+    let profile = |id, role, is_isolated, cgroups| Profile {
+        id,
+        role,
+        is_isolated,
+        cgroups,
+        peers: vec![Network::store_cidr()],
+    };
+    vec![
+        profile("case-isolated", "training", true, "/gpuwarden/isolated-training/"),
+        profile("case-training", "training", false, "/gpuwarden/training/"),
+        profile("case-inference", "inference", false, "/gpuwarden/inference/"),
+        profile("case-notebook", "notebook", false, "/gpuwarden/notebook/"),
+        profile("case-batch", "batch", false, "/gpuwarden/batch/"),
+        profile("case-system", "system", false, "/gpuwarden/system/"),
+    ]
+}

@@ -1,0 +1,246 @@
+//! Plays one case: cgroups, actors in turn, and everything that is said about it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::case::{Actor, Case, MonitorPart};
+use super::event::Event;
+use super::ground::Ground;
+use super::judge::{Verdict, judge};
+use crate::demo::{Alert, GpuLoad};
+use crate::stage::{Cgroup, Metrics, Player};
+
+/// Patience with a monitor that is killed.
+const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Patience with an act that others wait for.
+const ACT_TIMEOUT: Duration = Duration::from_mins(1);
+/// Time given to alerts that must not come, after everything was seen: rules and losses are looked
+/// at once a second.
+const SILENCE: Duration = Duration::from_millis(1300);
+
+/// What was done, and what was said about it.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    /// Directory of the case below the cgroup mount.
+    pub(super) cgroup: String,
+    /// What actors said.
+    pub(super) said: Vec<Value>,
+    pub(super) events: Vec<Event>,
+    pub(super) alerts: Vec<Alert>,
+    /// Records that were lost meanwhile.
+    pub(super) lost: u64,
+    pub(super) seconds: f64,
+}
+
+/// Processes and directories of a case. Dropped, they are gone.
+#[derive(Default)]
+struct Stand {
+    // In this order: whoever still plays is ended before the directories go, the inner ones first.
+    players: Vec<(Actor, Player)>,
+    cgroups: Vec<Cgroup>,
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        self.players.clear();
+        while self.cgroups.pop().is_some() {}
+    }
+}
+
+/// Plays a case, and judges what was said.
+pub(super) fn play(ground: &mut Ground<'_>, case: &Case) -> Result<Verdict> {
+    // A monitor is always there between two cases.
+    if ground.monitor().is_err() {
+        ground.start_monitor()?;
+    }
+    let mut played = Played {
+        cgroup: format!("gpuwarden/{}/{}-{}", case.class, ground.suite, case.id),
+        ..Played::default()
+    };
+    let mut stand = Stand::default();
+    let acted = act(ground, case, &mut stand, &mut played);
+    ground.gpus.play(GpuLoad::Idle, 0)?;
+    // Ctrl-C ends the suite, anything else this case only.
+    ground.interrupt.check()?;
+    played.said = said(&mut stand);
+    drop(stand);
+    if let Err(error) = acted {
+        return Ok(Verdict::broken(case, &error));
+    }
+    Ok(judge(case, &played, ground.suite))
+}
+
+fn act(ground: &mut Ground<'_>, case: &Case, stand: &mut Stand, played: &mut Played) -> Result<()> {
+    stand.cgroups.push(Cgroup::create(&played.cgroup)?);
+    if case.monitor == MonitorPart::Later {
+        ground.stop_monitor()?;
+    }
+    for actor in &case.actors {
+        let part = start(ground, case, actor, stand, &played.cgroup)?;
+        stand.players.push((actor.clone(), part));
+    }
+    let mut pid = 0;
+    for (_, part) in stand.players.iter_mut().rev() {
+        let ready = part.wait_for_act("ready", &ground.interrupt)?;
+        pid = ready["pid"].as_u64().context("an actor says its process id")?;
+    }
+    if case.monitor == MonitorPart::Later {
+        ground.start_monitor()?;
+    }
+    ground.gpus.play(case.gpu.into(), u32::try_from(pid).context("a process id")?)?;
+    // What was said about cases before is not about this one.
+    ground.look()?;
+    let before = lost(&ground.metrics()?);
+    let began = Instant::now();
+    for at in 0..stand.players.len() {
+        turn(ground, case, &mut stand.players[at], played)?;
+    }
+    wait(ground, case, stand, played)?;
+    played.seconds = began.elapsed().as_secs_f64();
+    // A monitor that was started meanwhile began to count anew.
+    let after = lost(&ground.metrics()?);
+    let is_same = case.monitor == MonitorPart::Shared;
+    played.lost = if is_same { after.saturating_sub(before) } else { after };
+    Ok(())
+}
+
+fn start(
+    ground: &mut Ground<'_>,
+    case: &Case,
+    actor: &Actor,
+    stand: &mut Stand,
+    cgroup: &str,
+) -> Result<Player> {
+    let mut command = ground.actor(actor.far)?;
+    command.arg("launch");
+    if !actor.outside && !actor.far {
+        let place = if actor.place.is_empty() {
+            cgroup.to_owned()
+        } else {
+            format!("{cgroup}/{}", actor.place)
+        };
+        let place = Cgroup::create(&place)?;
+        command.arg("--cgroup").arg(place.directory());
+        stand.cgroups.push(place);
+    }
+    command.arg("--");
+    let script = ground.tree.path(&format!("tests/{}/{}", ground.suite, actor.run[0]));
+    let is_python = script.extension().is_some_and(|extension| extension == "py");
+    command.arg(if is_python { "/usr/bin/python3" } else { "/bin/bash" });
+    command.arg(script).args(&actor.run[1..]);
+    tell(ground, case, &mut command)?;
+    let logs = ground.directory.join("logs");
+    std::fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+    Player::start(&format!("{}-{}", case.id, actor.name), &mut command, &logs)
+}
+
+/// What an actor is told, in its environment.
+fn tell(ground: &mut Ground<'_>, case: &Case, command: &mut Command) -> Result<()> {
+    let room: PathBuf = ground.directory.join("rooms").join(&case.id);
+    std::fs::create_dir_all(&room).with_context(|| format!("create {}", room.display()))?;
+    command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONPATH", ground.tree.path("tests/stand"))
+        .env("STAND_MODEL", ground.model(case))
+        .env("STAND_ROOM", room)
+        .env("STAND_DIR", ground.directory.as_path())
+        .env("STAND_SOURCES", ground.tree.path("tests") as PathBuf);
+    if let Ok(monitor) = ground.monitor() {
+        command.env("STAND_MONITOR", monitor.pid().to_string());
+    }
+    Ok(())
+}
+
+/// Lets one actor act.
+fn turn(
+    ground: &mut Ground<'_>,
+    case: &Case,
+    (actor, part): &mut (Actor, Player),
+    played: &mut Played,
+) -> Result<()> {
+    part.go()?;
+    if case.monitor == MonitorPart::Killed && actor.until.as_deref() == Some("killed") {
+        part.wait_for_act("killed", &ground.interrupt)?;
+        if !ground.lose_monitor(KILL_TIMEOUT)? {
+            bail!("the monitor was still there {KILL_TIMEOUT:?} after it was killed");
+        }
+        gather(ground, played)?;
+        ground.start_monitor()?;
+        part.go()?;
+        return part.finish(&ground.interrupt);
+    }
+    if let Some(until) = &actor.until {
+        let is_it = |line: &Value| line["act"] == until.as_str();
+        part.wait_for(until, ACT_TIMEOUT, &ground.interrupt, is_it)?;
+    } else if !actor.helper {
+        part.finish(&ground.interrupt)?;
+    }
+    Ok(())
+}
+
+/// Waits until everybody has ended and everything that must be seen was seen, at most as long as
+/// the case says; for silence, until the monitor has seen the end.
+fn wait(
+    ground: &mut Ground<'_>,
+    case: &Case,
+    stand: &mut Stand,
+    played: &mut Played,
+) -> Result<()> {
+    for (actor, part) in &mut stand.players {
+        if !actor.helper {
+            part.finish(&ground.interrupt)?;
+        }
+    }
+    played.said = said(stand);
+    let deadline = Instant::now() + Duration::from_secs(case.expect.within_s());
+    loop {
+        gather(ground, played)?;
+        if judge(case, played, ground.suite).is_settled() || Instant::now() >= deadline {
+            break;
+        }
+        ground.interrupt.wait(Duration::from_millis(40), || Ok(false))?;
+    }
+    if ground.suite == super::Suite::Benign {
+        ground.interrupt.wait(SILENCE, || Ok(false))?;
+        gather(ground, played)?;
+    }
+    Ok(())
+}
+
+fn said(stand: &mut Stand) -> Vec<Value> {
+    stand.players.iter_mut().flat_map(|(_, part)| part.said().to_vec()).collect()
+}
+
+fn gather(ground: &mut Ground<'_>, played: &mut Played) -> Result<()> {
+    let (events, alerts) = ground.look()?;
+    played.events.extend(events);
+    played.alerts.extend(alerts);
+    Ok(())
+}
+
+/// Records that were lost so far, for whatever reason.
+pub(super) fn lost(metrics: &Metrics) -> u64 {
+    const NAME: &str = "gpuwarden_kernel_records_total";
+    let outcomes = metrics.values_of(NAME, "outcome");
+    let is_loss = |outcome: &&String| !matches!(outcome.as_str(), "seen" | "sent" | "filtered");
+    let sum = outcomes
+        .iter()
+        .filter(is_loss)
+        .filter_map(|outcome| metrics.sum(NAME, &[&format!("outcome=\"{outcome}\"")]));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count is whole and not negative"
+    )]
+    let lost = sum.sum::<f64>() as u64;
+    lost
+}
+
+/// Whether a path is a directory's or below it.
+pub(super) fn is_below(path: &str, directory: &str) -> bool {
+    Path::new(path.trim_start_matches('/')).starts_with(directory)
+}
