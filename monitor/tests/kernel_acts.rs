@@ -238,7 +238,8 @@ sqes = mmap.mmap(ring, 4096, offset=0x10000000)
 for n in range(3):
     at = struct.unpack_from('<I', rings, tail)[0]
     # IORING_OP_SOCKET (45): fd = domain, off = type.
-    sqes[(at & 1) * 64:(at & 1) * 64 + 64] = struct.pack('<BBHiQQII', 45, 0, 0, 2, 2, 0, 0, 0) + bytes(32)
+    entry = struct.pack('<BBHiQQII', 45, 0, 0, 2, 2, 0, 0, 0) + bytes(32)
+    sqes[(at & 1) * 64:(at & 1) * 64 + 64] = entry
     struct.pack_into('<I', rings, array + 4 * (at & 1), at & 1)
     struct.pack_into('<I', rings, tail, at + 1)
     syscall(426, ring, 1, 0, 0 if int(sys.argv[1]) == 0 else 2, 0, 0)

@@ -48,9 +48,9 @@ fn exec_fill(task: u64, record: &mut StdioRecord) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// One program for `dup`, `dup2`, `dup3` and `fcntl`: what they return is a descriptor, or for other
-/// commands of `fcntl` a small number. Then the stream of that number is looked at in vain, and what
-/// is told of it is true all the same.
+/// One program for `dup`, `dup2`, `dup3` and `fcntl`: what they return is a descriptor, or for
+/// other commands of `fcntl` a small number. Then the stream of that number is looked at in vain,
+/// and what is told of it is true all the same.
 #[tracepoint]
 pub fn stdio_dup(ctx: TracePointContext) -> u32 {
     let result = returned(&ctx);

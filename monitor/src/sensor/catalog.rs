@@ -210,7 +210,7 @@ pub const CATALOG: &[Sensor] = &[
     },
     Sensor {
         name: "stdio",
-        sees: "standard streams that are sockets, pipes or pseudo terminals, at exec and when replaced",
+        sees: "standard streams that are sockets, pipes or ptys, at exec and when replaced",
         roads: &[base(&[
             program("stdio_exec", Hook::BtfTracepoint("sched_process_exec")),
             program(
@@ -218,13 +218,13 @@ pub const CATALOG: &[Sensor] = &[
                 syscalls(&["sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3", "sys_exit_fcntl"]),
             ),
         ])],
-        bound: "a stream that is replaced by closing it and making a socket is seen at the next exec",
+        bound: "a stream that is closed and made anew as a socket is seen at the next exec",
         lost: "shells on sockets and behind relays",
         required: false,
     },
     Sensor {
         name: "memory_access",
-        sees: "processes that reach into others: ptrace, process_vm_readv, pidfd_getfd, /proc/PID/mem",
+        sees: "processes that reach into others: ptrace, process_vm, pidfd_getfd, /proc/PID/mem",
         roads: &[base(&[
             program("ptrace_entered", syscalls(&["sys_enter_ptrace"])),
             program("ptrace_done", syscalls(&["sys_exit_ptrace"])),
@@ -249,7 +249,7 @@ pub const CATALOG: &[Sensor] = &[
             program("bpf_entered", syscalls(&["sys_enter_bpf"])),
             program("bpf_done", syscalls(&["sys_exit_bpf"])),
         ])],
-        bound: "the kernel's administrator can still take the monitor away; it is told, not stopped",
+        bound: "an administrator can still take the monitor away; it is told, not stopped",
         lost: "tampering with the monitor's own programs, maps and links",
         required: false,
     },
@@ -301,7 +301,7 @@ pub const CATALOG: &[Sensor] = &[
                 ]),
             ),
         ])],
-        bound: "texts are what the caller passed, 255 bytes of each; 32-bit system calls are not seen",
+        bound: "texts are what the caller passed, 255 bytes of each; 32-bit calls are not seen",
         lost: "ways out of a container",
         required: false,
     },
