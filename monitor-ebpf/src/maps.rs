@@ -1,21 +1,20 @@
 //! Every map. Sizes are in `monitor_common::limits`, reasons in `LIMITS.md`.
 
+mod act;
+
+pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
-    ACCESSES_MAX, CALLS_MAX, COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters,
-    LABELS_MAX, NAME_CLASSES_MAX, OPENS_MAX, OWN_CGROUPS_MAX, OWN_OBJECTS_MAX, RATE_CGROUPS_MAX,
-    RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX, StdioRecord, TamperRecord,
-    UNWANTED_LEN, URING_USERS_MAX, WATCH_DIRS_MAX,
+    COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension, FLOWS_MAX, InodeKey, KindCounters,
+    LABELS_MAX, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX, RATE_CGROUPS_MAX,
+    READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
+    SEND_PEERS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
 use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
-use crate::hook::call::Call;
-use crate::hook::cgroup::MoveScratch;
 use crate::hook::file::OpenKey;
-use crate::hook::memory::{AccessKey, AccessState};
-use crate::hook::namespace::NamespaceScratch;
 
 /// Process life, flow starts, label hits: wakes the reader.
 #[map]
@@ -60,6 +59,44 @@ pub(crate) static OPENS: LruHashMap<OpenKey, u64> = LruHashMap::with_max_entries
 pub(crate) static NAME_CLASSES: HashMap<Extension, u32> =
     HashMap::with_max_entries(NAME_CLASSES_MAX, 0);
 
+/// Which slots of names are taken: a read of one byte tells most names from watched ones.
+#[map]
+pub(crate) static NAME_FILTER: Array<u8> = Array::with_max_entries(NAME_SLOTS, 0);
+
+/// Watched names of files and directories; written by the daemon.
+#[map]
+pub(crate) static WATCH_NAMES: HashMap<WatchName, u32> =
+    HashMap::with_max_entries(WATCH_NAMES_MAX, 0);
+
+/// What is watched of each major number of character devices (`MAJOR_*`); written by the daemon.
+#[map]
+pub(crate) static DEVICES: Array<u8> = Array::with_max_entries(DEVICE_MAJORS, 0);
+
+/// Watched device nodes of majors that are not watched whole; written by the daemon.
+#[map]
+pub(crate) static DEVICE_NODES: HashMap<u32, u32> = HashMap::with_max_entries(DEVICE_NODES_MAX, 0);
+
+/// Whether any cgroup is marked: one entry, read before the map below is asked.
+#[map]
+pub(crate) static MARKED_ON: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Cgroups whose files opened for writing are reported: those that labelled files were read in, as
+/// this side sees it, and those that the daemon adds. A full map forgets the one that wrote longest
+/// ago.
+#[map]
+pub(crate) static MARKED_CGROUPS: LruHashMap<u64, u32> =
+    LruHashMap::with_max_entries(MARKED_CGROUPS_MAX, 0);
+
+/// Who opened each file for writing last: asked when one is executed.
+#[map]
+pub(crate) static WRITERS: LruHashMap<InodeKey, Writer> =
+    LruHashMap::with_max_entries(WRITERS_MAX, 0);
+
+/// Bytes read through io_uring by process and labelled file.
+#[map]
+pub(crate) static READERS: LruHashMap<ReaderKey, ReaderSum> =
+    LruHashMap::with_max_entries(READERS_MAX, 0);
+
 /// Flows that are counted.
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
@@ -91,42 +128,3 @@ pub(crate) static OPEN_SCRATCH: PerCpuArray<OpenScratch> = PerCpuArray::with_max
 /// Where the state of a new flow is put together; one slot a CPU and starter.
 #[map]
 pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState> = PerCpuArray::with_max_entries(STARTERS, 0);
-
-/// System calls between entry and exit, by thread.
-#[map]
-pub(crate) static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(CALLS_MAX, 0);
-
-/// What processes moved from and to each other's memory since it was told.
-#[map]
-pub(crate) static ACCESSES: LruHashMap<AccessKey, AccessState> =
-    LruHashMap::with_max_entries(ACCESSES_MAX, 0);
-
-/// Operations on sockets that each process asked `io_uring` for, one bit each.
-#[map]
-pub(crate) static URING_USERS: LruHashMap<u32, u64> =
-    LruHashMap::with_max_entries(URING_USERS_MAX, 0);
-
-/// The monitor's own BPF objects, by kind and id; written by the daemon.
-#[map]
-pub(crate) static OWN_OBJECTS: HashMap<u64, u32> = HashMap::with_max_entries(OWN_OBJECTS_MAX, 0);
-
-/// The monitor's own cgroup and those above it, by id; written by the daemon.
-#[map]
-pub(crate) static OWN_CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(OWN_CGROUPS_MAX, 0);
-
-/// Where a record of standard streams is put together: one slot for exec, one for dup.
-#[map]
-pub(crate) static STDIO_SCRATCH: PerCpuArray<StdioRecord> = PerCpuArray::with_max_entries(2, 0);
-
-/// Where a record of tampering is put together.
-#[map]
-pub(crate) static TAMPER_SCRATCH: PerCpuArray<TamperRecord> = PerCpuArray::with_max_entries(1, 0);
-
-/// Where a record of a namespace is put together.
-#[map]
-pub(crate) static NAMESPACE_SCRATCH: PerCpuArray<NamespaceScratch> =
-    PerCpuArray::with_max_entries(1, 0);
-
-/// Where a record of a move is put together.
-#[map]
-pub(crate) static MOVE_SCRATCH: PerCpuArray<MoveScratch> = PerCpuArray::with_max_entries(1, 0);

@@ -334,7 +334,8 @@ fn stages(
     loaded: &mut sensor::Loaded,
 ) -> Result<Stages, PipelineError> {
     let clock = Clock::measure();
-    let maps = loaded.take_maps()?;
+    let mut maps = loaded.take_maps()?;
+    sensor::interest::tell(&mut maps);
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));

@@ -13,6 +13,7 @@ pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod stdio;
 pub(crate) mod tamper;
+pub(crate) mod uring;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::TracePointContext;

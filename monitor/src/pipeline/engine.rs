@@ -245,6 +245,11 @@ impl Engine {
         let stages = &mut self.stages;
         let mut seen = stages.enricher.observe(event);
         let changes = std::mem::take(&mut seen.label_changes);
+        if let Some(cgroup) = seen.mark.take()
+            && !stages.maps.mark_cgroup(cgroup.0)
+        {
+            tracing::debug!(cgroup = cgroup.0, "the kernel side does not take this cgroup");
+        }
         match &event.body {
             Body::GpuSample(sample) => {
                 if let Some(tree) = stages.enricher.tree(&seen) {
@@ -392,6 +397,9 @@ impl Engine {
                 );
             }
             self.take_event(event);
+        }
+        for event in self.stages.enricher.written(now) {
+            self.take_event(&event);
         }
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);
