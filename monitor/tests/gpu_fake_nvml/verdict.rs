@@ -72,7 +72,7 @@ fn row(second: u32, view: &FeatureView, host: &Host, verdict: &mining::MiningVer
         "gpu.mining_score": verdict.score, "gpu.mining_reasons": verdict.reasons,
         "weights.bytes_read": host.weight_bytes, "workload.file_bytes_read": host.file_bytes,
         "workload.id": "slurm:42", "workload.name": "job 42", "workload.stratum_seen": false,
-        "proc.pid": PID, "proc.exe": "/work/run", "proc.name": "run",
+        "proc.pid": PID, "proc.exe": "/opt/run", "proc.name": "run",
     });
     FactRow::from_json(row.as_object().expect("an object")).expect("fields of the catalogue")
 }
@@ -162,7 +162,9 @@ fn mining() -> Host {
 #[test]
 fn training_with_evaluations_and_checkpoints_is_work() {
     let util = json!({"sum": [
-        noisy(95.0, 4.0), steps(&[(0, 0.0), (104, -45.0)], 120), steps(&[(0, 0.0), (290, -92.0)], 300),
+        noisy(95.0, 4.0),
+        steps(&[(0, 0.0), (104, -45.0)], 120),
+        steps(&[(0, 0.0), (290, -92.0)], 300),
     ]});
     let gpm = json!({"sm": 90, "tensor": 45, "integer": 10, "fp32": 12, "dram": 60,
                      "pcie_rx_mib": 250, "nvlink_tx_mib": 9_000, "nvlink_rx_mib": 9_000});
