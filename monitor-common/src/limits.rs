@@ -69,3 +69,11 @@ pub const OPEN_SLOTS_MAX: u32 = 1_024;
 pub const CHANGE_SLOTS_MAX: u32 = 512;
 /// (Process, other process) pairs whose last access check is remembered.
 pub const CHECKS_MAX: u32 = 4_096;
+/// Pairs of processes whose accesses to each other's memory are summed.
+pub const ACCESSES_MAX: u32 = 4_096;
+/// Processes whose `io_uring` operations on sockets are remembered.
+pub const URING_USERS_MAX: u32 = 4_096;
+/// The monitor's own BPF programs, maps and links.
+pub const OWN_OBJECTS_MAX: u32 = 1_024;
+/// Cgroups from the monitor's own up to the root.
+pub const OWN_CGROUPS_MAX: u32 = 64;
