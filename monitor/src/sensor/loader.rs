@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
+use super::memory::{self, MapSize};
 use super::probe::{self, Tiers};
 use super::{State, Status, Wanted};
 use crate::kernel::btf::{Btf, BtfError};
@@ -109,6 +110,8 @@ pub struct Loaded {
     pub status: Vec<Status>,
     /// Which tiers the kernel takes.
     pub tiers: Tiers,
+    /// The maps, as far as their memory goes.
+    pub maps: Vec<MapSize>,
     /// The fields of the running kernel.
     pub offsets: Vec<Resolved>,
     iterator: Option<File>,
@@ -173,7 +176,8 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         }
         status.push(found);
     }
-    Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
+    let maps = memory::sizes(&ebpf);
+    Ok(Loaded { ebpf, maps, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
 }
 
 /// The object with what the kernel is like; `completion` is the struct that the completion

@@ -5,6 +5,7 @@ mod catalog;
 mod drain;
 pub mod interest;
 mod loader;
+mod memory;
 mod probe;
 mod seed;
 mod status;
@@ -19,6 +20,7 @@ pub use loader::{
     KernelCounters, LoadError, Loaded, NAME_CLASS_BYTES_MIN, OPEN_REPEAT_NS, Settings, SharedMaps,
     load,
 };
+pub use memory::{MAP_BYTES_MAX, MapLayout, MapSize, total as map_bytes};
 pub use probe::Tiers;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};

@@ -145,7 +145,7 @@ fn cut(path: u64) -> Result<Change, Fault> {
 /// Code that a container toolkit maps, wherever it lies: few files, and each is told.
 #[inline(always)]
 fn mapping(arg: impl Fn(usize) -> u64) {
-    // The function has no third argument before the flags: what was asked for is the second of both.
+    // The function lacks the third argument of the hook: what was asked for is the second of both.
     let opened = arg(0);
     if opened == 0 || arg(1) & PROT_EXEC == 0 || !is_toolkit() {
         return;
