@@ -203,6 +203,8 @@ pub(crate) enum Measure {
     Rss,
     /// Time from start to ready
     Start,
+    /// Events a second through rules, cost of a condition, memory of rules and windows (no root)
+    Rules,
     /// All of these
     All,
 }

@@ -34,7 +34,7 @@ pub use sink::{
 };
 pub use types::{
     AlertConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig, LogFormat, LogLevel,
-    NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
+    NameClasses, RulesConfig, StoreConfig, TelemetryConfig, WatchConfig,
 };
 
 /// Where the configuration is looked for when no file is named.

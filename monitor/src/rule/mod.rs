@@ -45,7 +45,7 @@ pub use file::API_VERSION;
 pub use net::NetSet;
 pub use outline::{Outline, Response};
 pub use profile::{Budget, Profile, ProfileSet, Role};
-pub use quantity::format_span;
+pub use quantity::{format_span, parse_span};
 pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;
 pub use set::{RuleSet, is_gpu};
