@@ -29,9 +29,7 @@ impl GpuBackend for Script {
             index: 0,
             uuid: GpuUuid::from("GPU-0"),
             model: "Script".into(),
-            pci_bus_id: String::new(),
-            is_mig: false,
-            has_gpm: false,
+            ..Device::default()
         };
         Ok(DeviceList { devices: vec![device], missing: self.missing.clone() })
     }

@@ -101,6 +101,17 @@ impl Format {
     }
 }
 
+/// Extensions that weights share with everything else: build caches, firmware, disk images.
+const GENERIC_EXTENSIONS: &[&str] = &["bin", "data"];
+
+/// Whether the extension of a path alone says nothing of weights.
+pub(super) fn is_generic_name(path: &str) -> bool {
+    let extension = file_name(path).rsplit_once('.').map(|(_, extension)| extension);
+    extension.is_some_and(|extension| {
+        GENERIC_EXTENSIONS.iter().any(|generic| extension.eq_ignore_ascii_case(generic))
+    })
+}
+
 /// Name of the first entry of a zip (APPNOTE 4.3.7), as far as it was read.
 fn zip_first_name(head: &[u8]) -> Option<&[u8]> {
     let length = usize::from(u16::from_le_bytes([*head.get(26)?, *head.get(27)?]));

@@ -37,6 +37,12 @@ impl Enricher {
         let is_read = open.reads() && open.file_type == FileType::Regular;
         let is_new = is_read && self.is_first_read(handle, open.id);
         let label = seen.label.and_then(|label| self.labels.get(label)).copied();
+        if label.is_some()
+            && open.reads()
+            && let Some(process) = seen.process.and_then(|process| self.processes.get_mut(process))
+        {
+            process.has_read_weights = true;
+        }
         let Some(workload) = self.workloads.get_mut(handle) else { return };
         let account = &mut workload.account;
         account.is_gpu_user |= gpu_minor(open).is_some();

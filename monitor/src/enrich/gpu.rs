@@ -7,7 +7,9 @@ use super::profile::Holder;
 use super::workload::seconds;
 use crate::gpu::mining::{self, MiningInputs, ThinFlow};
 use crate::gpu::{FeatureView, MiningVerdict};
-use crate::model::{Body, FieldId, FileOpen, FileType, GpuFault, GpuSample, GpuUuid, Value};
+use crate::model::{
+    Body, FieldId, FileOpen, FileType, GpuFault, GpuRole, GpuSample, GpuUuid, Value,
+};
 
 /// `NVIDIA_MAJOR`: the device number of `/dev/nvidia*` (Linux, Documentation/admin-guide).
 const NVIDIA_MAJOR: u32 = 195;
@@ -135,6 +137,7 @@ impl<'e> Enriched<'e> {
             FieldId::GpuModel => known(subject().map(|gpu| gpu.model)),
             FieldId::GpuAllocated => truth(self.is_allocated()),
             FieldId::GpuAllocatedTo => text(self.allocated_to()),
+            FieldId::GpuRole => text(self.gpu_role().map(GpuRole::as_str)),
             FieldId::GpuFault => text(self.fault().map(|fault| fault.fault.as_str())),
             FieldId::GpuXid => int(self.fault().and_then(|fault| fault.xid)),
             FieldId::GpuUtilMean10m => feature(|view| view.util_mean_10m),
@@ -167,6 +170,14 @@ impl<'e> Enriched<'e> {
         }
     }
 
+    /// The driver does not tell the server of the multi-process service from any other process.
+    fn gpu_role(&self) -> Option<GpuRole> {
+        const MPS_SERVER: &str = "nvidia-cuda-mps-server";
+        let role = self.sample()?.role;
+        let is_server = self.process.is_some_and(|it| it.image.exe_name() == MPS_SERVER);
+        Some(if is_server && role == GpuRole::Compute { GpuRole::MpsServer } else { role })
+    }
+
     fn container_name(&self) -> Option<&'e str> {
         let id = self.place()?.container_id.as_deref()?;
         self.names()?.containers.get(id).map(String::as_str)
@@ -177,7 +188,6 @@ impl<'e> Enriched<'e> {
 fn reading(sample: &GpuSample, id: FieldId) -> Value<'static> {
     let activity = &sample.activity;
     match id {
-        FieldId::GpuRole => text(Some(sample.role.as_str())),
         FieldId::GpuUtil => float(sample.util_percent),
         FieldId::GpuProcUtil => float(sample.proc_util_percent),
         FieldId::GpuProcMemUtil => float(sample.proc_mem_util_percent),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use hashbrown::DefaultHashBuilder;
 
-use super::content::{Classes, FileClass, Format, model_of};
+use super::content::{Classes, FileClass, Format, is_generic_name, model_of};
 use super::limit::{
     HEAD_BYTES, HEADS_PER_SECOND_MAX, LABELS_MAX, MODELS_MAX, PLAIN_FILES_MAX,
     WEIGHTS_BY_NAME_BYTES_MIN, WEIGHTS_BYTES_MIN,
@@ -189,7 +189,8 @@ impl Labels {
             return None;
         }
         let format = self.look(open, process, time, source)?;
-        let is_weights = is_weights(is_listed, class, format, open.size_bytes);
+        let is_generic = is_generic_name(&open.path);
+        let is_weights = is_weights(is_listed, class, is_generic, format, open.size_bytes);
         if !is_weights {
             self.plain.insert(open.id, ());
             return None;
@@ -304,10 +305,11 @@ impl Labels {
 }
 
 /// Whether a file is weights: what the platform team lists needs a sign of it in name or content;
-/// what it does not list needs more.
+/// what it does not list needs more, and where the name says little, the content has to say it.
 pub(super) fn is_weights(
     is_listed: bool,
     class: FileClass,
+    is_generic_name: bool,
     format: Format,
     size_bytes: u64,
 ) -> bool {
@@ -318,7 +320,7 @@ pub(super) fn is_weights(
     }
     match (named, told) {
         (true, true) => size_bytes >= WEIGHTS_BYTES_MIN,
-        (true, false) => size_bytes >= WEIGHTS_BY_NAME_BYTES_MIN,
+        (true, false) => !is_generic_name && size_bytes >= WEIGHTS_BY_NAME_BYTES_MIN,
         (false, _) => format.is_weights_only() && size_bytes >= WEIGHTS_BYTES_MIN,
     }
 }

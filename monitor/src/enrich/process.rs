@@ -107,6 +107,8 @@ pub(super) struct Process {
     /// Root of the process tree inside the workload.
     pub(super) tree: ProcessKey,
     pub(super) ended: Option<BootNs>,
+    /// Whether it, or an ancestor before it was born, opened labelled weights for reading.
+    pub(super) has_read_weights: bool,
     /// Whether the start in the key came from `/proc`, cut to a tick.
     pub(super) is_approximate: bool,
 }
@@ -124,6 +126,7 @@ impl Process {
             workload: None,
             tree: key,
             ended: None,
+            has_read_weights: false,
             is_approximate: false,
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobMatcher, GlobSet};
 
-use super::content::{Classes, Format};
+use super::content::{Classes, Format, is_generic_name};
 use super::label::{LabelSeed, glob_set, is_weights};
 use super::limit::{HEAD_BYTES, SCAN_DEPTH_MAX, SCAN_ENTRIES_PER_FILE};
 use super::procfs::read_start;
@@ -138,7 +138,8 @@ impl Walk<'_> {
         let filled =
             File::open(path).ok().and_then(|file| read_start(file, &mut head)).unwrap_or(0);
         let format = Format::of(head.get(..filled).unwrap_or_default());
-        if !is_weights(true, self.classes.of(text), format, metadata.len()) {
+        let is_generic = is_generic_name(text);
+        if !is_weights(true, self.classes.of(text), is_generic, format, metadata.len()) {
             return;
         }
         if self.progress.files >= self.files_max {

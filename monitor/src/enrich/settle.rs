@@ -70,7 +70,7 @@ impl Enricher {
                 }
                 return;
             }
-            if keeps_workload(current, place.kind) {
+            if keeps_workload(current, process, place.kind) {
                 self.moves_refused += 1;
                 return;
             }

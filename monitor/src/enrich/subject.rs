@@ -76,7 +76,7 @@ impl Enricher {
     /// The process of an event: who acted, or who owns the flow where nobody's context was left.
     /// One that no record told of is looked up in `/proc`; failing that, only its name is known.
     pub(super) fn subject(&mut self, event: &Event) -> Option<Handle<Process>> {
-        if matches!(event.body, Body::Loss(_) | Body::SensorNote(_)) {
+        if matches!(event.body, Body::Loss(_) | Body::SensorNote(_) | Body::GpuFault(_)) {
             return None;
         }
         let acted = event.actor.as_ref().filter(|actor| actor.process.tgid.0 != 0);
@@ -224,6 +224,7 @@ impl Enricher {
         process.parent = parent_key;
         process.lineage = parent.lineage_for_child(parent_key);
         process.place = Arc::clone(&parent.place);
+        process.has_read_weights |= parent.has_read_weights;
         let splits = parent.place.kind == WorkloadKind::Tree
             && splits_tree(parent_key, parent.parent, parent.image.exe_name());
         if splits {
@@ -295,6 +296,7 @@ impl Enricher {
         let Some(process) = self.processes.get_mut(child) else { return };
         process.parent = draft.parent;
         process.lineage = draft.lineage;
+        process.has_read_weights |= draft.has_read_weights;
         if process.image.is_partial
             && let Some(image) = image
         {

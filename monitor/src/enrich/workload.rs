@@ -167,10 +167,33 @@ pub(super) fn splits_tree(parent: ProcessKey, grandparent: ProcessKey, exe_name:
 /// so such moves are followed. But a process must not shed what is known of it by a move: whoever
 /// is confined stays with its pod, job or container, and so does whoever is declared isolated; and
 /// one that has read weights may be put into a container, but not just into another unit.
-pub(super) fn keeps_workload(workload: &Workload, to: WorkloadKind) -> bool {
-    workload.kind().confines()
-        || workload.is_isolated()
-        || (!to.confines() && workload.account.weights_read.is_some())
+///
+/// A login, and a cgroup that no profile speaks of, hold whatever somebody starts from there, so
+/// there it counts whether the process or one it descends from has read weights: where a model was
+/// checked, jobs may still be started.
+pub(super) fn keeps_workload(workload: &Workload, process: &Process, to: WorkloadKind) -> bool {
+    let has_read = if workload.profile.is_some() && !is_login(&workload.place) {
+        workload.account.weights_read.is_some()
+    } else {
+        process.has_read_weights
+    };
+    workload.kind().confines() || workload.is_isolated() || (!to.confines() && has_read)
+}
+
+/// Whether a place is somebody's login: a process tree, or the scope that logind makes of a
+/// session (`session-<number>.scope`, systemd-logind.service(8)).
+fn is_login(place: &Place) -> bool {
+    let is_session = |unit: &str| {
+        unit.strip_prefix("session-").is_some_and(|rest| rest.strip_suffix(".scope").is_some())
+    };
+    match place.kind {
+        WorkloadKind::Tree => true,
+        WorkloadKind::Unit => place.unit.as_deref().is_some_and(is_session),
+        WorkloadKind::K8s
+        | WorkloadKind::Slurm
+        | WorkloadKind::Container
+        | WorkloadKind::Cgroup => false,
+    }
 }
 
 /// Seconds between two moments.

@@ -16,6 +16,10 @@ pub const PROCESSES_PER_DEVICE_MAX: usize = 256;
 pub const MIG_INSTANCES_MAX: u32 = 56;
 /// Fault events taken from the driver per GPU and reading; the rest wait for the next one.
 pub const FAULTS_PER_READING_MAX: usize = 16;
+/// Links of one GPU that are asked for their state; `NVML_NVLINK_MAX_LINKS` is 18.
+pub const NVLINKS_MAX: u32 = 18;
+/// Processes that accounting is asked for per GPU; the driver's ring holds 4000 of them.
+pub const ACCOUNTED_MAX: usize = 4_096;
 /// Bytes of a name or version text that are kept; `NVML_DEVICE_NAME_V2_BUFFER_SIZE` is 96.
 pub const NAME_BYTES_MAX: usize = 96;
 
@@ -55,6 +59,28 @@ pub trait GpuBackend {
 
     /// Critical faults (XID) since the last call.
     fn faults(&mut self, device: &Device) -> Result<Vec<u64>, GpuError>;
+
+    /// Processes that the driver's accounting knows, ended ones included; empty where accounting
+    /// is off.
+    fn accounted(&mut self, _device: &Device) -> Result<Vec<u32>, GpuError> {
+        Ok(Vec::new())
+    }
+
+    /// What accounting says of one process over its life; `None` where it says nothing.
+    fn lifetime(&mut self, _device: &Device, _pid: u32) -> Result<Option<Lifetime>, GpuError> {
+        Ok(None)
+    }
+}
+
+/// A process over its life, from the driver's accounting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Most memory it held, in bytes.
+    pub mem_used_bytes_max: Option<u64>,
+    /// Share of its life in which its kernels ran, in percent.
+    pub util_percent: Option<u32>,
+    /// Whether it still runs.
+    pub is_running: bool,
 }
 
 /// What was opened.
@@ -78,7 +104,7 @@ pub struct DeviceList {
 }
 
 /// One GPU: what does not change while the driver is loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Index the driver gives it.
     pub index: u32,
@@ -92,6 +118,12 @@ pub struct Device {
     pub is_mig: bool,
     /// Whether it has GPM counters (Hopper and newer).
     pub has_gpm: bool,
+    /// Minor number of its device node; `None` where unknown.
+    pub minor: Option<u32>,
+    /// Whether the driver keeps accounts of processes.
+    pub has_accounting: bool,
+    /// `NVLink` links that are up; `None` where it has none.
+    pub nvlinks_up: Option<u32>,
 }
 
 /// Why one value is missing.
@@ -128,10 +160,35 @@ pub struct DeviceReading {
     pub mem_clock_mhz: Option<u32>,
     /// Bits of `nvmlClocksThrottleReasons`.
     pub throttle_reasons: Option<u64>,
+    /// Bytes sent over `PCIe` since the driver was loaded.
+    pub pcie_tx_bytes: Option<u64>,
+    /// Bytes received over `PCIe` since the driver was loaded.
+    pub pcie_rx_bytes: Option<u64>,
+    /// `PCIe` packets that had to be sent again.
+    pub pcie_replays: Option<u64>,
+    /// Memory errors that were corrected since the driver was loaded.
+    pub ecc_corrected: Option<u64>,
+    /// Memory errors that could not be corrected since the driver was loaded.
+    pub ecc_uncorrected: Option<u64>,
+    /// Rows of memory that were replaced by spare ones; Ampere and newer.
+    pub remapped_rows: Option<RemappedRows>,
     /// Activity counters since the previous reading; `None` on the first and where unsupported.
     pub activity: Option<Activity>,
     /// Why values are missing.
     pub gaps: Vec<Gap>,
+}
+
+/// Rows of memory that were replaced by spare ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemappedRows {
+    /// Because of errors that were corrected.
+    pub correctable: u64,
+    /// Because of errors that could not be corrected.
+    pub uncorrectable: u64,
+    /// Whether a reset is needed before the next replacement takes effect.
+    pub is_pending: bool,
+    /// Whether a replacement failed: no spare row was left.
+    pub has_failed: bool,
 }
 
 /// Activity between two readings, in percent of the time (GPM).
@@ -143,12 +200,18 @@ pub struct Activity {
     pub tensor_percent: Option<f64>,
     /// Integer pipe.
     pub integer_percent: Option<f64>,
+    /// The busiest of the FP64, FP32 and FP16 pipes.
+    pub float_percent: Option<f64>,
     /// DRAM bandwidth.
     pub dram_percent: Option<f64>,
     /// Bytes sent over `PCIe` per second.
     pub pcie_tx_bytes_per_second: Option<f64>,
     /// Bytes received over `PCIe` per second.
     pub pcie_rx_bytes_per_second: Option<f64>,
+    /// Bytes sent over all `NVLink` links per second.
+    pub nvlink_tx_bytes_per_second: Option<f64>,
+    /// Bytes received over all `NVLink` links per second.
+    pub nvlink_rx_bytes_per_second: Option<f64>,
 }
 
 /// A process that holds a context on a GPU.

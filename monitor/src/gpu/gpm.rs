@@ -10,15 +10,21 @@ use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
 use super::backend::{Activity, DEVICES_MAX, MIG_INSTANCES_MAX};
 
 /// What is asked for, in the order of [`activity`].
-const METRICS: [GpmMetricId; 6] = [
+const METRICS: [GpmMetricId; 11] = [
     GpmMetricId::SmUtil,
     GpmMetricId::AnyTensorUtil,
     GpmMetricId::IntegerUtil,
     GpmMetricId::DramBwUtil,
     GpmMetricId::PcieTxPerSec,
     GpmMetricId::PcieRxPerSec,
+    GpmMetricId::Fp64Util,
+    GpmMetricId::Fp32Util,
+    GpmMetricId::Fp16Util,
+    GpmMetricId::NvlinkTotalTxPerSec,
+    GpmMetricId::NvlinkTotalRxPerSec,
 ];
-/// The driver gives `PCIe` rates in MiB per second (nvml.h, `NVML_GPM_METRIC_PCIE_TX_PER_SEC`).
+/// The driver gives rates in MiB per second (nvml.h, `NVML_GPM_METRIC_PCIE_TX_PER_SEC` and
+/// `NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC`).
 const MIB: f64 = 1_048_576.0;
 /// Samples that are kept: one per GPU or MIG instance.
 const SAMPLES_MAX: usize = DEVICES_MAX as usize * (MIG_INSTANCES_MAX as usize + 1);
@@ -68,12 +74,16 @@ fn activity(metrics: &[Metric]) -> Activity {
         Some(metric.value).filter(|value| value.is_finite() && *value >= 0.0)
     };
     let percent = |at| value(at).map(|value| value.min(100.0));
+    let float = [6, 7, 8].into_iter().filter_map(percent).reduce(f64::max);
     Activity {
         sm_percent: percent(0),
         tensor_percent: percent(1),
         integer_percent: percent(2),
+        float_percent: float,
         dram_percent: percent(3),
         pcie_tx_bytes_per_second: value(4).map(|rate| rate * MIB),
         pcie_rx_bytes_per_second: value(5).map(|rate| rate * MIB),
+        nvlink_tx_bytes_per_second: value(9).map(|rate| rate * MIB),
+        nvlink_rx_bytes_per_second: value(10).map(|rate| rate * MIB),
     }
 }

@@ -29,10 +29,12 @@ pub mod backend;
 mod error;
 pub mod feature;
 mod gpm;
+mod health;
 pub mod library;
 pub mod mining;
 mod nvml;
 pub mod pace;
+mod presence;
 pub mod round;
 mod sample;
 mod sampler;
@@ -40,12 +42,13 @@ mod series;
 mod session;
 pub mod status;
 mod watch;
+mod xid;
 
 pub use error::GpuError;
 pub use feature::{FeatureTable, FeatureView, TreeReading};
 pub use mining::MiningVerdict;
 pub use nvml::{DRIVER_BRANCH_MIN, NvmlDriver};
-pub use sample::{DeviceSample, Edge, GpuBatch, GpuFault, ProcessSample};
+pub use sample::{DeviceSample, Edge, GpuBatch, ProcessSample};
 pub use sampler::{
     BATCHES_QUEUED_MAX, GpuSampler, REOPEN_NS_MAX, REOPEN_NS_MIN, STOP_WAIT, SamplerConfig,
 };

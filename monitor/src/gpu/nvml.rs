@@ -11,6 +11,7 @@ use nvml_wrapper::error::NvmlError;
 
 use super::backend::{BackendInfo, Device, GpuBackend, GpuDriver, NAME_BYTES_MAX};
 use super::session::Session;
+use super::xid::Faults;
 use super::{GpuError, library};
 
 /// The oldest driver branch that works: R510 brought the `_v3` process calls and `_v2` memory.
@@ -44,7 +45,22 @@ impl GpuDriver for NvmlDriver {
             });
         }
         let info = BackendInfo { name: "nvml", driver: bounded(driver), library };
-        run(&mut Session::new(&nvml, info));
+        let faults = Faults::default();
+        std::thread::scope(|scope| {
+            // Joined before the first round, so that no fault between the two goes unheard.
+            if let Some(set) = faults.join(&nvml) {
+                let listener = std::thread::Builder::new().name("gpu-faults".to_owned());
+                let listening = listener.spawn_scoped(scope, || {
+                    let set = set;
+                    faults.listen(&set);
+                });
+                if let Err(error) = listening {
+                    tracing::warn!(%error, "no thread for GPU faults (XID); they are not seen");
+                }
+            }
+            run(&mut Session::new(&nvml, info, &faults));
+            faults.stop();
+        });
         Ok(())
     }
 }

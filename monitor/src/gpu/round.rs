@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::GpuError;
 use super::backend::{
-    Activity, BackendInfo, Device, DeviceReading, GpuBackend, MigInstance,
-    PROCESSES_PER_DEVICE_MAX, ProcessMemory, ProcessRoles,
+    BackendInfo, Device, DeviceReading, GpuBackend, MigInstance, ProcessMemory, ProcessRoles,
 };
-use super::sample::{DeviceSample, Edge, GpuBatch, GpuFault, ProcessSample};
+use super::presence::{self, Visit};
+use super::sample::{DeviceSample, GpuBatch};
 use super::status::{BackendState, DeviceGap, GAPS_MAX};
-use crate::model::{BootNs, GpuUuid, Tgid};
+use crate::model::{BootNs, FaultKind, GpuActivity, GpuFault, GpuUuid};
 
 /// Nanoseconds without an entry after which a process counts as idle. The driver refreshes its
 /// buffer about once a second; asked more often, an empty answer means "nothing new", not zero.
@@ -21,7 +21,7 @@ pub const UTIL_SETTLE_NS: u64 = 2_000_000_000;
 pub const DEVICES_REFRESH_NS: u64 = 60_000_000_000;
 
 /// What is remembered from round to round. Bounded by
-/// [`super::backend::DEVICES_MAX`] × [`PROCESSES_PER_DEVICE_MAX`].
+/// [`super::backend::DEVICES_MAX`] × [`super::backend::PROCESSES_PER_DEVICE_MAX`].
 #[derive(Debug, Default)]
 pub struct Rounds {
     devices: Vec<Known>,
@@ -51,33 +51,44 @@ pub struct Round {
 }
 
 #[derive(Debug)]
-struct Known {
-    device: Arc<Device>,
-    model: Arc<str>,
+pub(super) struct Known {
+    pub(super) device: Arc<Device>,
+    pub(super) model: Arc<str>,
     /// Newest utilisation entry seen, by the driver's clock.
-    since_us: u64,
+    pub(super) since_us: u64,
     /// `None` until the first complete process list: what is there then did not appear.
-    processes: Option<BTreeMap<(u32, GpuUuid), Seen>>,
+    pub(super) processes: Option<BTreeMap<(u32, GpuUuid), Seen>>,
+    /// What accounting knew in the round before; `None` until it was asked.
+    pub(super) accounted: Option<BTreeSet<u32>>,
+    /// Counters of the round before, and when they were read.
+    counters: Option<(BootNs, Counters)>,
+    /// Whether it was told that the GPU is lost.
+    is_lost: bool,
+}
+
+/// Counters whose differences say something.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    pcie_bytes: Option<u64>,
+    ecc_uncorrected: Option<u64>,
+    remap_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+pub(super) struct Seen {
     /// When the driver last had something to say of it, or when it appeared.
-    entry_at: BootNs,
-    roles: ProcessRoles,
+    pub(super) entry_at: BootNs,
+    pub(super) roles: ProcessRoles,
 }
 
 /// A GPU or MIG instance with its processes: where a process is judged.
-struct Place {
-    gpu: GpuUuid,
-    model: Arc<str>,
-    util_percent: Option<f64>,
-    activity: Option<Activity>,
-    processes: Vec<ProcessMemory>,
+pub(super) struct Place {
+    pub(super) gpu: GpuUuid,
+    pub(super) model: Arc<str>,
+    pub(super) util_percent: Option<f64>,
+    pub(super) activity: GpuActivity,
+    pub(super) processes: Vec<ProcessMemory>,
 }
-
-/// The utilisation of a process since the previous round.
-type UtilByPid = BTreeMap<u32, f64>;
 
 impl Rounds {
     /// Things left out since the last call.
@@ -99,6 +110,11 @@ impl Rounds {
                 Ok(()) => {}
                 Err(why) if why.ends_session() => return Err(why),
                 Err(why) => {
+                    let is_lost = matches!(why, GpuError::GpuLost { .. });
+                    if is_lost && !known.is_lost {
+                        round.batch.faults.push(fault(&device, FaultKind::Lost, None));
+                    }
+                    known.is_lost |= is_lost;
                     round.gaps.push(DeviceGap { gpu: device.uuid.clone(), value: "device", why });
                 }
             }
@@ -131,6 +147,9 @@ impl Rounds {
                     device: Arc::new(device),
                     since_us: 0,
                     processes: None,
+                    accounted: None,
+                    counters: None,
+                    is_lost: false,
                 },
                 |at| before.swap_remove(at),
             ));
@@ -160,13 +179,15 @@ fn visit(
     let device = Arc::clone(&known.device);
     let gap = |value, why| DeviceGap { gpu: device.uuid.clone(), value, why };
     let reading = backend.reading(&device)?;
+    known.is_lost = false;
+    let pcie = compare_counters(known, &reading, now, round);
     round.gaps.extend(reading.gaps.iter().map(|found| gap(found.value, found.why.clone())));
 
     match backend.faults(&device) {
-        Ok(xids) => round
-            .batch
-            .faults
-            .extend(xids.into_iter().map(|xid| GpuFault { gpu: device.uuid.clone(), xid })),
+        Ok(xids) => {
+            let told = xids.into_iter().map(|xid| fault(&device, FaultKind::Xid, Some(xid)));
+            round.batch.faults.extend(told);
+        }
         Err(why) => round.gaps.push(gap("faults", soft(why)?)),
     }
     let instances = match backend.mig_instances(&device) {
@@ -187,14 +208,14 @@ fn visit(
         Some(instances.iter().map(|instance| instance_place(&device, instance)).collect())
     } else {
         match backend.processes(&device) {
-            Ok(processes) => Some(vec![device_place(known, &reading, processes)]),
+            Ok(processes) => Some(vec![device_place(known, &reading, pcie, processes)]),
             Err(why) => {
                 round.gaps.push(gap("processes", soft(why)?));
                 None
             }
         }
     };
-    let util = match process_util(known, backend, tally) {
+    let util = match presence::process_util(known, backend, tally) {
         Ok(util) => Some(util),
         Err(why) => {
             round.gaps.push(gap("process_util", soft(why)?));
@@ -202,7 +223,20 @@ fn visit(
         }
     };
     if let Some(places) = places {
-        compare(known, &places, util.as_ref(), &reading, now, tally, round);
+        let mut visit = Visit { known, util: util.as_ref(), reading: &reading, now };
+        visit.compare(&places, tally, round);
+        for sample in
+            round.batch.processes.iter_mut().filter(|sample| sample.needs_account(&device))
+        {
+            match backend.lifetime(&device, sample.pid.0) {
+                Ok(lifetime) => sample.account(lifetime),
+                Err(why) => round.gaps.push(gap("lifetime", soft(why)?)),
+            }
+        }
+        match backend.accounted(&device) {
+            Ok(pids) => visit.compare_accounts(&pids, &places, round),
+            Err(why) => round.gaps.push(gap("accounted", soft(why)?)),
+        }
     }
     round.batch.devices.push(DeviceSample { device, reading, instances });
     Ok(())
@@ -213,12 +247,53 @@ fn soft(why: GpuError) -> Result<GpuError, GpuError> {
     if matches!(why, GpuError::GpuLost { .. }) || why.ends_session() { Err(why) } else { Ok(why) }
 }
 
-fn device_place(known: &Known, reading: &DeviceReading, processes: Vec<ProcessMemory>) -> Place {
+fn fault(device: &Device, fault: FaultKind, xid: Option<u64>) -> GpuFault {
+    let (gpu, model) = (device.uuid.clone(), device.model.clone());
+    GpuFault { gpu, index: device.index, model, fault, xid }
+}
+
+/// Notes what the counters say that the round before did not; bytes per second over `PCIe`.
+fn compare_counters(
+    known: &mut Known,
+    reading: &DeviceReading,
+    now: BootNs,
+    round: &mut Round,
+) -> Option<f64> {
+    let pcie_bytes =
+        reading.pcie_tx_bytes.zip(reading.pcie_rx_bytes).map(|(tx, rx)| tx.saturating_add(rx));
+    let counters = Counters {
+        pcie_bytes,
+        ecc_uncorrected: reading.ecc_uncorrected,
+        remap_failed: reading.remapped_rows.is_some_and(|rows| rows.has_failed),
+    };
+    let (at, before) = known.counters.replace((now, counters))?;
+    if counters.ecc_uncorrected > before.ecc_uncorrected && before.ecc_uncorrected.is_some() {
+        round.batch.faults.push(fault(&known.device, FaultKind::EccUncorrectable, None));
+    }
+    if counters.remap_failed && !before.remap_failed {
+        round.batch.faults.push(fault(&known.device, FaultKind::RowRemapFailure, None));
+    }
+    // A counter that went back began anew: the driver was loaded again.
+    let moved = counters.pcie_bytes?.checked_sub(before.pcie_bytes?)?;
+    let passed_ns = now.since(at);
+    #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 15 digits")]
+    let rate = (passed_ns > 0).then(|| moved as f64 / (passed_ns as f64 / 1e9));
+    rate
+}
+
+fn device_place(
+    known: &Known,
+    reading: &DeviceReading,
+    pcie: Option<f64>,
+    processes: Vec<ProcessMemory>,
+) -> Place {
+    let mut activity = reading.activity.map(GpuActivity::from).unwrap_or_default();
+    activity.pcie_bytes_per_second = activity.pcie_bytes_per_second.or(pcie);
     Place {
         gpu: known.device.uuid.clone(),
         model: Arc::clone(&known.model),
         util_percent: reading.util_percent,
-        activity: reading.activity,
+        activity,
         processes,
     }
 }
@@ -229,150 +304,7 @@ fn instance_place(device: &Device, instance: &MigInstance) -> Place {
         gpu: instance.uuid.clone(),
         model: model.as_str().into(),
         util_percent: instance.activity.and_then(|activity| activity.sm_percent),
-        activity: instance.activity,
+        activity: instance.activity.map(GpuActivity::from).unwrap_or_default(),
         processes: instance.processes.clone(),
     }
-}
-
-/// Mean utilisation by process since the previous round. Not asked under MIG, where the driver
-/// has no answer (nvml.h, nvmlDeviceGetProcessUtilization).
-fn process_util(
-    known: &mut Known,
-    backend: &mut dyn GpuBackend,
-    tally: &mut Tally,
-) -> Result<UtilByPid, GpuError> {
-    if known.device.is_mig {
-        return Err(GpuError::Unsupported { call: "nvmlDeviceGetProcessUtilization" });
-    }
-    let since_us = known.since_us;
-    let entries = backend.process_util(&known.device, since_us)?;
-    let mut newest: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut sums: BTreeMap<u32, (f64, u32)> = BTreeMap::new();
-    for entry in entries.iter().filter(|entry| entry.time_us > since_us) {
-        // Some drivers return uninitialised entries; nvtop leaves them out for the same reason.
-        if !(0.0..=100.0).contains(&entry.sm_percent) {
-            tally.implausible += 1;
-            continue;
-        }
-        let sum = sums.entry(entry.pid).or_insert((0.0, 0));
-        if since_us == 0 {
-            // The first answer is the whole history: only the newest entry speaks of now.
-            let at = newest.entry(entry.pid).or_insert(0);
-            if entry.time_us >= *at {
-                (*at, *sum) = (entry.time_us, (entry.sm_percent, 1));
-            }
-        } else {
-            sum.0 += entry.sm_percent;
-            sum.1 += 1;
-        }
-        known.since_us = known.since_us.max(entry.time_us);
-    }
-    Ok(sums.into_iter().map(|(pid, (sum, count))| (pid, sum / f64::from(count))).collect())
-}
-
-/// Makes the process samples of one GPU and notes who came and went.
-fn compare(
-    known: &mut Known,
-    places: &[Place],
-    util: Option<&UtilByPid>,
-    reading: &DeviceReading,
-    now: BootNs,
-    tally: &mut Tally,
-    round: &mut Round,
-) {
-    let index = known.device.index;
-    let before = known.processes.take();
-    let mut after: BTreeMap<(u32, GpuUuid), Seen> = BTreeMap::new();
-    let mut living = BTreeSet::new();
-    for place in places {
-        let is_alone = place.processes.len() == 1;
-        for process in &place.processes {
-            if after.len() >= PROCESSES_PER_DEVICE_MAX {
-                tally.processes_cut += 1;
-                continue;
-            }
-            let key = (process.pid, place.gpu.clone());
-            let seen = before.as_ref().and_then(|before| before.get(&key));
-            let is_new = before.is_some() && seen.is_none();
-            let entry = util.and_then(|util| util.get(&process.pid)).copied();
-            let entry_at = match (entry, seen) {
-                (None, Some(seen)) => seen.entry_at,
-                (Some(_), _) | (None, None) => now,
-            };
-            let is_settled = now.since(entry_at) >= UTIL_SETTLE_NS;
-            let mut sample = sample_of(place, process, index, reading);
-            sample.is_alone = is_alone;
-            sample.tells_proc_util = util.is_some();
-            sample.proc_util_percent =
-                entry.or(if util.is_some() && is_settled { Some(0.0) } else { None });
-            sample.edge = is_new.then_some(Edge::Appeared);
-            round.has_newcomer |= is_new;
-            round.batch.processes.push(sample);
-            living.insert(process.pid);
-            after.insert(key, Seen { entry_at, roles: process.roles });
-        }
-    }
-    if let Some(before) = &before {
-        let gone = before.iter().filter(|(key, _)| !after.contains_key(key));
-        for ((pid, gpu), seen) in gone {
-            let place = places.iter().find(|place| place.gpu == *gpu);
-            let mut sample = ended(known, place, *pid, gpu, reading);
-            sample.roles = seen.roles;
-            sample.proc_util_percent = util.and_then(|util| util.get(pid)).copied();
-            sample.edge = Some(Edge::Vanished);
-            round.batch.processes.push(sample);
-            living.insert(*pid);
-        }
-        let strangers = util.into_iter().flatten().filter(|(pid, _)| !living.contains(pid));
-        for (pid, util) in strangers.take(PROCESSES_PER_DEVICE_MAX) {
-            let mut sample = ended(known, places.first(), *pid, &known.device.uuid, reading);
-            sample.proc_util_percent = Some(*util);
-            sample.edge = Some(Edge::Brief);
-            round.batch.processes.push(sample);
-        }
-    }
-    known.processes = Some(after);
-}
-
-fn sample_of(
-    place: &Place,
-    process: &ProcessMemory,
-    index: u32,
-    reading: &DeviceReading,
-) -> ProcessSample {
-    ProcessSample {
-        pid: Tgid(process.pid),
-        gpu: place.gpu.clone(),
-        index,
-        model: Arc::clone(&place.model),
-        util_percent: place.util_percent,
-        proc_util_percent: None,
-        mem_used_bytes: process.mem_used_bytes,
-        power_watts: reading.power_watts,
-        temperature_celsius: reading.temperature_celsius,
-        activity: place.activity,
-        roles: process.roles,
-        is_alone: false,
-        tells_proc_util: true,
-        edge: None,
-    }
-}
-
-/// The sample of a process that is no longer listed. Its memory is not known any more.
-fn ended(
-    known: &Known,
-    place: Option<&Place>,
-    pid: u32,
-    gpu: &GpuUuid,
-    reading: &DeviceReading,
-) -> ProcessSample {
-    let unplaced = Place {
-        gpu: gpu.clone(),
-        model: Arc::clone(&known.model),
-        util_percent: None,
-        activity: None,
-        processes: Vec::new(),
-    };
-    let process = ProcessMemory { pid, ..ProcessMemory::default() };
-    sample_of(place.unwrap_or(&unplaced), &process, known.device.index, reading)
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::backend::{Activity, Device, DeviceReading, MigInstance, ProcessRoles};
 use super::status::BackendState;
-use crate::model::{Actor, Body, BootNs, Event, GpuActivity, GpuRole, GpuSample, GpuUuid, Tgid};
+use crate::model::{
+    Actor, Body, BootNs, Event, GpuActivity, GpuFault, GpuRole, GpuSample, GpuUuid, Tgid,
+};
 
 /// One round over all GPUs.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +17,7 @@ pub struct GpuBatch {
     pub devices: Vec<DeviceSample>,
     /// The processes on them, one entry per process and GPU (or MIG instance).
     pub processes: Vec<ProcessSample>,
-    /// Critical faults since the previous round.
+    /// Faults since the previous round.
     pub faults: Vec<GpuFault>,
     /// How the backend is.
     pub state: BackendState,
@@ -30,15 +32,6 @@ pub struct DeviceSample {
     pub reading: DeviceReading,
     /// Its MIG instances; empty where MIG is off.
     pub instances: Vec<MigInstance>,
-}
-
-/// A critical fault the driver reported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GpuFault {
-    /// The GPU.
-    pub gpu: GpuUuid,
-    /// XID number as in the kernel log; zero where the driver gives none.
-    pub xid: u64,
 }
 
 /// Why a reading was made outside the steady beat.
@@ -68,14 +61,17 @@ pub struct ProcessSample {
     /// SM utilisation by the process in percent. Zero means that the driver had nothing to say of
     /// it for [`super::round::UTIL_SETTLE_NS`]; `None` that it cannot say, or not yet.
     pub proc_util_percent: Option<f64>,
-    /// Memory the process uses in bytes.
+    /// Memory utilisation by the process in percent; as above.
+    pub proc_mem_util_percent: Option<f64>,
+    /// Memory the process uses in bytes; of one that has ended, the most it held, where the
+    /// driver keeps accounts.
     pub mem_used_bytes: Option<u64>,
     /// Power of the GPU in watts.
     pub power_watts: Option<f64>,
     /// Temperature of the GPU in degrees Celsius.
     pub temperature_celsius: Option<f64>,
     /// Activity of the GPU or instance since the previous round.
-    pub activity: Option<Activity>,
+    pub activity: GpuActivity,
     /// How the process uses the GPU.
     pub roles: ProcessRoles,
     /// Whether it is the only process on the GPU or instance.
@@ -98,6 +94,15 @@ impl ProcessSample {
         }
     }
 
+    fn role(&self) -> GpuRole {
+        let ProcessRoles { compute, graphics, mps } = self.roles;
+        match (mps, compute, graphics) {
+            (true, _, _) => GpuRole::MpsClient,
+            (false, false, true) => GpuRole::Graphics,
+            (false, _, _) => GpuRole::Compute,
+        }
+    }
+
     fn body(&self) -> Body {
         Body::GpuSample(GpuSample {
             gpu: self.gpu.clone(),
@@ -105,13 +110,13 @@ impl ProcessSample {
             model: self.model.to_string(),
             util_percent: self.util_percent,
             proc_util_percent: self.proc_util_percent,
-            proc_mem_util_percent: None,
+            proc_mem_util_percent: self.proc_mem_util_percent,
             attributed_util_percent: self.attributed_util(),
-            role: GpuRole::default(),
+            role: self.role(),
             mem_used_bytes: self.mem_used_bytes,
             power_watts: self.power_watts,
             temperature_celsius: self.temperature_celsius,
-            activity: GpuActivity::default(),
+            activity: self.activity,
             is_edge: self.edge.is_some(),
         })
     }
@@ -141,16 +146,45 @@ impl GpuBatch {
         self
     }
 
-    /// One event per process and GPU. `actor` looks a process up; where it knows none, the event
+    /// One event per fault, then one per process and GPU. `actor` looks a process up; where it knows none, the event
     /// has no actor: the GPU was used, by whom is not known.
     pub fn events(
         &self,
         mut actor: impl FnMut(Tgid) -> Option<Actor>,
     ) -> impl Iterator<Item = Event> {
-        self.processes.iter().map(move |process| Event {
+        let faults = self.faults.iter().map(|fault| Event {
+            time: self.time,
+            actor: None,
+            body: Body::GpuFault(fault.clone()),
+        });
+        faults.chain(self.processes.iter().map(move |process| Event {
             time: self.time,
             actor: actor(process.pid),
             body: process.body(),
-        })
+        }))
+    }
+}
+
+impl From<Activity> for GpuActivity {
+    fn from(activity: Activity) -> Self {
+        let both = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (None, None) => None,
+            (one, other) => Some(one.unwrap_or(0.0) + other.unwrap_or(0.0)),
+        };
+        Self {
+            sm_percent: activity.sm_percent,
+            tensor_percent: activity.tensor_percent,
+            integer_percent: activity.integer_percent,
+            float_percent: activity.float_percent,
+            dram_percent: activity.dram_percent,
+            pcie_bytes_per_second: both(
+                activity.pcie_tx_bytes_per_second,
+                activity.pcie_rx_bytes_per_second,
+            ),
+            nvlink_bytes_per_second: both(
+                activity.nvlink_tx_bytes_per_second,
+                activity.nvlink_rx_bytes_per_second,
+            ),
+        }
     }
 }

@@ -3,31 +3,29 @@
 use std::collections::BTreeMap;
 
 use nvml_wrapper::Nvml;
-use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::device::Device as Handle;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
-use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
-use nvml_wrapper::event::EventSet;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 
 use super::GpuError;
 use super::backend::{
-    Activity, BackendInfo, DEVICES_MAX, Device, DeviceList, DeviceReading, FAULTS_PER_READING_MAX,
-    Gap, GpuBackend, MIG_INSTANCES_MAX, MigInstance, PROCESSES_PER_DEVICE_MAX, ProcessMemory,
-    ProcessRoles, ProcessUtil,
+    ACCOUNTED_MAX, Activity, BackendInfo, DEVICES_MAX, Device, DeviceList, DeviceReading, Gap,
+    GpuBackend, Lifetime, MIG_INSTANCES_MAX, MigInstance, NVLINKS_MAX, PROCESSES_PER_DEVICE_MAX,
+    ProcessMemory, ProcessRoles, ProcessUtil,
 };
 use super::gpm::GpmCounters;
+use super::health;
 use super::nvml::{self, bounded};
+use super::xid::Faults;
 use crate::model::GpuUuid;
 
 /// An open NVML.
 pub(super) struct Session<'nvml> {
     nvml: &'nvml Nvml,
     info: BackendInfo,
-    /// One set per GPU: the wrapper frees a set that a GPU refuses to join.
-    events: BTreeMap<u32, EventSet<'nvml>>,
+    faults: &'nvml Faults,
     gpm: GpmCounters<'nvml>,
 }
 
@@ -50,7 +48,6 @@ impl GpuBackend for Session<'_> {
             }
         }
         let is_there = |index: u32| list.devices.iter().any(|device| device.index == index);
-        self.events.retain(|index, _| is_there(*index));
         self.gpm.retain(is_there);
         Ok(list)
     }
@@ -93,6 +90,7 @@ impl GpuBackend for Session<'_> {
             "nvmlDeviceGetCurrentClocksThrottleReasons",
             handle.current_throttle_reasons().map(|reasons| reasons.bits()),
         )?;
+        let counters = health::read(&mut taker, &handle)?;
         let mut gaps = taker.gaps;
         let activity = self.device_activity(device, &handle, &mut gaps)?;
         Ok(DeviceReading {
@@ -109,6 +107,7 @@ impl GpuBackend for Session<'_> {
             throttle_reasons: throttle,
             activity,
             gaps,
+            ..counters
         })
     }
 
@@ -166,39 +165,43 @@ impl GpuBackend for Session<'_> {
     }
 
     fn faults(&mut self, device: &Device) -> Result<Vec<u64>, GpuError> {
-        let handle = self.handle(device)?;
-        if !self.events.contains_key(&device.index) {
-            let set = self
-                .nvml
-                .create_event_set()
-                .map_err(|error| self.error("nvmlEventSetCreate", Some(device), error))?;
-            let set =
-                handle.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|error| {
-                    self.error("nvmlDeviceRegisterEvents", Some(device), error.error)
-                })?;
-            self.events.insert(device.index, set);
+        if let Some(error) = self.faults.refusal(device.index) {
+            return Err(self.error("nvmlDeviceRegisterEvents", Some(device), error));
         }
-        let mut faults = Vec::new();
-        let Some(set) = self.events.get(&device.index) else { return Ok(faults) };
-        while faults.len() < FAULTS_PER_READING_MAX {
-            match set.wait(0) {
-                Ok(event) => faults.push(match event.event_data {
-                    Some(XidError::Value(xid)) => xid,
-                    Some(XidError::Unknown) | None => 0,
-                }),
-                Err(NvmlError::Timeout) => break,
-                Err(error) => {
-                    return Err(self.error("nvmlEventSetWait_v2", Some(device), error));
-                }
-            }
+        Ok(self.faults.take(device.index))
+    }
+
+    fn accounted(&mut self, device: &Device) -> Result<Vec<u32>, GpuError> {
+        if !device.has_accounting {
+            return Ok(Vec::new());
         }
-        Ok(faults)
+        let mut pids = self
+            .handle(device)?
+            .accounting_pids()
+            .map_err(|error| self.error("nvmlDeviceGetAccountingPids", Some(device), error))?;
+        pids.truncate(ACCOUNTED_MAX);
+        Ok(pids)
+    }
+
+    fn lifetime(&mut self, device: &Device, pid: u32) -> Result<Option<Lifetime>, GpuError> {
+        if !device.has_accounting {
+            return Ok(None);
+        }
+        match self.handle(device)?.accounting_stats_for(pid) {
+            Ok(stats) => Ok(Some(Lifetime {
+                mem_used_bytes_max: stats.max_memory_usage,
+                util_percent: stats.gpu_utilization,
+                is_running: stats.is_running,
+            })),
+            Err(NvmlError::NotFound) => Ok(None),
+            Err(error) => Err(self.error("nvmlDeviceGetAccountingStats", Some(device), error)),
+        }
     }
 }
 
 impl<'nvml> Session<'nvml> {
-    pub(super) fn new(nvml: &'nvml Nvml, info: BackendInfo) -> Self {
-        Self { nvml, info, events: BTreeMap::new(), gpm: GpmCounters::new(nvml) }
+    pub(super) fn new(nvml: &'nvml Nvml, info: BackendInfo, faults: &'nvml Faults) -> Self {
+        Self { nvml, info, faults, gpm: GpmCounters::new(nvml) }
     }
 
     fn handle(&self, device: &Device) -> Result<Handle<'nvml>, GpuError> {
@@ -211,10 +214,7 @@ impl<'nvml> Session<'nvml> {
         let unread = Device {
             index,
             uuid: GpuUuid::from(format!("index:{index}").as_str()),
-            model: String::new(),
-            pci_bus_id: String::new(),
-            is_mig: false,
-            has_gpm: false,
+            ..Device::default()
         };
         let handle = self.handle(&unread)?;
         let uuid =
@@ -225,6 +225,9 @@ impl<'nvml> Session<'nvml> {
             pci_bus_id: handle.pci_info().map(|pci| bounded(pci.bus_id)).unwrap_or_default(),
             is_mig: handle.mig_mode().is_ok_and(|mode| mode.current != 0),
             has_gpm: handle.gpm_support().unwrap_or(false),
+            minor: handle.minor_number().ok(),
+            has_accounting: handle.is_accounting_enabled().unwrap_or(false),
+            nvlinks_up: nvlinks_up(&handle),
             ..unread
         })
     }
@@ -350,14 +353,14 @@ impl<'nvml> Session<'nvml> {
 }
 
 /// Turns the result of a call into a value or a gap; only a lost GPU or driver stays an error.
-struct Taker<'a, 'nvml> {
+pub(super) struct Taker<'a, 'nvml> {
     session: &'a Session<'nvml>,
     device: &'a Device,
     gaps: Vec<Gap>,
 }
 
 impl Taker<'_, '_> {
-    fn take<T>(
+    pub(super) fn take<T>(
         &mut self,
         value: &'static str,
         call: &'static str,
@@ -373,6 +376,15 @@ impl Taker<'_, '_> {
             }
         }
     }
+}
+
+/// Links that are up; `None` where there are none. A GPU has [`NVLINKS_MAX`] at most, and refuses
+/// the first one that it does not have.
+fn nvlinks_up(handle: &Handle<'_>) -> Option<u32> {
+    let links = (0..NVLINKS_MAX).map_while(|link| handle.link_wrapper_for(link).is_active().ok());
+    let states: Vec<bool> = links.collect();
+    let up = states.iter().filter(|is_up| **is_up).count();
+    (!states.is_empty()).then(|| u32::try_from(up).unwrap_or(NVLINKS_MAX))
 }
 
 /// Joules of a millijoule counter; exact below 2^53 mJ, which is 285 years at 1 kW.

@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::GpuError;
 use super::backend::{
-    BackendInfo, Device, DeviceList, DeviceReading, GpuBackend, MigInstance, ProcessMemory,
-    ProcessUtil,
+    BackendInfo, Device, DeviceList, DeviceReading, GpuBackend, Lifetime, MigInstance,
+    ProcessMemory, ProcessUtil,
 };
 use crate::model::{BootNs, Clock};
 
@@ -78,5 +78,13 @@ impl GpuBackend for Watched<'_> {
 
     fn faults(&mut self, device: &Device) -> Result<Vec<u64>, GpuError> {
         self.call("faults", |backend| backend.faults(device))
+    }
+
+    fn accounted(&mut self, device: &Device) -> Result<Vec<u32>, GpuError> {
+        self.call("accounted", |backend| backend.accounted(device))
+    }
+
+    fn lifetime(&mut self, device: &Device, pid: u32) -> Result<Option<Lifetime>, GpuError> {
+        self.call("lifetime", |backend| backend.lifetime(device, pid))
     }
 }

@@ -15,7 +15,7 @@ use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
@@ -110,9 +110,10 @@ impl Engine {
         let mut frame = Frame::new();
         let mut ticked = Instant::now();
         let mut saved = Instant::now();
+        let mut end = End::default();
         self.tick();
         loop {
-            let stopping = self.take_orders();
+            let stop_ordered = self.take_orders();
             let moved = self.take_frames(&mut frame);
             self.take_gpu();
             if ticked.elapsed() >= TICK {
@@ -123,11 +124,11 @@ impl Engine {
                 saved = Instant::now();
                 self.stages.windows.save(&self.stages.correlator);
             }
+            if end.is_due(stop_ordered, moved) {
+                break;
+            }
             if moved {
                 continue;
-            }
-            if stopping {
-                break;
             }
             if let Some(journal) = &mut self.journal {
                 journal.flush();
@@ -315,6 +316,7 @@ impl Engine {
             let Some(batch) = self.stages.gpu.as_mut().and_then(|gpu| gpu.poll(now)) else {
                 return;
             };
+            self.note_gpu_nodes(&batch);
             let enricher = &self.stages.enricher;
             let events: Vec<Event> = batch.events(|pid| enricher.actor(pid)).collect();
             for event in &events {
@@ -323,6 +325,22 @@ impl Engine {
             self.note_gpu_state(&batch);
             self.last_batch = Some(batch.keeping(self.last_batch.as_ref()));
         }
+    }
+
+    /// Keeps the GPUs by their device nodes, so that whoever opens one is known to use that GPU.
+    fn note_gpu_nodes(&mut self, batch: &GpuBatch) {
+        let devices = || batch.devices.iter().map(|sample| &sample.device);
+        let known = self.last_batch.iter().flat_map(|last| last.devices.iter());
+        if batch.devices.is_empty() || devices().eq(known.map(|sample| &sample.device)) {
+            return;
+        }
+        let nodes = devices().map(|device| GpuNode {
+            minor: device.minor.unwrap_or(device.index),
+            index: device.index,
+            uuid: device.uuid.clone(),
+            model: device.model.clone(),
+        });
+        self.stages.enricher.set_gpu_nodes(nodes.collect());
     }
 
     /// Says once when the GPU side changes its state.
@@ -398,5 +416,33 @@ fn report_scan(progress: &ScanProgress) {
         );
     } else {
         tracing::info!(entries, files, unreadable, "weight files were labelled");
+    }
+}
+
+/// When the engine ends. The order to stop comes once, and often while frames still move: it is
+/// kept until what was queued before it is taken.
+#[derive(Debug, Default)]
+struct End {
+    is_ordered: bool,
+}
+
+impl End {
+    fn is_due(&mut self, stop_ordered: bool, moved: bool) -> bool {
+        self.is_ordered |= stop_ordered;
+        self.is_ordered && !moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::End;
+
+    #[test]
+    fn an_order_to_stop_is_kept_while_frames_move() {
+        let mut end = End::default();
+        assert!(!end.is_due(false, false), "nobody ordered it");
+        assert!(!end.is_due(true, true), "frames that came before are taken first");
+        assert!(!end.is_due(false, true));
+        assert!(end.is_due(false, false), "the order came once, and was not forgotten");
     }
 }

@@ -39,7 +39,7 @@ fn play(name: &str) -> Seen {
                 };
                 table.observe(tree, &process.gpu, round.batch.time, &reading);
                 place = Some((tree, process.gpu.clone()));
-                if let Some(percent) = process.activity.and_then(|seen| seen.tensor_percent) {
+                if let Some(percent) = process.activity.tensor_percent {
                     tensor = (tensor.0 + percent, tensor.1 + 1.0);
                 }
             }

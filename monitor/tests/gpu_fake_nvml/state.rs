@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::stage::{Stage, boot};
-use monitor::gpu::backend::{GpuDriver, ProcessRoles};
+use monitor::gpu::backend::{GpuDriver, ProcessRoles, RemappedRows};
 use monitor::gpu::round::Rounds;
 use monitor::gpu::{BackendState, DRIVER_BRANCH_MIN, Edge, GpuError, NvmlDriver, ProcessSample};
-use monitor::model::{Actor, Body, GpuUuid, ProcessKey, Tgid};
+use monitor::model::{Actor, Body, FaultKind, GpuUuid, ProcessKey, Tgid};
 use serde_json::{Value, json};
 
 const GIB: u64 = 1 << 30;
@@ -22,13 +22,16 @@ fn training(pid: u32) -> Value {
             "memory_base_bytes": GIB,
             "throttle_reasons": 4,
             "gpm": {"sm": 91, "tensor": 44.5, "integer": 12, "dram": 63,
-                    "pcie_tx_mib": 3, "pcie_rx_mib": 250},
+                    "pcie_tx_mib": 3, "pcie_rx_mib": 250, "fp64": 2, "fp32": 31, "fp16": 5,
+                    "nvlink_tx_mib": 9, "nvlink_rx_mib": 8},
+            "ecc_corrected": 11, "pcie_replays": 2, "nvlinks": 18, "nvlinks_up": 17,
+            "remapped": {"correctable": 3, "uncorrectable": 1, "pending": 1},
             "processes": [{"pid": pid, "mem_bytes": 60 * GIB, "sm_util": 95, "mem_util": 40}],
         }],
     })
 }
 
-fn only(processes: &[ProcessSample]) -> &ProcessSample {
+pub(crate) fn only(processes: &[ProcessSample]) -> &ProcessSample {
     assert_eq!(processes.len(), 1, "{processes:?}");
     &processes[0]
 }
@@ -68,11 +71,23 @@ fn every_value_of_a_gpu_is_read() {
     let activity = reading.activity.unwrap();
     assert_eq!((activity.sm_percent, activity.tensor_percent), (Some(91.0), Some(44.5)));
     assert_eq!((activity.integer_percent, activity.dram_percent), (Some(12.0), Some(63.0)));
+    assert_eq!(activity.float_percent, Some(31.0), "the busiest of three pipes");
+    assert_eq!(activity.nvlink_tx_bytes_per_second, Some(9.0 * 1_048_576.0));
+    assert_eq!(activity.nvlink_rx_bytes_per_second, Some(8.0 * 1_048_576.0));
+    assert_eq!((reading.pcie_replays, reading.ecc_corrected), (Some(2), Some(11)));
+    assert_eq!(reading.ecc_uncorrected, Some(0));
+    let rows =
+        RemappedRows { correctable: 3, uncorrectable: 1, is_pending: true, has_failed: false };
+    assert_eq!(reading.remapped_rows, Some(rows));
+    assert_eq!((device.device.minor, device.device.nvlinks_up), (Some(0), Some(17)));
+    assert!(!device.device.has_accounting);
     assert_eq!(activity.pcie_rx_bytes_per_second, Some(250.0 * 1_048_576.0));
 
     let process = only(&batch.processes);
     assert_eq!((process.pid, process.index), (Tgid(4242), 0));
     assert_eq!(process.proc_util_percent, Some(95.0));
+    assert_eq!(process.proc_mem_util_percent, Some(40.0));
+    assert_eq!(process.activity.pcie_bytes_per_second, Some(253.0 * 1_048_576.0));
     assert_eq!(process.mem_used_bytes, Some(60 * GIB));
     assert_eq!(process.power_watts, Some(650.5));
     assert_eq!(process.roles, ProcessRoles { compute: true, ..ProcessRoles::default() });
@@ -202,28 +217,16 @@ fn mig_is_read_by_instance() {
 }
 
 #[test]
-fn a_fault_is_told_once() {
-    let scenario = json!({"devices": [{"uuid": "GPU-x", "xids": [
-        {"at_s": 0.5, "xid": 13}, {"at_s": 1.5, "xid": 79},
-    ]}]});
-    // The first happened before anybody listened.
-    let rounds = Stage::new(&scenario).rounds(&[1.0, 2.0, 3.0]);
-    let told: Vec<Vec<u64>> = rounds
-        .iter()
-        .map(|round| round.batch.faults.iter().map(|fault| fault.xid).collect())
-        .collect();
-    assert_eq!(told, [vec![], vec![79], vec![]]);
-    assert_eq!(rounds[1].batch.faults[0].gpu, GpuUuid::from("GPU-x"));
-}
-
-#[test]
 fn one_lost_gpu_leaves_the_others() {
     let scenario = json!({"devices": [
         {"uuid": "GPU-0", "lost_from_s": 1.0, "processes": [{"pid": 1, "mem_bytes": 1}]},
         {"uuid": "GPU-1", "util": 12, "processes": [{"pid": 2, "mem_bytes": 1}]},
     ]});
-    let rounds = Stage::new(&scenario).rounds(&[0.0, 2.0, 70.0]);
+    let rounds = Stage::new(&scenario).rounds(&[0.0, 2.0, 3.0, 70.0]);
     assert_eq!(rounds[0].batch.state.as_str(), "active");
+    let lost: Vec<usize> = rounds.iter().map(|round| round.batch.faults.len()).collect();
+    assert_eq!(lost, [0, 1, 0, 0], "told once");
+    assert_eq!(rounds[1].batch.faults[0].fault, FaultKind::Lost);
     for round in &rounds[1..] {
         let BackendState::Degraded { devices: 1, gaps, .. } = &round.batch.state else {
             panic!("{}", round.batch.state);
@@ -234,7 +237,7 @@ fn one_lost_gpu_leaves_the_others() {
     }
     // At 70 s the GPUs are listed again, and the UUID can no longer be read.
     assert!(rounds[1].batch.state.to_string().contains("GPU-0"));
-    assert!(rounds[2].batch.state.to_string().contains("index:0"));
+    assert!(rounds[3].batch.state.to_string().contains("index:0"));
 }
 
 #[test]

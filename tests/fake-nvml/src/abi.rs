@@ -214,6 +214,32 @@ impl TextIn {
     }
 }
 
+/// An array of places to read from and write to, of a length that another argument gives.
+pub(crate) struct Array<T>(Out<T>);
+
+impl<T> Argument for Array<T> {
+    type C = *mut T;
+
+    unsafe fn from_c(raw: *mut T) -> Self {
+        Self(Out(raw))
+    }
+}
+
+impl<T> Array<T> {
+    /// Works on each of the `count` elements.
+    pub(crate) fn each(&self, count: i32, mut work: impl FnMut(&mut T)) -> Answer {
+        let count = usize::try_from(count).ok().filter(|count| *count > 0);
+        let first = self.0.checked()?;
+        for at in 0..count.ok_or(Code::INVALID_ARGUMENT)? {
+            // SAFETY: needed because the array belongs to C. It is not null, aligned, and holds
+            // `count` initialised elements by the promise of `Argument::from_c`; nobody else
+            // touches element `at` during the call.
+            work(unsafe { &mut *first.add(at) });
+        }
+        Ok(())
+    }
+}
+
 /// A request for GPM metrics. The array at its end has grown from release to release, so only the
 /// entries that the caller announces are touched, never the whole structure.
 pub(crate) struct GpmRequest(Out<nvmlGpmMetricsGet_t>);

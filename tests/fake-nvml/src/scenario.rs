@@ -83,6 +83,19 @@ pub(crate) struct DeviceSpec {
     pub(crate) sm_clock_mhz: Signal,
     pub(crate) mem_clock_mhz: Signal,
     pub(crate) throttle_reasons: u64,
+    /// Memory errors since the driver was loaded.
+    pub(crate) ecc_corrected: Signal,
+    pub(crate) ecc_uncorrected: Signal,
+    pub(crate) remapped: RemapSpec,
+    pub(crate) pcie_replays: Signal,
+    /// Bytes over `PCIe` since the driver was loaded; the GPU does not count them where left out.
+    pub(crate) pcie_tx_bytes: Option<Signal>,
+    pub(crate) pcie_rx_bytes: Option<Signal>,
+    /// `NVLink` links, and how many of them are up.
+    pub(crate) nvlinks: u32,
+    pub(crate) nvlinks_up: u32,
+    /// Whether the driver keeps accounts of processes.
+    pub(crate) accounting: bool,
     pub(crate) processes: Vec<ProcessSpec>,
     /// Present: the GPU has GPM counters.
     pub(crate) gpm: Option<GpmSpec>,
@@ -109,12 +122,37 @@ impl Default for DeviceSpec {
             sm_clock_mhz: Signal::Constant(1_980.0),
             mem_clock_mhz: Signal::Constant(2_619.0),
             throttle_reasons: 0,
+            ecc_corrected: zero(),
+            ecc_uncorrected: zero(),
+            remapped: RemapSpec::default(),
+            pcie_replays: zero(),
+            pcie_tx_bytes: None,
+            pcie_rx_bytes: None,
+            nvlinks: 0,
+            nvlinks_up: 0,
+            accounting: false,
             processes: Vec::new(),
             gpm: None,
             mig: None,
             xids: Vec::new(),
             lost_from_s: None,
         }
+    }
+}
+
+/// Rows of memory that were replaced.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RemapSpec {
+    pub(crate) correctable: Signal,
+    pub(crate) uncorrectable: Signal,
+    pub(crate) pending: Signal,
+    pub(crate) failed: Signal,
+}
+
+impl Default for RemapSpec {
+    fn default() -> Self {
+        Self { correctable: zero(), uncorrectable: zero(), pending: zero(), failed: zero() }
     }
 }
 
@@ -169,6 +207,11 @@ pub(crate) struct GpmSpec {
     pub(crate) tensor: Signal,
     pub(crate) integer: Signal,
     pub(crate) dram: Signal,
+    pub(crate) fp64: Signal,
+    pub(crate) fp32: Signal,
+    pub(crate) fp16: Signal,
+    pub(crate) nvlink_tx_mib: Signal,
+    pub(crate) nvlink_rx_mib: Signal,
     pub(crate) pcie_tx_mib: Signal,
     pub(crate) pcie_rx_mib: Signal,
 }
@@ -180,6 +223,11 @@ impl Default for GpmSpec {
             tensor: zero(),
             integer: zero(),
             dram: zero(),
+            fp64: zero(),
+            fp32: zero(),
+            fp16: zero(),
+            nvlink_tx_mib: zero(),
+            nvlink_rx_mib: zero(),
             pcie_tx_mib: zero(),
             pcie_rx_mib: zero(),
         }

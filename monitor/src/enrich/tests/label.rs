@@ -144,3 +144,17 @@ fn the_evidence_shows_the_files_newest_first() {
     assert_eq!(evidence.files[1].label.as_deref(), Some("llama"));
     assert_eq!(evidence.workload.unwrap().models, ["llama"]);
 }
+
+#[test]
+fn a_name_that_says_little_needs_content_that_says_more() {
+    let mut stage = Stage::new();
+    for (path, inode, head, label) in [
+        ("/build/dep-graph.bin", 31, b"RSIC\0\0\x1d1".as_slice(), ""),
+        ("/hub/pytorch_model.bin", 32, b"\x80\x02}q\0", "pytorch_model"),
+        ("/hub/raw.pt", 33, b"\0\0\0\0", "raw"),
+    ] {
+        stage.file(path, inode, head);
+        let of = stage.act(actor(10), Body::FileOpen(open(path, inode, 64 * MIB)));
+        assert_eq!(stage.text(&of, FieldId::FileLabel), label, "{path}");
+    }
+}

@@ -240,3 +240,50 @@ fn an_id_is_remembered_only_for_the_path_it_belongs_to() {
     let of = stage.act(at(42, 50), exec(0, "/runtime"));
     assert_eq!(stage.text(&of, FieldId::WorkloadId), "unit:r.service");
 }
+
+/// Process 11 is a shell in `home` that starts a job in a cgroup of its own.
+fn job_of(home: &str, read_weights: impl Fn(&mut Stage)) -> String {
+    let mut stage = Stage::new();
+    for pid in [11, 12, 13] {
+        stage.cgroup(pid, home);
+    }
+    stage.act(at(11, 50), exec(0, "/bin/bash"));
+    stage.enricher.label(&LabelSeed {
+        id: FileId { device: 7, inode: 5, generation: 0 },
+        path: "/models/llama/w.safetensors".into(),
+        size_bytes: 1 << 20,
+        format: Format::Safetensors,
+        directory: None,
+    });
+    read_weights(&mut stage);
+    stage.act(at(11, 50), task_new(13));
+    stage.cgroup(13, "/jobs/1");
+    let job = stage.act(at(13, 60), exec(11, "/opt/train"));
+    stage.text(&job, FieldId::WorkloadId)
+}
+
+fn weights() -> Body {
+    Body::FileOpen(open("/models/llama/w.safetensors", 5, 1 << 20))
+}
+
+#[test]
+fn a_login_where_a_model_was_checked_still_starts_jobs() {
+    for home in ["/", "/user.slice/user-1000.slice/session-3.scope", "/build/7"] {
+        let job = job_of(home, |stage| {
+            stage.act(at(11, 50), task_new(12));
+            stage.act(at(12, 50), exec(11, "/usr/bin/sha256sum"));
+            stage.act(at(12, 50), weights());
+        });
+        assert_eq!(job, "cgroup:/jobs/1", "from {home}");
+    }
+}
+
+#[test]
+fn who_has_read_weights_takes_them_along_out_of_a_login() {
+    for home in ["/", "/user.slice/user-1000.slice/session-3.scope", "/other"] {
+        let job = job_of(home, |stage| {
+            stage.act(at(11, 50), weights());
+        });
+        assert_ne!(job, "cgroup:/jobs/1", "the child of a reader, from {home}");
+    }
+}

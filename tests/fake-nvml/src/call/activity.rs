@@ -37,8 +37,13 @@ fn measure(gpm: &GpmSpec, metric: &mut nvmlGpmMetric_t, first_s: f64, second_s: 
         4 => &gpm.integer,
         5 => &gpm.tensor,
         10 => &gpm.dram,
+        11 => &gpm.fp64,
+        12 => &gpm.fp32,
+        13 => &gpm.fp16,
         20 => &gpm.pcie_tx_mib,
         21 => &gpm.pcie_rx_mib,
+        60 => &gpm.nvlink_rx_mib,
+        61 => &gpm.nvlink_tx_mib,
         _ => {
             metric.nvmlReturn = Code::NOT_SUPPORTED.0;
             return;

@@ -250,13 +250,6 @@ exported! {
         Err(Code::NOT_SUPPORTED)
     }
 
-    fn nvmlDeviceGetTotalEccErrors(
-        device: Handle, _kind: u32, _counter: u32, _place: Out<u64>,
-    ) {
-        on_gpu(call, device)?;
-        Err(Code::NOT_SUPPORTED)
-    }
-
     fn nvmlDeviceGetComputeMode(device: Handle, place: Out<u32>) {
         on_gpu(call, device)?;
         place.put(0)

@@ -3,6 +3,7 @@
 mod activity;
 mod device;
 mod event;
+mod health;
 mod instance;
 mod process;
 mod system;
