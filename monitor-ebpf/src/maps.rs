@@ -5,7 +5,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, 
 use monitor_common::{
     COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, NAME_CLASSES_MAX,
     OPENS_MAX, RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX,
-    WATCH_DIRS_MAX,
+    SOCKETS_MAX, WATCH_DIRS_MAX,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
@@ -54,6 +54,10 @@ pub(crate) static NAME_CLASSES: HashMap<Extension, u32> =
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
     LruHashMap::with_max_entries(FLOWS_MAX, 0);
+
+/// The last flow of each socket that is no stream, by the kernel's name for the socket.
+#[map]
+pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// The peer of a datagram, between the hook that knows it and the hook that knows its length.
 #[map]
