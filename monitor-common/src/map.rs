@@ -43,6 +43,16 @@ pub const CLASS_ARCHIVE: u16 = 2;
 /// Class of a name: credential.
 pub const CLASS_SECRET: u16 = 3;
 
+/// Entry of the map of what is not wanted: a bit for each record kind.
+pub const UNWANTED_KINDS: u32 = 0;
+/// Entry of the map of what is not wanted: a bit for each address family of a rare socket.
+pub const UNWANTED_FAMILIES: u32 = 1;
+/// Entries of the map of what is not wanted.
+pub const UNWANTED_LEN: u32 = 2;
+
+/// The kinds have bits of one number.
+const _: () = assert!(crate::record::KIND_COUNT <= 64);
+
 /// A state of one cgroup's rate on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -39,6 +39,10 @@ pub(crate) fn fixed<T: 'static>(
     cgroup: u64,
     fill: impl FnOnce(&mut MaybeUninit<T>) -> Result<(), Fault>,
 ) {
+    // Most hooks have asked before they did any work; no record leaves that nobody needs.
+    if !filter::wanted(kind) {
+        return count(kind, Outcome::Filtered);
+    }
     if !filter::within_rate(cgroup, lane) {
         return count(kind, Outcome::RateLimited);
     }
@@ -56,6 +60,9 @@ pub(crate) fn fixed<T: 'static>(
 /// Sends the first `len` bytes of a record that was put together in a scratch slot.
 #[inline(always)]
 pub(crate) fn scratch(kind: u16, lane: Lane, record: *const u8, len: u32) {
+    if !filter::wanted(kind) {
+        return count(kind, Outcome::Filtered);
+    }
     let len = if len as usize > RECORD_BYTES_MAX { RECORD_BYTES_MAX as u32 } else { len };
     // SAFETY: the record is the start of a map value at least RECORD_BYTES_MAX or its own maximum
     // long; the verifier checks the bound against the value's size.

@@ -2,17 +2,31 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use monitor_common::RateWindow;
+use monitor_common::{RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS};
 
 use crate::count::Lane;
 use crate::globals::{RATE_BULK, RATE_HIGH};
-use crate::maps::RATES;
+use crate::maps::{RATES, UNWANTED};
 
 /// Length of a rate window.
 const RATE_WINDOW_NS: u64 = 1_000_000_000;
 
 /// The bit that keeps the two lanes of a cgroup apart in one map.
 const HIGH_BIT: u64 = 1 << 63;
+
+/// Whether some rule, profile or account needs records of `kind`. Ask it first: one read.
+#[inline(always)]
+pub(crate) fn wanted(kind: u16) -> bool {
+    UNWANTED.get(UNWANTED_KINDS).is_none_or(|bits| *bits >> (kind & 63) & 1 == 0)
+}
+
+/// Whether some rule needs to know of a rare socket of `family`. Families beyond the set's bits
+/// always count as wanted.
+#[inline(always)]
+pub(crate) fn family_wanted(family: u16) -> bool {
+    family > 63
+        || UNWANTED.get(UNWANTED_FAMILIES).is_none_or(|bits| *bits >> (family & 63) & 1 == 0)
+}
 
 /// Whether `cgroup` may send one more record to `lane` in this second on this CPU.
 #[inline(always)]

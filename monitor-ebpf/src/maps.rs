@@ -5,7 +5,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, 
 use monitor_common::{
     COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, NAME_CLASSES_MAX,
     OPENS_MAX, RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX,
-    SOCKETS_MAX, WATCH_DIRS_MAX,
+    SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
@@ -40,6 +40,11 @@ pub(crate) static WATCH_DIRS_ON: Array<u32> = Array::with_max_entries(1, 0);
 /// Watched directories; written by the daemon.
 #[map]
 pub(crate) static WATCH_DIRS: HashMap<InodeKey, u32> = HashMap::with_max_entries(WATCH_DIRS_MAX, 0);
+
+/// What no rule, profile or account needs, as two sets of bits: record kinds (entry 0) and address
+/// families of rare sockets (entry 1). All is wanted until the daemon says otherwise.
+#[map]
+pub(crate) static UNWANTED: Array<u64> = Array::with_max_entries(UNWANTED_LEN, 0);
 
 /// When each process last opened each wanted file: what repeats within a moment is counted only.
 #[map]

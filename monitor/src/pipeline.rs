@@ -14,15 +14,19 @@
 //! |---|---|
 //! | [`plan`] | configuration → what each stage is told; rules and profiles |
 //! | `engine` | the engine thread |
+//! | `pushdown` | what the kernel side need not send |
+//! | `change` | whether rule files have changed |
 //! | `journal` | the file of events |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `report` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
+mod change;
 mod engine;
 mod journal;
 mod loss;
 pub mod plan;
+mod pushdown;
 mod report;
 mod state;
 
@@ -42,13 +46,17 @@ use crate::export::{ExportError, Exporter};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
 use crate::model::{Clock, FileId, Tgid};
+use crate::recording::{FORMAT, Header, SensorRow, Tap, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
+pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
 use journal::Journal;
 pub use plan::OutputChoice;
+use pushdown::Pushdown;
+pub use pushdown::wanted;
 use state::WindowStore;
 
 /// Messages to the engine that wait; label seeds are the only ones that come in numbers, and the
@@ -128,6 +136,16 @@ pub enum Control {
     Stop,
 }
 
+/// What a run does besides what its configuration says.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Where every enriched event is written.
+    pub record: Option<Target>,
+    /// Only look: no windows are taken from disk or written there, and the kernel side sends what
+    /// no rule needs too.
+    pub only_look: bool,
+}
+
 /// A running monitor.
 pub struct Pipeline {
     config: Config,
@@ -143,7 +161,12 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Builds and starts every stage. On an error nothing stays attached.
-    pub fn start(mut config: Config) -> Result<Self, PipelineError> {
+    pub fn start(config: Config) -> Result<Self, PipelineError> {
+        Self::start_with(config, &Extras::default())
+    }
+
+    /// As [`Self::start`], with more to do.
+    pub fn start_with(mut config: Config, extras: &Extras) -> Result<Self, PipelineError> {
         support::check()?;
         let rules = plan::rules(&config.rules).map_err(PipelineError::Rules)?;
         for profile in rules.profiles.iter() {
@@ -170,7 +193,16 @@ impl Pipeline {
         let wake = drain.wake();
         let (control, orders) = sync_channel(CONTROL_MAX);
         let inputs = Inputs { high, bulk, orders, stats };
-        let stages = stages(&config, rules, host, &exporter, &mut loaded)?;
+        let tap = extras.record.as_ref().map(|target| start_tap(target, &host, &loaded));
+        let mut stages = stages(&config, rules, host, &exporter, &mut loaded)?;
+        stages.tap = tap.transpose()?;
+        stages.pushdown.everything = extras.only_look || extras.record.is_some();
+        stages.pushdown.apply(&stages.rules, &mut stages.maps);
+        if extras.only_look {
+            stages.windows = None;
+        } else if let Some(windows) = &stages.windows {
+            windows.load(&mut stages.correlator, &mut stages.enricher);
+        }
         let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
@@ -188,6 +220,11 @@ impl Pipeline {
     /// What became of each sensor.
     pub fn status(&self) -> &[sensor::Status] {
         &self.loaded.status
+    }
+
+    /// Watches the files that rules were read from.
+    pub fn change_watch(&self) -> ChangeWatch {
+        ChangeWatch::new(self.config.rules.paths.clone())
     }
 
     /// Reads the rules again. Bad ones change nothing and are returned.
@@ -297,8 +334,7 @@ fn stages(
     loaded: &mut sensor::Loaded,
 ) -> Result<Stages, PipelineError> {
     let clock = Clock::measure();
-    let mut maps = loaded.take_maps()?;
-    plan::name_classes(&config.watch.name_classes, &mut maps);
+    let maps = loaded.take_maps()?;
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
@@ -312,8 +348,7 @@ fn stages(
         }
     }
     let windows = WindowStore::new(&config.export.spool_dir, &host.boot_id);
-    let mut correlator = Correlator::new(&rules.rules, CorrelateLimits::default());
-    windows.load(&mut correlator);
+    let correlator = Correlator::new(&rules.rules, CorrelateLimits::default());
     let gpu = config.gpu.enabled.then(|| start_gpu(config)).transpose()?;
     Ok(Stages {
         enricher,
@@ -326,8 +361,41 @@ fn stages(
         status: loaded.status.clone(),
         logger: loaded.logger(),
         rules,
-        windows,
+        windows: Some(windows),
+        tap: None,
+        pushdown: Pushdown {
+            everything: false,
+            accounts: config.telemetry.enabled,
+            classes: config.watch.name_classes.clone(),
+        },
     })
+}
+
+/// Starts the thread that writes a recording.
+fn start_tap(target: &Target, host: &Host, loaded: &sensor::Loaded) -> Result<Tap, PipelineError> {
+    let sensors = loaded
+        .status
+        .iter()
+        .map(|status| {
+            let gap = status.gap();
+            SensorRow {
+                name: status.sensor.name.to_owned(),
+                state: gap.as_ref().map_or_else(|| "attached".to_owned(), |gap| gap.state.clone()),
+                reason: gap.map(|gap| gap.reason).unwrap_or_default(),
+            }
+        })
+        .collect();
+    let header = Header {
+        format: FORMAT,
+        version: BUILD.version.to_owned(),
+        revision: BUILD.revision.to_owned(),
+        host: host.clone(),
+        wall_at_boot_ns: Clock::measure().wall_at_boot_ns,
+        sensors,
+    };
+    Writer::create(target, &header)
+        .and_then(Tap::start)
+        .map_err(|source| PipelineError::Start { what: "the recording", source })
 }
 
 fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {

@@ -43,6 +43,10 @@ pub fn file_opened(ctx: TracePointContext) -> u32 {
     if result < 0 {
         return 0;
     }
+    if !filter::wanted(KIND_FILE_OPEN) {
+        count(KIND_FILE_OPEN, Outcome::Filtered);
+        return 0;
+    }
     let Some(slot) = OPEN_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's slot; tracepoint programs run with preemption off.
     let scratch = unsafe { &mut *slot };

@@ -122,7 +122,11 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
     let state = FLOWS.get_ptr_mut(key)?;
     // SAFETY: the map's value lives while the program runs.
     let state = unsafe { &mut *state };
-    if state.payload_seen != 0 || state.muted != 0 || state.direction != DIRECTION_EGRESS {
+    if !filter::wanted(KIND_PAYLOAD)
+        || state.payload_seen != 0
+        || state.muted != 0
+        || state.direction != DIRECTION_EGRESS
+    {
         return None;
     }
     let offset: u8 = ctx.load(packet.transport as usize + 12).ok()?;
@@ -146,6 +150,9 @@ pub fn packet_in(ctx: SkBuffContext) -> i32 {
 fn packet_in_look(ctx: &SkBuffContext) -> Option<()> {
     let packet = packet(ctx)?;
     if packet.protocol != IPPROTO_UDP {
+        return None;
+    }
+    if !filter::wanted(KIND_DNS) {
         return None;
     }
     let port: u16 = ctx.load(packet.transport as usize).ok()?;

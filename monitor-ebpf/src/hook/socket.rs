@@ -6,6 +6,7 @@ use monitor_common::{KIND_SOCKET_NEW, SocketNewRecord};
 
 use crate::count::{Lane, Outcome, count};
 use crate::emit;
+use crate::filter;
 use crate::globals::SELF_TGID;
 use crate::hook::returned;
 use crate::read::sock::{
@@ -27,9 +28,15 @@ pub fn socket_made(ctx: TracePointContext) -> u32 {
     if result < 0 {
         return 0;
     }
+    if !filter::wanted(KIND_SOCKET_NEW) {
+        count(KIND_SOCKET_NEW, Outcome::Filtered);
+        return 0;
+    }
     match socket_read(result as u32) {
         Err(Fault) => count(KIND_SOCKET_NEW, Outcome::ReadFault),
-        Ok(made) if !socket_is_rare(&made) => count(KIND_SOCKET_NEW, Outcome::Filtered),
+        Ok(made) if !socket_is_rare(&made) || !filter::family_wanted(made.family) => {
+            count(KIND_SOCKET_NEW, Outcome::Filtered)
+        }
         Ok(made) => socket_report(&made),
     }
     0

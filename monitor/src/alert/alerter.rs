@@ -162,7 +162,7 @@ impl Alerter {
             }
             self.close(&key);
         }
-        let severity = finding.rule.severity;
+        let severity = finding.severity();
         let reserve = if severity >= Severity::High {
             0
         } else {
@@ -222,6 +222,7 @@ impl Alerter {
     }
 
     fn alert(&self, finding: Finding, mut evidence: Evidence) -> Alert {
+        let severity = finding.severity();
         let Finding { rule, time, first_time, message, mut dedupe_key, .. } = finding;
         let id = IdParts {
             host: &self.host,
@@ -250,7 +251,7 @@ impl Alerter {
                 version: rule.version.clone(),
                 title: rule.title.clone(),
             },
-            severity: rule.severity,
+            severity,
             tags: tags(&rule),
             summary,
             first_seen: wall_ms(self.clock, first_time),

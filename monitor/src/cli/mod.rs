@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `run` | `run`: watch this host |
 //! | `doctor` | `doctor`: what can be seen here, and what to do about the rest |
+//! | `record` | `record`, `events`: what this host does, in a file or as it comes |
 //! | `config` | `config check`, `config print` |
 //! | `rules`, `rules_test` | `rules …` |
 
 mod config;
 mod doctor;
 mod log;
+mod record;
 pub mod rules;
 pub mod rules_test;
 mod run;
@@ -43,6 +45,10 @@ enum Command {
     Run(run::RunArgs),
     /// Tell what can be watched on this host, what cannot, why, and what to do.
     Doctor(doctor::DoctorArgs),
+    /// Record the events and GPU samples of this host into a file.
+    Record(record::RecordArgs),
+    /// Print the events and GPU samples of this host as JSON lines.
+    Events(record::EventsArgs),
     /// Check, test, list and explain rules and profiles.
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -79,6 +85,14 @@ pub fn main() -> ExitCode {
         Command::Run(args) => {
             drop(out);
             return run::run(&args);
+        }
+        Command::Record(args) => {
+            drop(out);
+            return record::record(&args);
+        }
+        Command::Events(args) => {
+            drop(out);
+            return record::events(&args);
         }
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Rules(RulesCommand::Test(args)) => rules_test::run(&args, &mut out),

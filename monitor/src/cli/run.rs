@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
 use super::{FAILED, fail, log};
 use crate::cause::chain;
 use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
-use crate::pipeline::{Pipeline, PipelineError};
+use crate::pipeline::{Extras, Pipeline, PipelineError};
 use crate::shutdown::{Request, Signals};
 
-/// How often the engine is looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// How often the engine and the rule files are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Exit code when the engine ended by a fault of its own.
 const ENGINE_DIED: u8 = 70;
 
@@ -62,7 +62,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         }
     };
     log::start(config.log);
-    match serve(config) {
+    match serve(config, &Extras::default(), None) {
         Ok(code) => code,
         Err(error) => {
             fail(&chain(&error));
@@ -109,7 +109,12 @@ fn set_stdout(config: &mut Config, format: OutputFormat) {
     }
 }
 
-fn serve(config: Config) -> Result<ExitCode, PipelineError> {
+/// Runs until a signal, or until `at_most` has passed.
+pub(super) fn serve(
+    config: Config,
+    extras: &Extras,
+    at_most: Option<Duration>,
+) -> Result<ExitCode, PipelineError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -117,7 +122,7 @@ fn serve(config: Config) -> Result<ExitCode, PipelineError> {
     let mut signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(|source| PipelineError::Start { what: "signal handling", source })?;
-    let pipeline = Pipeline::start(config)?;
+    let pipeline = Pipeline::start_with(config, extras)?;
     let attached = pipeline.status().iter().filter(|status| status.gap().is_none()).count();
     tracing::info!(
         sensors = attached,
@@ -125,27 +130,42 @@ fn serve(config: Config) -> Result<ExitCode, PipelineError> {
         metrics = pipeline.address().map(|address| format!("http://{address}/metrics")),
         "watching"
     );
-    let code = runtime.block_on(watch(&pipeline, &mut signals));
+    let code = runtime.block_on(watch(&pipeline, &mut signals, at_most));
     pipeline.stop();
     tracing::info!("stopped");
     Ok(code)
 }
 
-async fn watch(pipeline: &Pipeline, signals: &mut Signals) -> ExitCode {
+async fn watch(pipeline: &Pipeline, signals: &mut Signals, at_most: Option<Duration>) -> ExitCode {
+    let started = Instant::now();
+    let mut files = pipeline.change_watch();
     loop {
-        match signals.next(WATCH_EVERY).await {
+        let left = at_most.map(|at_most| at_most.saturating_sub(started.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return ExitCode::SUCCESS;
+        }
+        match signals.next(left.map_or(WATCH_EVERY, |left| left.min(WATCH_EVERY))).await {
             Request::Stop => return ExitCode::SUCCESS,
-            Request::Reload => match pipeline.reload() {
-                Ok(rules) => tracing::info!(rules, "rules were reloaded"),
-                Err(mistakes) => {
-                    tracing::error!("the old rules stay, the new ones have mistakes\n{mistakes}");
-                }
-            },
+            Request::Reload => {
+                files.note_loaded();
+                reload(pipeline, "SIGHUP");
+            }
             Request::Nothing if !pipeline.is_running() => {
                 tracing::error!("the engine ended by a fault of its own; the log before says why");
                 return ExitCode::from(ENGINE_DIED);
             }
+            Request::Nothing if files.has_changed() => reload(pipeline, "changed files"),
             Request::Nothing => {}
+        }
+    }
+}
+
+/// Reads the rules again; bad ones change nothing.
+fn reload(pipeline: &Pipeline, cause: &str) {
+    match pipeline.reload() {
+        Ok(rules) => tracing::info!(rules, cause, "rules were reloaded"),
+        Err(mistakes) => {
+            tracing::error!(cause, "the old rules stay, the new ones have mistakes\n{mistakes}");
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::index::KindIndex;
 use super::limit::CorrelateLimits;
 use super::slot::{Scratch, Slot, steps};
 use super::stats::CorrelateStats;
@@ -17,7 +18,11 @@ pub struct Engine {
     limits: CorrelateLimits,
     slots: Vec<Slot>,
     /// For each kind, the rules that look at it.
-    by_kind: Vec<Vec<usize>>,
+    by_kind: Vec<KindIndex>,
+    /// For each kind, how many events there were.
+    seen_by_kind: Vec<u64>,
+    /// Rules that this event may match.
+    candidates: Vec<usize>,
     /// For each rule, the temporal rules that wait for it, and at which step.
     waiting: Vec<Vec<(usize, usize)>>,
     newest: BootNs,
@@ -35,6 +40,8 @@ impl Engine {
             limits,
             slots: Vec::new(),
             by_kind: Vec::new(),
+            seen_by_kind: vec![0; EventKind::ALL.len()],
+            candidates: Vec::new(),
             waiting: Vec::new(),
             newest: BootNs::default(),
             events: 0,
@@ -54,7 +61,10 @@ impl Engine {
             .iter()
             .map(|rule| match old.remove(&rule.meta.id) {
                 Some(slot) if slot.is_same(rule) => slot.renew(Arc::clone(rule)),
-                _ => Slot::new(Arc::clone(rule), &self.limits),
+                _ => {
+                    let before = events_of(rule, &self.seen_by_kind);
+                    Slot::new(Arc::clone(rule), &self.limits, before)
+                }
             })
             .collect();
         self.by_kind = index_kinds(&self.slots);
@@ -67,7 +77,10 @@ impl Engine {
         self.events += 1;
         self.newest = self.newest.max(facts.time());
         self.matched.clear();
-        for &at in &self.by_kind[facts.kind() as usize] {
+        let kind = facts.kind() as usize;
+        self.seen_by_kind[kind] += 1;
+        self.by_kind[kind].candidates(facts, &mut self.candidates);
+        for &at in &self.candidates {
             if self.slots[at].offer(facts, self.newest, &mut self.scratch, out) {
                 self.matched.push(at);
             }
@@ -77,7 +90,11 @@ impl Engine {
 
     /// Counts since start.
     pub fn stats(&self) -> CorrelateStats {
-        let rules = self.slots.iter().map(Slot::stats).collect();
+        let rules = self
+            .slots
+            .iter()
+            .map(|slot| slot.stats(events_of(&slot.rule, &self.seen_by_kind)))
+            .collect();
         CorrelateStats { events: self.events, rules }
     }
 
@@ -130,11 +147,19 @@ impl Engine {
     }
 }
 
-fn index_kinds(slots: &[Slot]) -> Vec<Vec<usize>> {
+/// Events of the kinds that `rule` looks at.
+fn events_of(rule: &Rule, seen_by_kind: &[u64]) -> u64 {
+    rule.kinds.iter().map(|kind| seen_by_kind[kind as usize]).sum()
+}
+
+fn index_kinds(slots: &[Slot]) -> Vec<KindIndex> {
     let looks_at = |slot: &Slot, kind| slot.looks_at_events() && slot.rule.kinds.contains(kind);
     EventKind::ALL
         .iter()
-        .map(|kind| (0..slots.len()).filter(|at| looks_at(&slots[*at], *kind)).collect())
+        .map(|kind| {
+            let rules = slots.iter().enumerate().filter(|(_, slot)| looks_at(slot, *kind));
+            KindIndex::new(rules.map(|(at, slot)| (at, slot.rule.guards.as_slice())))
+        })
         .collect()
 }
 

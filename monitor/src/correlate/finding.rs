@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{BootNs, FactRow};
+use crate::model::{BootNs, FactRow, Facts as _, FieldId, Severity, Value};
 use crate::rule::spec::{RuleMeta, Vars};
 
 /// A rule matched, once, before dedupe.
@@ -24,4 +24,17 @@ pub struct Finding {
     pub dedupe_key: Vec<String>,
     /// For how long findings with this key are one alert, in nanoseconds of event time.
     pub dedupe_for_ns: u64,
+}
+
+impl Finding {
+    /// How much it matters: what its rule says, and no more than medium where the rule rests on a
+    /// role that was guessed.
+    pub fn severity(&self) -> Severity {
+        let guessed = self.facts.field(FieldId::WorkloadRoleInferred) == Value::Bool(true);
+        if self.rule.on_role && guessed {
+            self.rule.severity.min(Severity::Medium)
+        } else {
+            self.rule.severity
+        }
+    }
 }

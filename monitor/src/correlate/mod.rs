@@ -3,6 +3,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `engine` | which rule sees which event |
+//! | `index` | the rules that an event may match, by their cheapest test |
 //! | `slot` | one rule at work |
 //! | `table` | the keys of one rule, bounded |
 //! | `state` | the windows of one key, and when it fires |
@@ -13,6 +14,7 @@
 mod engine;
 mod finding;
 mod history;
+mod index;
 mod key;
 pub mod limit;
 mod plan;

@@ -72,9 +72,10 @@ fn merge(
         alert.findings = alert.findings.saturating_add(1);
         return;
     }
+    let severity = finding.severity();
     open.insert(finding.dedupe_key, alerts.len());
     alerts.push(RehearsedAlert {
-        severity: finding.rule.severity,
+        severity,
         message: finding.message,
         findings: 1,
         time_ns: finding.time.0,

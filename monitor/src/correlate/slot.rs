@@ -26,17 +26,20 @@ pub(super) struct Slot {
     pub(super) rule: Arc<Rule>,
     pub(super) table: Option<KeyTable>,
     stats: RuleStats,
+    /// Events of its kinds before it was there.
+    before: u64,
 }
 
 impl Slot {
-    pub(super) fn new(rule: Arc<Rule>, limits: &CorrelateLimits) -> Self {
+    /// A rule that starts anew, after `before` events of its kinds.
+    pub(super) fn new(rule: Arc<Rule>, limits: &CorrelateLimits, before: u64) -> Self {
         let table = rule.correlation.as_ref().map(|correlation| {
             let values_max = limits.values_per_key_max.max(1);
             let plan = Plan::new(correlation, &rule.dedupe, limits.lateness_ns, values_max);
             KeyTable::new(plan, limits)
         });
         let stats = RuleStats::new(rule.meta.id.clone());
-        Self { rule, table, stats }
+        Self { rule, table, stats, before }
     }
 
     /// The same rule, loaded again: keeps its windows.
@@ -54,9 +57,13 @@ impl Slot {
         self.rule.correlation.as_ref().is_none_or(|c| steps(&c.kind).is_empty())
     }
 
-    pub(super) fn stats(&self) -> RuleStats {
+    /// Its counts, after `events` of its kinds. One that looks at events itself has seen them all,
+    /// whether it was asked or the index knew the answer.
+    pub(super) fn stats(&self, events: u64) -> RuleStats {
         let keys = self.table.as_ref().map(KeyTable::stats).unwrap_or_default();
-        RuleStats { keys, ..self.stats.clone() }
+        let asked = self.stats.seen;
+        let seen = if self.looks_at_events() { events.saturating_sub(self.before) } else { asked };
+        RuleStats { seen, keys, ..self.stats.clone() }
     }
 
     /// Offers an event of one of its kinds, or (for a temporal rule, with `scratch.steps`) one that

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Budgets, Use};
 use super::content::{Classes, FileClass};
 use super::facts::Enriched;
 use super::flow::Flows;
@@ -51,6 +52,8 @@ pub struct Observation {
     pub(super) flow: Option<Handle<super::flow::FlowState>>,
     pub(super) label: Option<Handle<Labelled>>,
     pub(super) class: FileClass,
+    /// The fullest budget of the profile that covers the peer.
+    pub(super) budget: Option<Use>,
     /// What the kernel's label map must follow.
     pub label_changes: Vec<LabelChange>,
 }
@@ -86,6 +89,10 @@ pub struct EnrichCounters {
     pub names: usize,
     /// Names that were still good and made room for others.
     pub names_evicted: u64,
+    /// Budgets whose bytes are counted.
+    pub budgets: usize,
+    /// Budgets that made room for others.
+    pub budgets_evicted: u64,
     /// (workload, file) pairs that made room for others.
     pub reads_evicted: u64,
 }
@@ -114,6 +121,7 @@ pub struct Enricher {
     pub(super) labels: Labels,
     pub(super) reads: Table<(Handle<Workload>, FileId), ()>,
     pub(super) flows: Flows,
+    pub(super) budgets: Budgets,
     /// Names of addresses over all workloads.
     pub(super) names_len: usize,
     pub(super) names_evicted: u64,
@@ -147,6 +155,7 @@ impl Enricher {
             labels: Labels::new(&config.weights, classes, config.big_file_bytes),
             reads: Table::new(READS_MAX),
             flows: Flows::new(),
+            budgets: Budgets::new(),
             names_len: 0,
             names_evicted: 0,
         }
@@ -188,6 +197,8 @@ impl Enricher {
         seen.workload = seen.process.and_then(|process| self.workload_of(process, event.time));
         self.apply(event, &mut seen);
         self.select_profile(event, &seen);
+        self.guess_role(event, &seen);
+        self.spend(event, &mut seen);
         seen
     }
 
@@ -228,6 +239,8 @@ impl Enricher {
             heads_unread: self.labels.unread,
             names: self.names_len,
             names_evicted: self.names_evicted,
+            budgets: self.budgets.len(),
+            budgets_evicted: self.budgets.evicted(),
             reads_evicted: self.reads.evicted(),
         }
     }

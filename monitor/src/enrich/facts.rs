@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use super::budget::Use;
 use super::content::{FileClass, file_name};
 use super::enricher::{Enricher, Observation};
 use super::flow::FlowState;
@@ -28,6 +29,7 @@ pub struct Enriched<'e> {
     pub(super) flow: Option<&'e FlowState>,
     label: Option<&'e Labelled>,
     class: FileClass,
+    budget: Option<Use>,
     pub(super) gpus: &'e dyn GpuFeatures,
     pub(super) features: OnceCell<Option<FeatureView>>,
     pub(super) holders: OnceCell<String>,
@@ -55,6 +57,7 @@ impl<'e> Enriched<'e> {
             flow: seen.flow.and_then(|handle| enricher.flows.get(handle)),
             label: seen.label.and_then(|handle| enricher.labels.get(handle)),
             class: seen.class,
+            budget: seen.budget,
             gpus,
             features: OnceCell::new(),
             holders: OnceCell::new(),
@@ -142,8 +145,16 @@ impl<'e> Enriched<'e> {
             let remote = self.flow()?.remote?;
             let profile = self.workload?.profile.as_ref()?;
             let name = self.flow.and_then(|flow| flow.name.as_deref());
-            Some(profile.peers.allows(remote.ip(), remote.port(), name))
+            let of_job = profile.same_job && self.same_job() == Some(true);
+            Some(of_job || profile.peers.allows(remote.ip(), remote.port(), name))
         })
+    }
+
+    /// Whether the peer is a member of the same job; missing where nobody told who they are.
+    fn same_job(&self) -> Option<bool> {
+        let remote = self.flow()?.remote?;
+        let members = &self.names()?.job_members;
+        (!members.is_empty()).then(|| members.contains(&remote.ip().to_canonical()))
     }
 
     fn smallest_model_bytes(&self) -> Option<u64> {
@@ -395,7 +406,15 @@ impl Facts for Enriched<'_> {
             FieldId::WorkloadKind => text(self.workload.map(|workload| workload.kind().as_str())),
             FieldId::WorkloadName => known(self.workload.map(|workload| workload.name.as_str())),
             FieldId::WorkloadProfile => text(profile.map(|profile| profile.id.as_str())),
-            FieldId::WorkloadRole => text(profile.and_then(|profile| profile.role)),
+            FieldId::WorkloadRole => {
+                text(self.workload.and_then(|workload| Some(workload.role()?.0)))
+            }
+            FieldId::WorkloadRoleInferred => {
+                truth(self.workload.and_then(|workload| Some(workload.role()?.1)))
+            }
+            FieldId::NetBudgetUsed => float(self.budget.map(Use::ratio)),
+            FieldId::NetBudgetBytes => int(self.budget.map(|budget| budget.bytes_max)),
+            FieldId::NetSameJob => truth(self.same_job()),
             FieldId::WorkloadIsolated => truth(self.workload.map(Workload::is_isolated)),
             FieldId::WorkloadCgroup => known(self.place().map(|place| place.cgroup.as_str())),
             FieldId::WorkloadBytesReadFiles => int(account.map(|account| account.file_bytes)),

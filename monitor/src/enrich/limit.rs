@@ -68,6 +68,9 @@ pub const WORKLOAD_GPUS_MAX: usize = 56;
 /// Names of addresses per workload.
 pub const WORKLOAD_NAMES_MAX: usize = 1_024;
 
+/// Pairs of a workload and a budget of its profile whose bytes are counted, some 600 bytes each.
+pub const BUDGETS_KEPT_MAX: usize = 8_192;
+
 /// Names of addresses over all workloads; beyond, a workload replaces its own oldest.
 pub const NAMES_MAX: usize = 65_536;
 

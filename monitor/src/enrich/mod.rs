@@ -18,6 +18,7 @@
 
 mod account;
 mod acts;
+mod budget;
 mod census;
 mod content;
 mod effect;
@@ -34,6 +35,7 @@ mod place;
 mod process;
 mod procfs;
 mod profile;
+mod role;
 mod scan;
 mod settle;
 mod source;
@@ -44,6 +46,7 @@ mod workload;
 #[cfg(test)]
 mod tests;
 
+pub use budget::{BudgetSnapshot, BudgetView};
 pub use census::CENSUS_MAX;
 pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};

@@ -6,10 +6,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::budget::BudgetView;
 use super::place::Place;
 use crate::gpu::{FeatureTable, FeatureView};
 use crate::model::{Facts, GpuUuid, ProcessKey, ProfileId};
-use crate::rule::{Profile, ProfileSet, Role};
+use crate::rule::{Budget, Profile, ProfileSet, Role};
 
 /// Which profile selects a workload.
 pub trait Profiles: Send + Sync {
@@ -21,6 +22,9 @@ pub trait Profiles: Send + Sync {
 pub trait Peers: Send + Sync {
     /// Whether a peer is allowed. `name` is the one the workload resolved the address from.
     fn allows(&self, ip: IpAddr, port: u16, name: Option<&str>) -> bool;
+
+    /// Tells each budget that bytes to a peer count against; there are none by default.
+    fn budgets(&self, _ip: IpAddr, _name: Option<&str>, _each: &mut dyn FnMut(BudgetView<'_>)) {}
 
     /// Whether a file at `path` lies in the profile's weight paths.
     fn holds_weights(&self, path: &str) -> bool;
@@ -35,6 +39,8 @@ pub struct ProfileView {
     pub role: Option<&'static str>,
     /// Whether it declares its workloads isolated.
     pub isolated: bool,
+    /// Whether members of the same job are peers.
+    pub same_job: bool,
     /// Peers it allows.
     pub peers: Arc<dyn Peers>,
 }
@@ -54,6 +60,13 @@ impl Peers for Profile {
         Self::allows(self, ip, port, name)
     }
 
+    fn budgets(&self, ip: IpAddr, name: Option<&str>, each: &mut dyn FnMut(BudgetView<'_>)) {
+        for budget in self.budgets.iter().filter(|budget| budget.covers(ip, name)) {
+            let Budget { to, bytes_max, per_ns, .. } = budget;
+            each(BudgetView { to, bytes_max: *bytes_max, per_ns: *per_ns });
+        }
+    }
+
     fn holds_weights(&self, path: &str) -> bool {
         self.is_weight(path)
     }
@@ -66,6 +79,7 @@ impl Profiles for ProfileSet {
             id: profile.id.clone(),
             role: profile.role.map(Role::as_str),
             isolated: profile.isolated,
+            same_job: profile.same_job,
             peers: Arc::clone(profile) as Arc<dyn Peers>,
         })
     }
@@ -98,6 +112,8 @@ pub struct Names {
     pub slurm_account: Option<String>,
     /// Names of the pod's containers by their ids.
     pub containers: BTreeMap<String, String>,
+    /// Addresses of the members of the same job, IPv4 as such; empty where nobody tells them.
+    pub job_members: Vec<IpAddr>,
 }
 
 /// Where names come from: a cache that an orchestrator's client fills. It must answer at once.

@@ -107,6 +107,7 @@ impl Enricher {
                 names,
                 names_asked: BootNs(0),
                 profile: None,
+                guessed_role: None,
                 profiles_epoch: 0,
                 live: 0,
                 account: Account::default(),

@@ -9,6 +9,7 @@ use super::process::Process;
 use super::profile::{Names, ProfileView};
 use super::table::{Handle, Table};
 use crate::model::{BootNs, ProcessKey, WorkloadId};
+use crate::rule::Role;
 
 /// A workload.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Workload {
     /// When names were last asked for in vain.
     pub(super) names_asked: BootNs,
     pub(super) profile: Option<ProfileView>,
+    /// What it is for, by what runs in it; only asked for where the profile does not say.
+    pub(super) guessed_role: Option<Role>,
     /// Set of profiles that was last asked.
     pub(super) profiles_epoch: u64,
     /// Processes that have not ended.
@@ -32,6 +35,13 @@ pub(super) struct Workload {
 impl Workload {
     pub(super) fn kind(&self) -> WorkloadKind {
         self.place.kind
+    }
+
+    /// Its role, and whether that is a guess.
+    pub(super) fn role(&self) -> Option<(&'static str, bool)> {
+        let declared = self.profile.as_ref().and_then(|profile| profile.role);
+        let guessed = || self.guessed_role.map(|role| (role.as_str(), true));
+        declared.map(|role| (role, false)).or_else(guessed)
     }
 
     pub(super) fn is_isolated(&self) -> bool {

@@ -10,6 +10,7 @@ use monitor_common::InodeKey;
 
 use super::journal::Journal;
 use super::loss::LossMeter;
+use super::pushdown::Pushdown;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
@@ -19,6 +20,7 @@ use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
+use crate::recording::Tap;
 use crate::rule::RuleSet;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
 use crate::telemetry::{Metrics, Readiness};
@@ -52,7 +54,9 @@ pub(super) struct Stages {
     pub(super) status: Vec<Status>,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     pub(super) rules: RuleSet,
-    pub(super) windows: WindowStore,
+    pub(super) windows: Option<WindowStore>,
+    pub(super) tap: Option<Tap>,
+    pub(super) pushdown: Pushdown,
 }
 
 /// Counts that no stage keeps itself.
@@ -122,7 +126,7 @@ impl Engine {
             }
             if saved.elapsed() >= SAVE_EVERY {
                 saved = Instant::now();
-                self.stages.windows.save(&self.stages.correlator);
+                self.save_windows();
             }
             if end.is_due(stop_ordered, moved) {
                 break;
@@ -143,9 +147,25 @@ impl Engine {
         for alert in self.stages.alerter.close_all() {
             self.submit(alert);
         }
-        self.stages.windows.save(&self.stages.correlator);
+        self.save_windows();
+        self.finish_recording();
         if self.stages.gpu.take().is_some_and(|gpu| !gpu.stop()) {
             tracing::warn!("the GPU driver hangs; its thread is left behind");
+        }
+    }
+
+    fn save_windows(&self) {
+        if let Some(windows) = &self.stages.windows {
+            windows.save(&self.stages.correlator, &self.stages.enricher);
+        }
+    }
+
+    fn finish_recording(&mut self) {
+        let Some(tap) = self.stages.tap.take() else { return };
+        let lost = tap.counts().lost;
+        match tap.stop() {
+            Ok(rows) => tracing::info!(rows, lost, "the recording is complete"),
+            Err(error) => tracing::error!(%error, "the recording is cut off"),
         }
     }
 
@@ -186,6 +206,7 @@ impl Engine {
     fn replace_rules(&mut self, rules: RuleSet) {
         self.stages.correlator.replace_rules(&rules.rules);
         self.stages.enricher.set_profiles(Arc::clone(&rules.profiles) as _);
+        self.stages.pushdown.apply(&rules, &mut self.stages.maps);
         self.stages.rules = rules;
         self.tally.reload_failed = false;
         self.tally.reloaded_wall_s = self.clock.wall(Clock::boot_now()).0 / 1_000_000_000;
@@ -245,6 +266,9 @@ impl Engine {
         }
         if event.body.kind().is_some() {
             let facts = stages.enricher.facts(event, &seen, &stages.features);
+            if let Some(tap) = &mut stages.tap {
+                tap.offer(&facts);
+            }
             if let Some(journal) = &mut self.journal {
                 journal.add(&facts);
             }

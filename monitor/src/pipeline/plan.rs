@@ -4,17 +4,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS};
-
 use crate::alert::{AlertConfig, Host};
-use crate::config::{self, KernelConfig, NameClasses, RulesConfig, SinkKind};
+use crate::config::{self, KernelConfig, RulesConfig, SinkKind};
 use crate::export::config::{
     ExportConfig, Format, RetryConfig, SinkConfig, SinkTarget, SyslogConfig, SyslogTransport,
     WebhookConfig,
 };
 use crate::export::spool::SpoolConfig;
 use crate::rule::{Diagnostics, RuleSet, shipped};
-use crate::sensor::{Settings, SharedMaps};
+use crate::sensor::Settings;
 
 /// High-priority records a second and CPU of one cgroup: twice what a fork bomb manages.
 const RATE_HIGH_PER_S: u64 = 50_000;
@@ -43,22 +41,6 @@ pub fn kernel(kernel: &KernelConfig) -> Settings {
         report_loopback: kernel.report_loopback,
         big_file_bytes: kernel.big_file_bytes,
         ..Settings::default()
-    }
-}
-
-/// Tells the kernel side which extensions have a class. What does not fit is said.
-pub fn name_classes(classes: &NameClasses, maps: &mut SharedMaps) {
-    let named = [
-        (&classes.weights, CLASS_WEIGHTS),
-        (&classes.archive, CLASS_ARCHIVE),
-        (&classes.secret, CLASS_SECRET),
-    ];
-    for (extensions, class) in named {
-        for extension in extensions {
-            if !maps.name_class(extension, class) {
-                tracing::warn!(extension, "the kernel side does not take this extension");
-            }
-        }
     }
 }
 

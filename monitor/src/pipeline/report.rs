@@ -130,6 +130,7 @@ fn tables(engine: &Engine) -> Vec<TableMetrics> {
         row("processes", counters.processes, limit::PROCESSES_MAX, counters.processes_evicted),
         row("workloads", counters.workloads, limit::WORKLOADS_MAX, counters.workloads_evicted),
         row("flows", counters.flows, limit::FLOWS_MAX, counters.flows_evicted),
+        row("budgets", counters.budgets, limit::BUDGETS_KEPT_MAX, counters.budgets_evicted),
         row("labels", counters.labels, limit::LABELS_MAX, counters.labels_evicted),
         row(
             "gpu_features",

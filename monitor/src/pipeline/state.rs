@@ -5,96 +5,119 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::correlate::{Engine as Correlator, Snapshot};
+use crate::enrich::{BudgetSnapshot, Enricher};
 
 /// Bytes of a state file that are read at most: some 4 096 keys of a kilobyte each.
 pub(super) const STATE_BYTES_MAX: u64 = 64 << 20;
-/// The file's name.
-const FILE: &str = "windows.json";
+/// Name of the file of windows.
+const WINDOWS: &str = "windows.json";
+/// Name of the file of bytes sent against budgets.
+const BUDGETS: &str = "budgets.json";
 
 /// Where the state of long windows is kept.
 #[derive(Debug)]
 pub(super) struct WindowStore {
-    path: PathBuf,
+    dir: PathBuf,
     boot_id: String,
 }
 
 impl WindowStore {
     /// Keeps state in `dir`.
     pub(super) fn new(dir: &Path, boot_id: &str) -> Self {
-        Self { path: dir.join(FILE), boot_id: boot_id.to_owned() }
+        Self { dir: dir.to_owned(), boot_id: boot_id.to_owned() }
     }
 
     /// Takes back what was saved. Without a file there is nothing to take back; one that cannot be
     /// read is said and left behind.
-    pub(super) fn load(&self, correlator: &mut Correlator) {
-        let snapshot = match self.read() {
-            Ok(Some(snapshot)) => snapshot,
-            Ok(None) => return,
-            Err(error) => {
-                let path = self.path.display();
-                tracing::warn!(%path, error, "the state of long windows is not used");
-                return;
+    pub(super) fn load(&self, correlator: &mut Correlator, enricher: &mut Enricher) {
+        if let Some(snapshot) = self.take::<Snapshot>(WINDOWS) {
+            match correlator.restore(snapshot, &self.boot_id) {
+                Ok(restored) => tracing::info!(?restored, "long windows go on where they were"),
+                Err(error) => tracing::info!(%error, "long windows start anew"),
             }
-        };
-        match correlator.restore(snapshot, &self.boot_id) {
-            Ok(restored) => tracing::info!(?restored, "long windows go on where they were"),
-            Err(error) => tracing::info!(%error, "long windows start anew"),
+        }
+        if let Some(snapshot) = self.take::<BudgetSnapshot>(BUDGETS) {
+            let budgets = enricher.restore_budgets(snapshot, &self.boot_id);
+            tracing::info!(budgets, "budgets go on where they were");
         }
     }
 
-    fn read(&self) -> Result<Option<Snapshot>, String> {
-        let length = match fs::metadata(&self.path) {
-            Ok(meta) => meta.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        };
-        if length > STATE_BYTES_MAX {
-            return Err(format!("{length} bytes, at most {STATE_BYTES_MAX} are read"));
-        }
-        let bytes = fs::read(&self.path).map_err(|error| error.to_string())?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string())
+    fn take<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.dir.join(name);
+        read(&path).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), error, "saved state is not used");
+            None
+        })
     }
 
-    /// Saves what long windows hold: written beside the old file, then put in its place.
-    pub(super) fn save(&self, correlator: &Correlator) {
-        if let Err(error) = self.write(&correlator.snapshot(&self.boot_id)) {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "the state of long windows was not saved");
-        }
+    /// Saves what long windows hold and what was sent against budgets: written beside the old file,
+    /// then put in its place.
+    pub(super) fn save(&self, correlator: &Correlator, enricher: &Enricher) {
+        self.put(WINDOWS, &correlator.snapshot(&self.boot_id));
+        self.put(BUDGETS, &enricher.budget_snapshot(&self.boot_id));
     }
 
-    fn write(&self, snapshot: &Snapshot) -> std::io::Result<()> {
-        if let Some(dir) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fn put(&self, name: &str, snapshot: &impl Serialize) {
+        let path = self.dir.join(name);
+        if let Err(error) = write(&path, snapshot) {
+            tracing::warn!(path = %path.display(), %error, "state was not saved");
         }
-        let new = self.path.with_extension("new");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&serde_json::to_vec(snapshot)?)?;
-        file.sync_all()?;
-        fs::rename(new, &self.path)
     }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
+    let length = match fs::metadata(path) {
+        Ok(meta) => meta.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if length > STATE_BYTES_MAX {
+        return Err(format!("{length} bytes, at most {STATE_BYTES_MAX} are read"));
+    }
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string())
+}
+
+fn write(path: &Path, snapshot: &impl Serialize) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let new = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec(snapshot)?)?;
+    file.sync_all()?;
+    fs::rename(new, path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::correlate::CorrelateLimits;
+    use crate::enrich::{EnrichConfig, NoProfiles, NoSource};
+    use crate::model::Clock;
+
+    fn enricher() -> Enricher {
+        let config = EnrichConfig::default();
+        let profiles = std::sync::Arc::new(NoProfiles);
+        Enricher::new(&config, profiles, Clock::default(), Box::new(NoSource))
+    }
 
     #[test]
     fn what_is_saved_is_read_back_and_damage_is_left_behind() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = WindowStore::new(&dir.path().join("state"), "boot");
-        assert!(store.read().expect("no file is no error").is_none());
-        store.save(&Correlator::new(&[], CorrelateLimits::default()));
-        assert!(store.read().expect("reads").is_some());
-        fs::write(&store.path, b"{").expect("writes");
-        assert!(store.read().is_err());
-        store.load(&mut Correlator::new(&[], CorrelateLimits::default()));
+        assert!(store.take::<Snapshot>(WINDOWS).is_none(), "no file is no error");
+        let mut correlator = Correlator::new(&[], CorrelateLimits::default());
+        store.save(&correlator, &enricher());
+        assert!(store.take::<Snapshot>(WINDOWS).is_some());
+        assert!(store.take::<BudgetSnapshot>(BUDGETS).is_some());
+        fs::write(store.dir.join(WINDOWS), b"{").expect("writes");
+        assert!(read::<Snapshot>(&store.dir.join(WINDOWS)).is_err());
+        store.load(&mut correlator, &mut enricher());
     }
 }

@@ -84,7 +84,10 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
     let (mut fields, used) = gather(&when, &exceptions, correlated.as_ref());
     fields.extend(&message.fields);
     fields.extend(&dedupe.key);
+    let on_role = when.fields.contains(&FieldId::WorkloadRole)
+        || correlated.as_ref().is_some_and(|c| c.fields.contains(&FieldId::WorkloadRole));
     let meta = RuleMeta {
+        on_role,
         id: id.ok_or(Reported)??,
         version: version(&raw.shape, &used),
         title,
@@ -99,6 +102,7 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         meta: Arc::new(meta),
         kinds: kinds?,
         fields: fields.into_iter().collect(),
+        guards: when.guards(),
         when: when.predicate(),
         exceptions: exceptions
             .into_iter()

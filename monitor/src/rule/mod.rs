@@ -12,6 +12,7 @@
 //! | `trial` | the `tests:` of a rule |
 //! | `assembly` | a raw rule to a [`spec::Rule`] |
 //! | [`profile`] | what a class of workload is and may do |
+//! | `demand` | what the rules need of the kernel side |
 //! | `reference`, `schema` | what people and editors read of the language |
 //! | `set` | every rule of a load, or every mistake |
 
@@ -19,6 +20,7 @@ mod assembly;
 mod cel;
 mod clause;
 mod correlation;
+mod demand;
 mod diagnostic;
 mod file;
 mod net;
@@ -35,12 +37,14 @@ mod template;
 mod trial;
 mod yaml;
 
+pub use cel::Guard;
 pub use clause::Clause;
+pub use demand::{Demand, Spared};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::API_VERSION;
 pub use net::NetSet;
 pub use outline::{Outline, Response};
-pub use profile::{Profile, ProfileSet, Role};
+pub use profile::{Budget, Profile, ProfileSet, Role};
 pub use quantity::format_span;
 pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;

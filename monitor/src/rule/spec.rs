@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::cel::Guard;
 use crate::model::{Facts, FieldId, KindSet, RuleId, Severity};
 
 /// Values that exist only while a rule is evaluated: the state of its correlation.
@@ -38,6 +39,9 @@ pub struct RuleMeta {
     /// Whether its findings are alerts. A rule with `alert: false` is a building block: temporal
     /// rules wait for it, and nobody is told of it alone.
     pub alerts: bool,
+    /// Whether its conditions (not its exceptions) read the workload's role, which may be a guess.
+    #[serde(skip)]
+    pub on_role: bool,
     /// Framework ids.
     pub tags: Tags,
     /// What fires it without harm.
@@ -72,6 +76,8 @@ pub struct Rule {
     pub kinds: KindSet,
     /// Fields it reads, in any of its parts.
     pub fields: Vec<FieldId>,
+    /// What must hold of single fields for the condition to be true, the most telling first.
+    pub guards: Vec<Guard>,
     /// The condition on one event.
     pub when: Predicate,
     /// Named conditions under which it stays silent.

@@ -8,13 +8,15 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
-use monitor_common::{COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow};
+use monitor_common::{
+    COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS,
+};
 use thiserror::Error;
 
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
 use super::probe::{self, Tiers};
-use super::{State, Status};
+use super::{State, Status, Wanted};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::support::SupportError;
@@ -120,6 +122,7 @@ pub struct SharedMaps {
     directories_on: Array<MapData, u32>,
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
+    unwanted: Array<MapData, u64>,
 }
 
 /// Counters of one record kind, over all CPUs.
@@ -205,6 +208,7 @@ impl Loaded {
             directories_on: Array::try_from(take("WATCH_DIRS_ON")?).map_err(wrong)?,
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
+            unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
         })
     }
 
@@ -243,9 +247,23 @@ impl SharedMaps {
             .is_some_and(|key| self.classes.insert(key, u32::from(class), 0).is_ok())
     }
 
+    /// Takes the class of an extension back, where it has one.
+    pub fn unname_class(&mut self, extension: &str) {
+        if let Some(key) = Extension::new(extension.as_bytes()) {
+            // One that was never there is as good as removed.
+            drop(self.classes.remove(&key));
+        }
+    }
+
     /// Watches a directory: every file opened in it is reported. `false` when the map is full.
     pub fn watch_directory(&mut self, inode: InodeKey) -> bool {
         self.directories.insert(inode, 1, 0).is_ok() && self.directories_on.set(0, 1, 0).is_ok()
+    }
+
+    /// Tells the kernel side what nobody needs. `false` when it refuses.
+    pub fn want(&mut self, wanted: &Wanted) -> bool {
+        self.unwanted.set(UNWANTED_KINDS, wanted.unwanted_kinds(), 0).is_ok()
+            && self.unwanted.set(UNWANTED_FAMILIES, wanted.unwanted_families(), 0).is_ok()
     }
 
     /// The counters of every kind, summed over CPUs.

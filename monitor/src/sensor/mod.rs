@@ -7,6 +7,7 @@ mod loader;
 mod probe;
 mod seed;
 mod status;
+mod wanted;
 
 pub use catalog::{CATALOG, Hook, Program, Road, Sensor, Tier};
 pub use drain::{
@@ -20,3 +21,4 @@ pub use loader::{
 pub use probe::Tiers;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};
+pub use wanted::Wanted;

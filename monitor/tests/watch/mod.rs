@@ -83,6 +83,12 @@ impl Watch {
         Self { events, stats, drained, maps, wake, stop, threads, _loaded: loaded }
     }
 
+    /// Tells the kernel side what is needed.
+    #[allow(dead_code, reason = "one of the tests that share this module asks for it")]
+    pub(crate) fn want(&mut self, wanted: &sensor::Wanted) {
+        assert!(self.maps.want(wanted));
+    }
+
     /// Labels a file's inode.
     pub(crate) fn label(&mut self, path: &Path, label: u32) {
         let meta = std::fs::metadata(path).expect("the file is there");

@@ -13,6 +13,7 @@ fn finding(rule: &str, key: &str, at_s: u64, severity: Severity) -> Finding {
         title: "a title".into(),
         severity,
         alerts: true,
+        on_role: false,
         tags: Tags::default(),
         false_positives: Vec::new(),
         runbook: String::new(),
@@ -190,4 +191,21 @@ fn repeats_do_not_gather_evidence() {
     alerter.on_finding(medium("a", 1), Evidence::default());
     let alert = alerter.on_finding_with(medium("a", 2), || panic!("not needed"));
     assert_eq!(alert, None);
+}
+
+#[test]
+fn rule_that_rests_on_a_guessed_role_makes_no_more_than_a_medium_alert() {
+    let with_role = |on_role: bool, inferred: bool| {
+        let mut finding = finding("r", "a", 10, Severity::Critical);
+        finding.rule = Arc::new(RuleMeta { on_role, ..(*finding.rule).clone() });
+        let mut object = finding.facts.to_json();
+        object.insert("workload.role".into(), "training".into());
+        object.insert("workload.role_inferred".into(), inferred.into());
+        finding.facts = FactRow::from_json(&object).unwrap();
+        let mut alerter = alerter(AlertConfig::default());
+        alerter.on_finding(finding, Evidence::default()).unwrap().severity
+    };
+    assert_eq!(with_role(true, true), Severity::Medium);
+    assert_eq!(with_role(true, false), Severity::Critical, "a profile declared it");
+    assert_eq!(with_role(false, true), Severity::Critical, "the rule does not ask for it");
 }

@@ -2,6 +2,7 @@
 
 mod bound;
 mod fire;
+mod index;
 mod law;
 mod rehearsal;
 mod restart;
@@ -41,6 +42,7 @@ pub(super) fn rule(id: &str) -> Rule {
             title: id.into(),
             severity: Severity::High,
             alerts: true,
+            on_role: false,
             tags: Tags::default(),
             false_positives: vec![],
             runbook: String::new(),
@@ -48,6 +50,7 @@ pub(super) fn rule(id: &str) -> Rule {
         }),
         kinds: KindSet::of(&[EventKind::Flow]),
         fields: vec![],
+        guards: vec![],
         when: Box::new(|_, _| true),
         exceptions: vec![],
         correlation: None,

@@ -1,5 +1,6 @@
 //! The state as a whole, over a host that is made up.
 
+mod budget;
 mod label;
 mod law;
 mod lineage;

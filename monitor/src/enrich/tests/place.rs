@@ -37,6 +37,7 @@ impl Profiles for Isolate {
             id: "isolated-training".into(),
             role: Some("training"),
             isolated: true,
+            same_job: false,
             peers: Arc::new(Nobody),
         })
     }

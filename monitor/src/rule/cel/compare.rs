@@ -1,5 +1,7 @@
 //! Comparisons and membership, and the small simplifications that make them cheap.
 
+use std::collections::BTreeSet;
+
 use cel::IdedExpr;
 use cel::common::ast::operators;
 
@@ -9,7 +11,9 @@ use crate::rule::net::{NetSet, parse_net};
 
 use super::check::Checker;
 use super::eval::widen;
-use super::node::{Arith, Compare, Float, Int, List, Sized, Text, TextSet, Truth, Typed};
+use super::node::{
+    Arith, Compare, Float, Int, List, Needle, Needles, Sized, Text, TextSet, Truth, Typed,
+};
 use super::{article, nowhere};
 
 impl Checker<'_, '_> {
@@ -220,6 +224,7 @@ impl Truth {
                 other => kept.push(other),
             }
         }
+        let mut kept = join_needles(kept);
         kept.sort_by_key(Self::cost);
         match kept.len() {
             0 => Self::Const(false),
@@ -238,6 +243,7 @@ impl Truth {
             Self::Float(_, pair) => matches!(&**pair, [Float::Const(_), Float::Const(_)]),
             Self::Mixed(_, pair) => matches!(&**pair, (Int::Const(_), Float::Const(_))),
             Self::Finds(text, _)
+            | Self::FindsAny(text, _)
             | Self::TextIn(text, _)
             | Self::Matches(text, _)
             | Self::Glob(text, _) => {
@@ -272,6 +278,7 @@ impl Truth {
             | Self::FloatIn(..) => 2,
             Self::TextIn(..) | Self::Text(..) | Self::HasKey(..) | Self::KeyIn(..) => 3,
             Self::Finds(..) | Self::Part(..) | Self::TextInList(..) => 4,
+            Self::FindsAny(..) => 6,
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::cost).sum(),
             Self::Same(pair) => pair.iter().map(Self::cost).sum(),
             Self::Pick(parts) => parts.iter().map(Self::cost).sum(),
@@ -330,4 +337,38 @@ impl Typed {
             _ => None,
         }
     }
+}
+/// Several searches of one text become one pass over it.
+fn join_needles(parts: Vec<Truth>) -> Vec<Truth> {
+    let is_search = |part: &&Truth| matches!(part, Truth::Finds(..) | Truth::FindsAny(..));
+    if parts.iter().filter(is_search).count() < 2 {
+        return parts;
+    }
+    let mut kept = Vec::with_capacity(parts.len());
+    let mut searches: Vec<(Box<Text>, BTreeSet<Box<str>>)> = Vec::new();
+    for part in parts {
+        let (text, words) = match part {
+            Truth::FindsAny(text, needles) => (text, needles.texts()),
+            Truth::Finds(text, needle) => (text, BTreeSet::from([needle.text().into()])),
+            other => {
+                kept.push(other);
+                continue;
+            }
+        };
+        match searches.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, known)) => known.extend(words),
+            None => searches.push((text, words)),
+        }
+    }
+    for (text, words) in searches {
+        if let [word] = &*words.iter().collect::<Vec<_>>() {
+            kept.push(Truth::Finds(text, Needle::of(word)));
+        } else if let Some(needles) = Needles::of(words.clone()) {
+            kept.push(Truth::FindsAny(text, needles));
+        } else {
+            let each = words.iter().map(|word| Truth::Finds(text.clone(), Needle::of(word)));
+            kept.extend(each);
+        }
+    }
+    kept
 }

@@ -1,10 +1,11 @@
 //! What can be said of a condition without an event: that no event passes it, or that one
 //! condition follows from another. Both answer only when they are sure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{EventKind, FieldId, KindSet};
 
+use super::guard::{Guard, guards};
 use super::node::{Compare, Truth};
 
 /// Why `truth` cannot hold for any event of `kinds`; `None` when it may.
@@ -60,7 +61,45 @@ fn contradiction(parts: &[Truth]) -> Option<String> {
             _ => {}
         }
     }
-    None
+    no_value_left(parts)
+}
+
+/// A field that must be there and must not, or that no value passes all parts.
+fn no_value_left(parts: &[Truth]) -> Option<String> {
+    let needed: Vec<Guard> = parts.iter().flat_map(guards).collect();
+    let mut texts: BTreeMap<FieldId, BTreeSet<Box<str>>> = BTreeMap::new();
+    for guard in &needed {
+        let (id, name) = (guard.field(), guard.field().name());
+        match guard {
+            Guard::Has(_) => {
+                let absent = Truth::Not(Box::new(Truth::Has(id)));
+                if parts.contains(&absent) {
+                    return Some(format!("`{name}` is needed and must be missing"));
+                }
+            }
+            Guard::TextIn(_, set) => {
+                let left = texts.entry(id).or_insert_with(|| set.clone());
+                left.retain(|text| set.contains(text));
+                if left.is_empty() {
+                    return Some(format!("no value of `{name}` passes all comparisons"));
+                }
+            }
+            Guard::Is(_, truth) if needed.contains(&Guard::Is(id, !truth)) => {
+                return Some(format!("`{name}` must be true and false at once"));
+            }
+            _ => {}
+        }
+    }
+    let fits = |guard: &Guard, text: &str| match guard {
+        Guard::Finds(_, set) => set.iter().any(|part| text.contains(&**part)),
+        Guard::StartsWith(_, set) => set.iter().any(|part| text.starts_with(&**part)),
+        _ => true,
+    };
+    needed.iter().find_map(|guard| {
+        let left = texts.get(&guard.field())?;
+        let none = !left.iter().any(|text| fits(guard, text));
+        none.then(|| format!("no value of `{}` passes all comparisons", guard.field().name()))
+    })
 }
 
 fn narrow(range: &mut (i64, i64), compare: Compare, number: i64) {
@@ -89,6 +128,12 @@ pub(super) fn implies(premise: &Truth, conclusion: &Truth) -> bool {
         Truth::Const(true) => true,
         Truth::All(parts) => parts.iter().all(|part| implies(premise, part)),
         Truth::Any(parts) if parts.iter().any(|part| implies(premise, part)) => true,
+        Truth::FindsAny(text, needles) => match premise {
+            Truth::Finds(of, needle) => of == text && needles.texts().contains(needle.text()),
+            Truth::FindsAny(of, few) => of == text && few.texts().is_subset(&needles.texts()),
+            Truth::All(parts) => parts.iter().any(|part| implies(part, conclusion)),
+            _ => false,
+        },
         other => premise == other || matches!(premise, Truth::All(parts) if parts.contains(other)),
     }
 }

@@ -119,6 +119,7 @@ impl Truth {
             Self::Finds(text, needle) => {
                 text.with(scene, |text| needle.0.find(text.as_bytes()).is_some())
             }
+            Self::FindsAny(text, needles) => text.with(scene, |text| needles.find(text)),
             Self::Part(relation, pair) => {
                 let part = pair[1].eval(scene)?;
                 pair[0].with(scene, |text| match relation {

@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod conjunction;
 mod eval;
+mod guard;
 mod name;
 mod node;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::rule::spec::{Predicate, Vars};
 
 pub(crate) use check::{check, is_variable, nearest_field, no_variable, words};
 pub(crate) use eval::{Scene, widen};
+pub use guard::Guard;
 pub(crate) use name::{ListDef, Literal, MacroDef, Names};
 pub(crate) use node::{Truth, Typed};
 
@@ -81,7 +83,31 @@ impl Condition {
 
     /// Whether every event that matches `other` matches this one too.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        conjunction::implies(&other.truth, &self.truth)
+        conjunction::implies(&other.truth, &self.truth) || self.covers_values(other)
+    }
+
+    /// Whether this condition speaks of one field only, `other` leaves that field a few values, and
+    /// each of them passes.
+    fn covers_values(&self, other: &Self) -> bool {
+        let Some(field) = self.fields.first().filter(|_| self.fields.len() == 1) else {
+            return false;
+        };
+        let passes = |value: Value<'_>| {
+            let facts = One { field: *field, value };
+            let scene = Scene { facts: &facts, ..nowhere() };
+            self.truth.eval(&scene) == Ok(true)
+        };
+        other.guards().iter().filter(|guard| guard.field() == *field).any(|guard| match guard {
+            Guard::TextIn(_, texts) => texts.iter().all(|text| passes(Value::Str(text))),
+            Guard::IntIn(_, numbers) => numbers.iter().all(|number| passes(Value::Int(*number))),
+            Guard::Is(_, truth) => passes(Value::Bool(*truth)),
+            Guard::Finds(..) | Guard::StartsWith(..) | Guard::Has(_) => false,
+        })
+    }
+
+    /// What must hold of single fields for it to be true, the most telling first.
+    pub(crate) fn guards(&self) -> Vec<Guard> {
+        guard::guards(&self.truth)
     }
 
     /// The closure that the pipeline runs.
@@ -111,6 +137,26 @@ impl Facts for Nothing {
 
     fn field(&self, _: FieldId) -> Value<'_> {
         Value::Missing
+    }
+}
+
+/// Facts of an event with one field.
+struct One<'a> {
+    field: FieldId,
+    value: Value<'a>,
+}
+
+impl Facts for One<'_> {
+    fn kind(&self) -> EventKind {
+        EventKind::Sensor
+    }
+
+    fn time(&self) -> BootNs {
+        BootNs(0)
+    }
+
+    fn field(&self, id: FieldId) -> Value<'_> {
+        if id == self.field { self.value } else { Value::Missing }
     }
 }
 

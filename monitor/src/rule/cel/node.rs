@@ -1,9 +1,12 @@
 //! A checked condition: a typed tree. Every type error has been found before one of these exists,
 //! so evaluation only has CEL's run-time errors left (missing, overflow, division by zero, index).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use aho_corasick::AhoCorasick;
 use globset::GlobMatcher;
+use hashbrown::HashSet;
 use memchr::memmem::Finder;
 use regex::Regex;
 
@@ -85,6 +88,8 @@ pub(crate) enum Truth {
     Part(TextTest, Box<[Text; 2]>),
     /// `contains` with a constant.
     Finds(Box<Text>, Needle),
+    /// `contains` with any of several constants: one pass for all of them.
+    FindsAny(Box<Text>, Needles),
     Matches(Box<Text>, Pattern),
     Glob(Box<Text>, Glob),
     Exists(List, Box<Self>),
@@ -175,6 +180,14 @@ impl TextSet {
         }
     }
 
+    /// The texts.
+    pub(crate) fn texts(&self) -> BTreeSet<Box<str>> {
+        match self {
+            Self::Few(texts) => texts.iter().cloned().collect(),
+            Self::Many(texts) => texts.iter().cloned().collect(),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Few(texts) => texts.is_empty(),
@@ -195,17 +208,53 @@ impl PartialEq for Pattern {
 
 /// A constant text to search for, equal when its text is.
 #[derive(Clone, Debug)]
-pub(crate) struct Needle(pub(crate) Box<Finder<'static>>);
+pub(crate) struct Needle(pub(crate) Box<Finder<'static>>, Box<str>);
 
 impl Needle {
     pub(crate) fn of(text: &str) -> Self {
-        Self(Box::new(Finder::new(text).into_owned()))
+        Self(Box::new(Finder::new(text).into_owned()), text.into())
+    }
+
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.1
     }
 }
 
 impl PartialEq for Needle {
     fn eq(&self, other: &Self) -> bool {
-        self.0.needle() == other.0.needle()
+        self.1 == other.1
+    }
+}
+
+/// Constant texts to search for at once, equal when their texts are.
+#[derive(Clone, Debug)]
+pub(crate) struct Needles {
+    texts: BTreeSet<Box<str>>,
+    automaton: Arc<AhoCorasick>,
+}
+
+impl Needles {
+    /// `None` when the automaton would be too large.
+    pub(crate) fn of(texts: BTreeSet<Box<str>>) -> Option<Self> {
+        let automaton = AhoCorasick::new(texts.iter().map(|text| text.as_bytes())).ok()?;
+        Some(Self { texts, automaton: Arc::new(automaton) })
+    }
+
+    /// Whether `text` contains one of them.
+    pub(crate) fn find(&self, text: &str) -> bool {
+        self.automaton.is_match(text)
+    }
+
+    /// The texts.
+    pub(crate) fn texts(&self) -> BTreeSet<Box<str>> {
+        self.texts.clone()
+    }
+}
+
+impl PartialEq for Needles {
+    fn eq(&self, other: &Self) -> bool {
+        self.texts == other.texts
     }
 }
 

@@ -44,6 +44,8 @@ fn leaves() -> Grammar {
         Just("9223372036854775807".to_owned()),
         Just("proc.name.size()".to_owned()),
         Just("size(proc.args)".to_owned()),
+        Just("size(k8s.labels)".to_owned()),
+        Just("size('aéb')".to_owned()),
         Just("2.kib".to_owned()),
     ];
     let float = prop_oneof![pick(&FLOATS), pick(&["1.5", "0.0", "(-2.25)", "443.0", "1e300"])];
@@ -51,7 +53,8 @@ fn leaves() -> Grammar {
         pick(&TEXTS),
         quoted(),
         (-1_i64..3).prop_map(|at| format!("proc.args[{at}]")),
-        pick(&["k8s.labels['a']", "k8s.labels.app"]),
+        pick(&["k8s.labels['a']", "k8s.labels.app", "k8s.labels[proc.name]"]),
+        pick(&["proc.args[size(proc.args) - 1]", "proc.ancestors[net.dst.port]"]),
     ];
     let truth = prop_oneof![
         pick(&TRUTHS),
@@ -59,6 +62,31 @@ fn leaves() -> Grammar {
         pick(&["has(net.allowed)", "has(proc.args)", "('a' in k8s.labels)", "('ab' in proc.args)"]),
     ];
     Grammar { truth: truth.boxed(), int: int.boxed(), float: float.boxed(), text: text.boxed() }
+}
+
+/// Loops, several searches of one text, and tests of presence.
+fn sequences(text: &Source, truth: &Source) -> Source {
+    let tests = pick(&["contains", "startsWith", "endsWith"]);
+    let looped = (pick(&["exists", "all"]), tests.clone(), quoted(), truth.clone()).prop_map(
+        |(kind, test, word, also)| format!("proc.args.{kind}(v, v.{test}({word}) || {also})"),
+    );
+    // Several searches of one text are one pass for us, and so are those of a list.
+    let searched =
+        (pick(&TEXTS), quoted(), quoted(), truth.clone()).prop_map(|(text, one, two, also)| {
+            format!("({text}.contains({one}) || {also} || {text}.contains({two}))")
+        });
+    let listed = (pick(&["exists", "all"]), pick(&TEXTS), tests.clone(), quoted(), quoted())
+        .prop_map(|(kind, text, test, one, two)| {
+            format!("[{one}, {two}].{kind}(v, {text}.{test}(v))")
+        });
+    let present = (pick(&["net.allowed", "proc.name", "k8s.labels.a", "gpu.util"]), truth.clone())
+        .prop_map(|(field, also)| format!("(has({field}) && {also} || !has({field}))"));
+    let nested = (pick(&["exists", "all"]), pick(&["exists", "all"])).prop_map(|(one, two)| {
+        format!("proc.args.{one}(v, proc.ancestors.{two}(w, w == v || v.startsWith(w)))")
+    });
+    let member = (text.clone(), pick(&["k8s.labels", "proc.ancestors"]))
+        .prop_map(|(text, set)| format!("({text} in {set})"));
+    prop_oneof![looped, nested, searched, listed, present, member].boxed()
 }
 
 fn deeper(inner: &Grammar) -> Grammar {
@@ -94,12 +122,7 @@ fn deeper(inner: &Grammar) -> Grammar {
         1 => chosen(text),
     ];
     let tests = pick(&["contains", "startsWith", "endsWith"]);
-    let looped = (pick(&["exists", "all"]), tests.clone(), quoted(), truth.clone()).prop_map(
-        |(kind, test, word, also)| format!("proc.args.{kind}(v, v.{test}({word}) || {also})"),
-    );
-    let nested = (pick(&["exists", "all"]), pick(&["exists", "all"])).prop_map(|(one, two)| {
-        format!("proc.args.{one}(v, proc.ancestors.{two}(w, w == v || v.startsWith(w)))")
-    });
+    let sequences = sequences(text, truth);
     let truth_deep = prop_oneof![
         4 => binary(&["&&", "||"], truth),
         1 => binary(&["==", "!="], truth),
@@ -119,8 +142,9 @@ fn deeper(inner: &Grammar) -> Grammar {
         1 => text.clone().prop_map(|text| format!("({text} in proc.args)")),
         1 => int.clone().prop_map(|number| format!("({number} in [1, 443, -3, 2.0])")),
         1 => float.clone().prop_map(|number| format!("({number} in [1.5, 443, 0])")),
-        1 => looped,
-        1 => nested,
+        4 => sequences,
+        1 => (text.clone(), pick(&["^a", "B$"]))
+            .prop_map(|(text, pattern)| format!("matches({text}, '{pattern}')")),
     ];
     Grammar {
         truth: truth_deep.boxed(),
@@ -234,7 +258,13 @@ fn ours(condition: &str, event: &Map<String, Json>) -> Option<Option<bool>> {
     event.insert("evt.kind".into(), "flow".into());
     let row = FactRow::from_json(&event).expect("an event");
     let scene = Scene { facts: &row, vars: &Vars::default(), item: None };
-    Some(checked.truth.eval(&scene).ok())
+    let truth = checked.truth.eval(&scene).ok();
+    if truth == Some(true) {
+        for guard in checked.guards() {
+            assert!(guard.admits(&row), "{condition} is true, but {guard:?} is not met");
+        }
+    }
+    Some(truth)
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use cel::common::ast::{ComprehensionExpr, Expr, ListExpr};
 use crate::rule::diagnostic::Reported;
 
 use super::check::Checker;
-use super::node::{Float, Int, Text, Truth, Typed};
+use super::node::{Float, Int, List, Needles, Text, TextTest, Truth, Typed};
 use super::{Literal, article};
 
 impl Checker<'_, '_> {
@@ -57,9 +57,29 @@ impl Checker<'_, '_> {
         let body = self.truth(body);
         self.loops.pop();
         let body = Box::new(body?);
+        if let (List::Const(words), "exists") = (&list, name.as_str())
+            && let Some(text) = searched(&body)
+        {
+            let needles = words.iter().map(|word| word.as_str().into()).collect();
+            if let Some(needles) = Needles::of(needles) {
+                return Ok(Typed::Truth(Truth::FindsAny(Box::new(text), needles)));
+            }
+        }
         Ok(Typed::Truth(match name.as_str() {
             "exists" => Truth::Exists(list, body),
             _ => Truth::Every(list, body),
         }))
+    }
+}
+
+/// The field in which a loop's body searches the loop's item and does nothing else: such a loop is
+/// one pass over the text.
+fn searched(body: &Truth) -> Option<Text> {
+    match body {
+        Truth::Part(TextTest::Contains, pair) => match &**pair {
+            [Text::Field(id), Text::Item(0)] => Some(Text::Field(*id)),
+            _ => None,
+        },
+        _ => None,
     }
 }

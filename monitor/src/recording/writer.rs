@@ -1,0 +1,118 @@
+//! Lines to a file, compressed or not.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+
+use super::{Footer, Header};
+
+/// Level of compression: the fastest that still packs events some fifteen to one.
+const LEVEL: i32 = 3;
+/// Name of standard output on the command line.
+const STDOUT: &str = "-";
+
+/// Where a recording goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output, as it is.
+    Stdout,
+    /// A file, as it is: its name ends in `.jsonl`.
+    Plain(PathBuf),
+    /// A compressed file.
+    Compressed(PathBuf),
+}
+
+impl Target {
+    /// The target that a name on the command line means.
+    pub fn of(path: &Path) -> Self {
+        if path.as_os_str() == STDOUT {
+            Self::Stdout
+        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
+            Self::Plain(path.to_owned())
+        } else {
+            Self::Compressed(path.to_owned())
+        }
+    }
+}
+
+enum Out {
+    Plain(Box<dyn Write + Send>),
+    Compressed(zstd::Encoder<'static, BufWriter<File>>),
+}
+
+impl Out {
+    fn write(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Plain(out) => out,
+            Self::Compressed(out) => out,
+        }
+    }
+}
+
+/// A recording that is being written.
+pub struct Writer {
+    out: Out,
+    rows: u64,
+    line: Vec<u8>,
+}
+
+impl Writer {
+    /// Starts a recording. A file that is there already is refused rather than overwritten; it is
+    /// readable by its owner only, since arguments and paths are in it.
+    pub fn create(target: &Target, header: &Header) -> io::Result<Self> {
+        let out = match target {
+            Target::Stdout => Out::Plain(Box::new(BufWriter::new(io::stdout()))),
+            Target::Plain(path) => Out::Plain(Box::new(BufWriter::new(create(path)?))),
+            Target::Compressed(path) => {
+                let file = BufWriter::new(create(path)?);
+                let mut encoder = zstd::Encoder::new(file, LEVEL)?;
+                encoder.include_checksum(true)?;
+                Out::Compressed(encoder)
+            }
+        };
+        let mut writer = Self { out, rows: 0, line: Vec::new() };
+        writer.put(&serde_json::to_value(header)?)?;
+        Ok(writer)
+    }
+
+    /// Writes one row.
+    pub fn row(&mut self, row: Map<String, Json>) -> io::Result<()> {
+        self.put(&Json::Object(row))?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn put(&mut self, value: &Json) -> io::Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, value)?;
+        self.line.push(b'\n');
+        self.out.write().write_all(&self.line)
+    }
+
+    /// Hands on what is held back, so that whoever follows the file sees it, and a crash loses
+    /// little.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.write().flush()
+    }
+
+    /// Rows written.
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Ends the recording.
+    pub fn finish(mut self, lost: u64) -> io::Result<()> {
+        self.put(&serde_json::to_value(Footer { rows: self.rows, lost })?)?;
+        match self.out {
+            Out::Plain(mut out) => out.flush(),
+            Out::Compressed(out) => out.finish()?.flush(),
+        }
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}

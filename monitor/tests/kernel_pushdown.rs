@@ -1,0 +1,96 @@
+//! Removing a rule removes its traffic from the rings: from the text of rules to what the kernel
+//! sends. Needs root.
+
+#[expect(dead_code, reason = "the module serves other tests too")]
+mod watch;
+
+use std::time::Duration;
+
+use monitor::model::{Body, Event};
+use monitor::pipeline::wanted;
+use monitor::rule::{Demand, RuleSet, Source};
+use watch::{Watch, python};
+
+/// Longer than the slowest poll of the bulk ring by far.
+const SOON: Duration = Duration::from_secs(5);
+
+const EXEC_RULE: &str = "- {id: a, title: t, severity: low, on: [exec], when: proc.uid == 0, \
+                         message: m}\n";
+const PACKET_RULE: &str = "- {id: b, title: t, severity: low, on: [socket], message: m, when: \
+                           'net.family == \"packet\"'}\n";
+const OPEN_RULE: &str = "- {id: c, title: t, severity: low, on: [file_open], message: m, when: \
+                         'file.class == \"weights\"'}\n";
+
+/// Loads rules and tells the kernel side what they need.
+fn load(watch: &mut Watch, rules: &str) {
+    let text = format!("apiVersion: gpuwarden.dev/v1\nrules:\n{rules}");
+    let source = Source { name: "a.yaml".into(), text, dir: None, untested: true };
+    let set = RuleSet::load(&[source]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    watch.want(&wanted(&Demand::of(&set, false)));
+}
+
+/// Makes an AF_PACKET and an AF_VSOCK socket, opens a file of weights, and then runs a program, by
+/// which one can tell that the rest would have come.
+fn play(watch: &Watch, mark: &str) -> u32 {
+    let script = "
+import os, socket, sys
+socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+try: socket.socket(40, socket.SOCK_STREAM, 0).close()
+except OSError: pass
+open(sys.argv[1], 'rb').read(1)
+os.execv('/bin/echo', ['echo', sys.argv[2]])";
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("m.safetensors");
+    std::fs::write(&file, vec![7; 4096]).expect("a file");
+    let child = python(watch, script, &[file.to_str().expect("utf-8"), mark]);
+    watch.wait(SOON, |event| {
+        matches!(&event.body, Body::Exec(exec) if exec.args.get(1).is_some_and(|arg| arg == mark))
+    });
+    watch.settle();
+    child
+}
+
+fn by(child: u32, event: &Event) -> bool {
+    event.actor.as_ref().is_some_and(|actor| actor.process.tgid.0 == child)
+}
+
+fn sockets(watch: &Watch, child: u32) -> Vec<u16> {
+    let families = std::cell::RefCell::new(Vec::new());
+    watch.count(|event| match &event.body {
+        Body::SocketNew(socket) if by(child, event) => {
+            families.borrow_mut().push(socket.family);
+            true
+        }
+        _ => false,
+    });
+    families.into_inner()
+}
+
+fn opens(watch: &Watch, child: u32) -> usize {
+    watch.count(|event| {
+        by(child, event)
+            && matches!(&event.body, Body::FileOpen(open) if open.path.ends_with(".safetensors"))
+    })
+}
+
+#[test]
+fn removing_a_rule_removes_its_traffic_from_the_ring() {
+    let mut watch = Watch::start();
+    load(&mut watch, &format!("{EXEC_RULE}{PACKET_RULE}{OPEN_RULE}"));
+    let child = play(&watch, "with-all");
+    assert_eq!(sockets(&watch, child), [17], "the family that the rule names, and no other");
+    assert_eq!(opens(&watch, child), 1);
+
+    load(&mut watch, &format!("{EXEC_RULE}{OPEN_RULE}"));
+    let child = play(&watch, "without-sockets");
+    assert!(sockets(&watch, child).is_empty());
+    assert_eq!(opens(&watch, child), 1);
+
+    load(&mut watch, EXEC_RULE);
+    let child = play(&watch, "without-opens");
+    assert_eq!((sockets(&watch, child).len(), opens(&watch, child)), (0, 0));
+
+    load(&mut watch, &format!("{EXEC_RULE}{PACKET_RULE}{OPEN_RULE}"));
+    let child = play(&watch, "with-all-again");
+    assert_eq!((sockets(&watch, child).len(), opens(&watch, child)), (1, 1), "without a restart");
+}
