@@ -40,6 +40,24 @@ pub const SOCKETS_MAX: u32 = 16_384;
 pub const SOCKET_PEERS_MAX: u32 = 16;
 /// Bytes of a file-name extension, without the dot.
 pub const EXTENSION_BYTES: usize = 16;
+/// Bytes of a watched name, its zero byte included.
+pub const WATCH_NAME_BYTES: usize = 48;
+/// Watched names of files and directories.
+pub const WATCH_NAMES_MAX: u32 = 512;
+/// Slots of the filter in front of the watched names; a power of two.
+pub const NAME_SLOTS: u32 = 4_096;
+/// Major numbers of character devices (`CHRDEV_MAJOR_MAX`, `fs/char_dev.c`).
+pub const DEVICE_MAJORS: u32 = 512;
+/// Single device nodes, where not a whole major number is watched.
+pub const DEVICE_NODES_MAX: u32 = 64;
+/// Cgroups whose files opened for writing are reported whatever their size.
+pub const MARKED_CGROUPS_MAX: u32 = 4_096;
+/// Files that were opened for writing lately, with their writer.
+pub const WRITERS_MAX: u32 = 16_384;
+/// (Process, file) pairs whose bytes read are summed.
+pub const READERS_MAX: u32 = 4_096;
+/// Bytes read of a file by one process between two records.
+pub const READ_STEP_BYTES: u64 = 64 << 10;
 
 /// Bytes of the name of a tampered object: a BPF name has 16, a module's 56, a pin's path more.
 pub const OBJECT_BYTES_MAX: usize = 128;

@@ -18,11 +18,12 @@
 //! | `change` | whether rule files have changed |
 //! | `journal` | the file of events |
 //! | `loss` | what was lost, as events and as completeness |
-//! | `report` | the snapshot for metrics |
+//! | `report`, `gpu` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
 mod change;
 mod engine;
+mod gpu;
 mod journal;
 mod loss;
 pub mod plan;
@@ -334,7 +335,8 @@ fn stages(
     loaded: &mut sensor::Loaded,
 ) -> Result<Stages, PipelineError> {
     let clock = Clock::measure();
-    let maps = loaded.take_maps()?;
+    let mut maps = loaded.take_maps()?;
+    sensor::interest::tell(&mut maps);
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
@@ -347,6 +349,10 @@ fn stages(
             enricher.observe(event);
         }
     }
+    let directory = crate::cluster::start(&plan::cluster(&config.cluster))
+        .map_err(|source| PipelineError::Start { what: "the cluster's clients", source })?;
+    enricher.set_names(Arc::clone(&directory) as _);
+    enricher.set_allocations(Arc::clone(&directory) as _);
     let windows = WindowStore::new(&config.export.spool_dir, &host.boot_id);
     let correlator = Correlator::new(&rules.rules, CorrelateLimits::default());
     let gpu = config.gpu.enabled.then(|| start_gpu(config)).transpose()?;
@@ -361,6 +367,7 @@ fn stages(
         status: loaded.status.clone(),
         logger: loaded.logger(),
         rules,
+        directory,
         windows: Some(windows),
         tap: None,
         pushdown: Pushdown {

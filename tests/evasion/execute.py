@@ -68,7 +68,7 @@ def loader() -> None:
 
 def kernel_name() -> None:
     """A fresh program that calls itself a thread of the kernel."""
-    copy = os.path.join(stand.ROOM, "[kworker/0:1]")
+    copy = os.path.join(stand.ROOM, "worker")
     shutil.copy(PROGRAM, copy)
     process = subprocess.Popen(["[kworker/0:1]", "0.3"], executable=copy)
     stand.say("ran", pid=process.pid)

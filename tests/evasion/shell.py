@@ -60,7 +60,12 @@ def relay(connection: socket.socket) -> None:
         bufsize=0,
     )
     stand.say("shell", pid=process.pid)
-    upward = threading.Thread(target=copy, args=(process.stdout.fileno(), connection.fileno()))
+
+    def up() -> None:
+        copy(process.stdout.fileno(), connection.fileno())
+        connection.shutdown(socket.SHUT_RDWR)
+
+    upward = threading.Thread(target=up)
     upward.start()
     copy(connection.fileno(), process.stdin.fileno())
     process.stdin.close()

@@ -6,6 +6,7 @@ pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod uring;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::TracePointContext;

@@ -4,6 +4,7 @@
 //! Rust emits no CO-RE relocations yet; when it does, this module changes and nothing else.
 
 pub(crate) mod file;
+pub(crate) mod name;
 pub(crate) mod path;
 pub(crate) mod sock;
 pub(crate) mod task;

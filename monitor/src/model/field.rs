@@ -171,7 +171,7 @@ catalogue! {
     ProcStdioRelay "proc.stdio_relay" Bool ACTED "Whether the standard streams are pipes, a pty or a local socket whose other end is held by a process with a flow to another host." "proc.stdio_relay";
     ProcExeAgeSeconds "proc.exe_age_seconds" Float ACTED "Seconds between the last change of the executable and its execution; missing when not known." "proc.exe_age_seconds < 600.0";
     ProcExeWrittenHere "proc.exe_written_here" Bool ACTED "Whether the executable was written by the workload that runs it, as far as seen." "proc.exe_written_here";
-    ProcScript "proc.script" Str ACTED "Script that an interpreter runs, as a path; missing for anything else." "proc.script.endsWith(\"/train.py\")";
+    ProcScript "proc.script" Str ACTED "Script that an interpreter runs, as a path; `module:NAME` for `python -m NAME`; missing for anything else." "proc.script.endsWith(\"/train.py\")";
     ProcEntered "proc.entered" Bool ACTED "Whether the process, or an ancestor, came into its container from outside (exec) and does not descend from the container's first process." "proc.entered";
     ProcEnvPreload "proc.ld_preload" Str ACTED "Value of LD_PRELOAD at exec; missing when unset or not known." "has(proc.ld_preload)";
     ProcExitCode "proc.exit_code" Int EXIT "Exit status as wait(2) encodes it." "proc.exit_code != 0";
@@ -190,7 +190,7 @@ catalogue! {
     FileFormat "file.format" Str FILE "Format by content: safetensors, gguf, torch-zip, pickle, hdf5, onnx or unknown." "file.format == \"gguf\"";
     FileLabel "file.label" Str FILE "Label of the inode: the model it belongs to; missing when unlabelled." "has(file.label)";
 
-    FileSecretClass "file.secret_class" Str FILE "Class of credential by its usual path: ssh, aws, gcloud, azure, kube, hf, netrc, docker, git, wallet, service_account; missing for none." "has(file.secret_class)";
+    FileSecretClass "file.secret_class" Str FILE "Class of credential by its usual path: ssh, aws, gcloud, azure, kube, hf, netrc, docker, git, wallet, service_account, package, vault, database, shadow; missing for none." "has(file.secret_class)";
     FileFs "file.fs" Str FILE "File system: ext4, xfs, btrfs, overlay, tmpfs, nfs, cifs, fuse, proc, cgroup, bpf, vfat, block and so on." "file.fs == \"nfs\"";
     FileInWeightPaths "file.in_weight_paths" Bool FILE "Whether the file, by its new path where it got one, lies in the weight paths of the workload's profile; missing without a profile." "!file.in_weight_paths";
     FileDerivedFrom "file.derived_from" Str FILE "Model that the file was derived from: a large file written by a workload that had read it." "has(file.derived_from)";

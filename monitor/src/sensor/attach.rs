@@ -24,6 +24,8 @@ pub(super) struct Place<'a> {
     pub(super) cgroup: &'a File,
     pub(super) tracefs: Result<&'a Tracefs, &'a TracefsError>,
     pub(super) tiers: &'a Tiers,
+    /// Whether `io_uring`'s completion tracepoint hands over the request.
+    pub(super) has_request: bool,
 }
 
 /// Takes the first road of a sensor that this kernel takes.
@@ -102,6 +104,16 @@ fn attach(
         .ok_or_else(|| format!("the object has no program {}", row.name))?;
     let refused = |error: ProgramError| format!("{}: {}", row.name, chain(&error));
     match row.hook {
+        Hook::IoUringComplete => {
+            let hook = Hook::BtfTracepoint("io_uring_complete");
+            if !place.has_request {
+                return Err(format!(
+                    "{}: io_uring_complete does not hand over the request; Linux 5.19 and newer do",
+                    row.name
+                ));
+            }
+            attach_typed(program, hook, place.btf).map_err(refused)?;
+        }
         Hook::Lsm(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::BtfTracepoint(_) => {
             attach_typed(program, row.hook, place.btf).map_err(refused)?;
         }

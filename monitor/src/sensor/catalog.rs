@@ -15,6 +15,8 @@ pub enum Hook {
     Fexit(&'static str),
     /// A BTF raw tracepoint, by its name.
     BtfTracepoint(&'static str),
+    /// The completion tracepoint of `io_uring`, where it hands over the request (5.19 and newer).
+    IoUringComplete,
     /// Classic tracepoints of one group; those that the kernel lacks are left out.
     Tracepoints {
         /// The group.
@@ -132,7 +134,8 @@ pub const CATALOG: &[Sensor] = &[
     },
     Sensor {
         name: "file_open",
-        sees: "opened weights, big files, named classes and GPU device nodes",
+        sees: "opened weights, big files, named classes, credentials, start-up hooks, device \
+               nodes, and what is written after weights were read",
         roads: &[base(&[program(
             "file_opened",
             Hook::Tracepoints {
@@ -146,9 +149,18 @@ pub const CATALOG: &[Sensor] = &[
                 ],
             },
         )])],
-        bound: "opens by io_uring and by 32-bit system calls are not seen; bytes read are bounded \
-                from above by the size of each file",
+        bound: "opens by 32-bit system calls are seen for labelled files only (label_watch); a \
+                file opened for reading counts with its whole size",
         lost: "opened files: weights, identity, reads",
+        required: false,
+    },
+    Sensor {
+        name: "io_uring",
+        sees: "files opened by io_uring, and bytes of labelled files read by it, to 64 KiB",
+        roads: &[base(&[program("uring_done", Hook::IoUringComplete)])],
+        bound: "opens into direct descriptors of unlabelled files are not seen; splices are not \
+                counted",
+        lost: "files opened by io_uring, bytes it reads",
         required: false,
     },
     Sensor {

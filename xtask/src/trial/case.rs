@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::demo::GpuLoad;
 
 /// Patience with what a case must show, unless it says otherwise.
-const WITHIN_S: u64 = 12;
+const WITHIN_S: u64 = 8;
 /// MiB of a case's model, unless it says otherwise: more than the 16 MiB below which
 /// weights-bulk-egress stays silent.
 const MODEL_MIB: u32 = 24;
