@@ -69,7 +69,7 @@ pub(super) struct Actor {
     /// It is in no cgroup of the case: somebody else on this host.
     #[serde(default)]
     pub(super) outside: bool,
-    /// It is on another host.
+    /// It is on another host, and in no cgroup of the case unless `place` names one.
     #[serde(default)]
     pub(super) far: bool,
 }
