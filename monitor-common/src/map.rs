@@ -1,6 +1,6 @@
 //! Keys and values of the maps that the daemon writes, and the settings it hands over frozen.
 
-use crate::limits::EXTENSION_BYTES;
+use crate::limits::{EXTENSION_BYTES, NAME_SLOTS, WATCH_NAME_BYTES};
 
 /// Key of the label and directory maps: a file's identity.
 #[repr(C)]
@@ -43,6 +43,117 @@ pub const CLASS_ARCHIVE: u16 = 2;
 /// Class of a name: credential.
 pub const CLASS_SECRET: u16 = 3;
 
+/// Upper half of a key of the map of own objects: a map.
+pub const OWN_MAP: u32 = 1;
+/// Upper half of a key of the map of own objects: a program.
+pub const OWN_PROGRAM: u32 = 2;
+/// Upper half of a key of the map of own objects: a link.
+pub const OWN_LINK: u32 = 3;
+
+/// Key of the map of watched names: the last part of a path, zero bytes behind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WatchName(pub [u8; WATCH_NAME_BYTES]);
+
+impl WatchName {
+    /// The key for `text`; `None` when it is empty or does not fit with a zero byte behind it.
+    pub const fn new(text: &[u8]) -> Option<Self> {
+        if text.is_empty() || text.len() >= WATCH_NAME_BYTES {
+            return None;
+        }
+        let mut bytes = [0; WATCH_NAME_BYTES];
+        let mut at = 0;
+        while at < text.len() {
+            bytes[at] = text[at];
+            at += 1;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The name's slot in the filter in front of the map.
+    pub const fn slot(&self) -> u32 {
+        let bytes = &self.0;
+        let mut len = 0;
+        while len < WATCH_NAME_BYTES && bytes[len] != 0 {
+            len += 1;
+        }
+        let start = u64::from_ne_bytes([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ]);
+        #[expect(clippy::cast_possible_truncation, reason = "at most WATCH_NAME_BYTES")]
+        name_slot(start, len as u32)
+    }
+}
+
+/// The slot of a name in the filter that stands in front of the map of watched names: most names
+/// are none, and a read of one byte says so.
+///
+/// `start` holds the first eight bytes in memory order; what lies behind the name's end is ignored.
+#[inline]
+pub const fn name_slot(start: u64, len: u32) -> u32 {
+    let start = if len >= 8 { start } else { start & (u64::MAX >> ((8 - len as u64) * 8)) };
+    let mixed = (start ^ (len as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as u32 & (NAME_SLOTS - 1)
+}
+
+/// Watched name: report the file however it is opened.
+pub const NAME_ANY: u32 = 1 << 0;
+/// Watched name: report the file when it is opened for writing.
+pub const NAME_WRITTEN: u32 = 1 << 1;
+/// Watched name: report the file when its directory has [`DIR_NAMES`].
+pub const NAME_IN_DIR: u32 = 1 << 2;
+/// Watched name of a directory: report files in it that are opened for writing.
+pub const DIR_WRITTEN: u32 = 1 << 3;
+/// Watched name of a directory: names with [`NAME_IN_DIR`] count in it.
+pub const DIR_NAMES: u32 = 1 << 4;
+/// Watched name of a directory: report files in it that only their owner may use.
+pub const DIR_PRIVATE: u32 = 1 << 5;
+
+/// Device major: nothing of it is watched.
+pub const MAJOR_NONE: u8 = 0;
+/// Device major: all of it is watched.
+pub const MAJOR_ALL: u8 = 1;
+/// Device major: the nodes in the map of device nodes are watched.
+pub const MAJOR_SOME: u8 = 2;
+
+/// Who opened a file for writing last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writer {
+    /// Id of its cgroup v2 directory.
+    pub cgroup_id: u64,
+    /// When, in nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Not used; zero.
+    pub reserved: u32,
+}
+
+/// Key of the sums of bytes read: who and which file.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderKey {
+    /// Which file.
+    pub file: InodeKey,
+    /// Process id.
+    pub tgid: u32,
+    /// Not used; zero.
+    pub reserved: u32,
+}
+
+/// Bytes one process read of one file.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderSum {
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Bytes at the last record.
+    pub told: u64,
+    /// When the last record was written, in nanoseconds since boot.
+    pub told_boot_ns: u64,
+}
+
 /// Entry of the map of what is not wanted: a bit for each record kind.
 pub const UNWANTED_KINDS: u32 = 0;
 /// Entry of the map of what is not wanted: a bit for each address family of a rare socket.
@@ -67,3 +178,22 @@ pub struct RateWindow {
 
 const _: () = assert!(size_of::<InodeKey>() == 16);
 const _: () = assert!(size_of::<RateWindow>() == 24);
+const _: () = assert!(size_of::<Writer>() == 24);
+const _: () = assert!(size_of::<ReaderKey>() == 24);
+const _: () = assert!(size_of::<ReaderSum>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_the_slot_of_its_start_whatever_lies_behind_it() {
+        let key = WatchName::new(b".netrc").expect("fits");
+        let behind = u64::from_ne_bytes(*b".netrc\0x");
+        assert_eq!(key.slot(), name_slot(behind, 6));
+        assert_ne!(key.slot(), name_slot(behind, 7), "the length counts");
+        assert_eq!(WatchName::new(&[b'x'; WATCH_NAME_BYTES]), None);
+        let long = WatchName::new(b"application_default_creds.json").expect("fits");
+        assert_eq!(long.slot(), name_slot(u64::from_ne_bytes(*b"applicat"), 30));
+    }
+}

@@ -1,6 +1,6 @@
 //! The promises aya asks for: these types are plain bytes.
 
-use crate::{Extension, InodeKey, KindCounters, RateWindow};
+use crate::{Extension, InodeKey, KindCounters, RateWindow, WatchName};
 
 // SAFETY: repr(C), integers only, no padding (sizes are asserted beside the types), any bit
 // pattern is a value.
@@ -11,3 +11,5 @@ unsafe impl aya::Pod for InodeKey {}
 unsafe impl aya::Pod for Extension {}
 // SAFETY: repr(C), three u64.
 unsafe impl aya::Pod for RateWindow {}
+// SAFETY: a transparent array of bytes.
+unsafe impl aya::Pod for WatchName {}

@@ -120,6 +120,11 @@ pub const OPEN_DEVICE: u16 = 1 << 3;
 /// [`FileOpenRecord::reason`]: the file is at least [`crate::Settings::big_file_bytes`] long.
 pub const OPEN_BIG_FILE: u16 = 1 << 4;
 
+/// [`FileOpenRecord::reason`]: its name, or that of its directory, is watched.
+pub const OPEN_WATCHED_NAME: u16 = 1 << 5;
+/// [`FileOpenRecord::reason`]: a marked cgroup opened it for writing.
+pub const OPEN_MARKED: u16 = 1 << 6;
+
 /// [`FileReadRecord::flags`]: the bytes are the length of a mapping.
 pub const READ_MAPPED: u32 = 1 << 0;
 
@@ -220,7 +225,7 @@ records! {
     }
 
     /// A program was executed. Followed by exe path, arguments, working directory.
-    pub struct ExecRecord = 120 {
+    pub struct ExecRecord = 152 {
         /// Who: the process, under its new name.
         pub header: RecordHeader,
         /// Process id of the parent.
@@ -241,8 +246,16 @@ records! {
         pub cwd_len: u32,
         /// Links of the executable's inode.
         pub nlink: u32,
+        /// Process that opened the executable for writing last; zero where none was seen.
+        pub writer_tgid: u32,
+        /// Id of that process's cgroup v2 directory then.
+        pub writer_cgroup_id: u64,
+        /// When that was, in nanoseconds since boot.
+        pub writer_boot_ns: u64,
+        /// `i_ctime` of the executable in seconds of wall-clock time: when it was changed last.
+        pub exe_changed_s: i64,
         /// Not used; zero.
-        pub reserved: u32,
+        pub reserved: u64,
     }
 
     /// The last thread of a process ended.

@@ -11,6 +11,7 @@ use crate::count::{Lane, Outcome, count};
 use crate::filter;
 use crate::read::Fault;
 use crate::read::file::InodeHead;
+use crate::read::name::NameHead;
 use crate::read::path::PathBuffer;
 
 /// Where an exec record is put together.
@@ -28,6 +29,7 @@ pub(crate) struct OpenScratch {
     pub(crate) tail: [u8; PATH_BYTES_MAX],
     pub(crate) path: PathBuffer,
     pub(crate) head: InodeHead,
+    pub(crate) name: NameHead,
 }
 
 /// Reserves a record of fixed size, lets `fill` write it in place, and submits it. Counts the

@@ -50,3 +50,8 @@ pub(crate) static FLOW_STEP_BYTES: Global<u64> = Global::new(1 << 20);
 /// Time between two records of a flow that sends.
 #[unsafe(no_mangle)]
 pub(crate) static FLOW_STEP_NS: Global<u64> = Global::new(1_000_000_000);
+
+/// Whether the completion tracepoint of io_uring hands over a `struct io_uring_cqe` (6.16 and
+/// newer) and not the result itself.
+#[unsafe(no_mangle)]
+pub(crate) static IO_RESULT_IN_CQE: Global<u32> = Global::new(0);

@@ -1,11 +1,16 @@
 //! Every map. Sizes are in `monitor_common::limits`, reasons in `LIMITS.md`.
 
+mod act;
+
+pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
-    COUNTERS_LEN, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, NAME_CLASSES_MAX,
-    OPENS_MAX, RATE_CGROUPS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, SEND_PEERS_MAX,
-    UNWANTED_LEN, WATCH_DIRS_MAX,
+    COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension, FLOWS_MAX, InodeKey, KindCounters,
+    LABELS_MAX, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX, RATE_CGROUPS_MAX,
+    READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
+    SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
+    WatchName, Writer,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
@@ -55,10 +60,52 @@ pub(crate) static OPENS: LruHashMap<OpenKey, u64> = LruHashMap::with_max_entries
 pub(crate) static NAME_CLASSES: HashMap<Extension, u32> =
     HashMap::with_max_entries(NAME_CLASSES_MAX, 0);
 
+/// Which slots of names are taken: a read of one byte tells most names from watched ones.
+#[map]
+pub(crate) static NAME_FILTER: Array<u8> = Array::with_max_entries(NAME_SLOTS, 0);
+
+/// Watched names of files and directories; written by the daemon.
+#[map]
+pub(crate) static WATCH_NAMES: HashMap<WatchName, u32> =
+    HashMap::with_max_entries(WATCH_NAMES_MAX, 0);
+
+/// What is watched of each major number of character devices (`MAJOR_*`); written by the daemon.
+#[map]
+pub(crate) static DEVICES: Array<u8> = Array::with_max_entries(DEVICE_MAJORS, 0);
+
+/// Watched device nodes of majors that are not watched whole; written by the daemon.
+#[map]
+pub(crate) static DEVICE_NODES: HashMap<u32, u32> = HashMap::with_max_entries(DEVICE_NODES_MAX, 0);
+
+/// Whether any cgroup is marked: one entry, read before the map below is asked.
+#[map]
+pub(crate) static MARKED_ON: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Cgroups whose files opened for writing are reported: those that labelled files were read in, as
+/// this side sees it, and those that the daemon adds. A full map forgets the one that wrote longest
+/// ago.
+#[map]
+pub(crate) static MARKED_CGROUPS: LruHashMap<u64, u32> =
+    LruHashMap::with_max_entries(MARKED_CGROUPS_MAX, 0);
+
+/// Who opened each file for writing last: asked when one is executed.
+#[map]
+pub(crate) static WRITERS: LruHashMap<InodeKey, Writer> =
+    LruHashMap::with_max_entries(WRITERS_MAX, 0);
+
+/// Bytes read through io_uring by process and labelled file.
+#[map]
+pub(crate) static READERS: LruHashMap<ReaderKey, ReaderSum> =
+    LruHashMap::with_max_entries(READERS_MAX, 0);
+
 /// Flows that are counted.
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
     LruHashMap::with_max_entries(FLOWS_MAX, 0);
+
+/// The last flow of each socket that is no stream, by the kernel's name for the socket.
+#[map]
+pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// The peer of a datagram, between the hook that knows it and the hook that knows its length.
 #[map]

@@ -1,12 +1,15 @@
 //! What the kernel side sees of real processes: every test plays something with real system calls
 //! and looks for the fact in the decoded stream. Needs root. Traffic stays on loopback.
 
+#[path = "watch/sink.rs"]
+mod sink;
 mod watch;
 
 use std::time::Duration;
 
 use monitor::model::{Body, FlowPhase};
 use monitor::sensor::Settings;
+use sink::Sink;
 use watch::{Watch, python};
 
 /// Longer than the slowest poll of the bulk ring by far.
@@ -144,7 +147,7 @@ fn tcp_flow_is_seen_with_its_bytes_by_any_road() {
         ),
     ];
     for (road, action) in roads {
-        let sink = watch::Sink::start();
+        let sink = Sink::start();
         let script = format!(
             "import socket,sys\ns=socket.socket()\n\
              peer=('127.0.0.1',int(sys.argv[1]))\n{action}\ns.close()"
@@ -172,7 +175,7 @@ fn tcp_flow_is_seen_with_its_bytes_by_any_road() {
 #[test]
 fn first_payload_of_a_flow_is_shown() {
     let watch = Watch::start();
-    let sink = watch::Sink::start();
+    let sink = Sink::start();
     let script = "
 import socket,sys
 s=socket.create_connection(('127.0.0.1',int(sys.argv[1])))

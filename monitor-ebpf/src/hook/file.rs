@@ -2,12 +2,13 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
-    FileOpenRecord, KIND_FILE_OPEN, OPEN_BIG_FILE, OPEN_DEVICE, OPEN_LABELLED, OPEN_NAME_CLASS,
-    OPEN_WATCHED_DIR, PATH_BYTES_MAX, PATH_TRUNCATED,
+    DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord, KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME,
+    NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE, OPEN_DEVICE, OPEN_LABELLED, OPEN_MARKED,
+    OPEN_NAME_CLASS, OPEN_WATCHED_DIR, OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
 };
 
 use crate::count::{Lane, Outcome, count};
@@ -16,15 +17,16 @@ use crate::filter;
 use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OPEN_REPEAT_NS, SELF_TGID};
 use crate::hook::returned;
 use crate::maps::{
-    LABELS, LABELS_ON, NAME_CLASSES, OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON,
+    DEVICE_NODES, DEVICES, LABELS, LABELS_ON, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
+    OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
 };
-use crate::read::file::{InodeHead, S_IFCHR, S_IFMT, S_IFREG};
+use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFMT, S_IFREG};
+use crate::read::name::NameHead;
 use crate::read::{Fault, file, task};
 
-/// Character-device majors of interest: NVIDIA's fixed one (Documentation/admin-guide/devices.txt).
-const NVIDIA_MAJOR: u32 = 195;
-/// `O_ACCMODE` (include/uapi/asm-generic/fcntl.h).
+/// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
 const O_ACCMODE: u32 = 3;
+const O_WRONLY: u32 = 1;
 
 /// What is known of an opened file once it is wanted.
 struct Opened {
@@ -50,7 +52,14 @@ pub fn file_opened(ctx: TracePointContext) -> u32 {
     let Some(slot) = OPEN_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's slot; tracepoint programs run with preemption off.
     let scratch = unsafe { &mut *slot };
-    match open_wanted(result as u32, &mut scratch.head) {
+    opened(result as u32, scratch);
+    0
+}
+
+/// Looks at a descriptor that the current task was just given, and ends in one counted outcome.
+#[inline(always)]
+pub(crate) fn opened(descriptor: u32, scratch: &mut OpenScratch) {
+    match open_wanted(descriptor, scratch) {
         Ok(None) => count(KIND_FILE_OPEN, Outcome::Filtered),
         Ok(Some(opened)) => match open_is_repeated(&opened, &scratch.head) {
             Ok(true) => count(KIND_FILE_OPEN, Outcome::Filtered),
@@ -59,25 +68,31 @@ pub fn file_opened(ctx: TracePointContext) -> u32 {
         },
         Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
     }
-    0
 }
 
 /// Decides with as few reads as it can: most files are not wanted.
 #[inline(always)]
-fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, Fault> {
+fn open_wanted(descriptor: u32, scratch: &mut OpenScratch) -> Result<Option<Opened>, Fault> {
     let file = file::from_descriptor(task::current(), descriptor)?;
+    let head = &mut scratch.head;
     head.fill(file::inode(file)?)?;
     let kind = head.mode()? & S_IFMT;
-    let mut reason = 0;
-    if kind == S_IFCHR {
-        if head.rdev()? >> 20 != NVIDIA_MAJOR {
+    if kind == S_IFCHR || kind == S_IFBLK {
+        if kind == S_IFCHR && !device_is_watched(head.rdev()?) {
             return Ok(None);
         }
-        reason |= OPEN_DEVICE;
-    } else if kind != S_IFREG {
+        let dentry = file::dentry(file)?;
+        return Ok(Some(Opened { file, dentry, reason: OPEN_DEVICE, name_class: 0, label: 0 }));
+    }
+    if kind != S_IFREG {
         return Ok(None);
     }
+    let mut reason = 0;
     let size = head.size()?;
+    if size == 0 && file::is_process_memory(file, head)? {
+        super::memory::proc_mem_opened(file);
+        return Ok(None);
+    }
     if size >= BIG_FILE_BYTES.load() {
         reason |= OPEN_BIG_FILE;
     }
@@ -89,13 +104,20 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
             reason |= OPEN_LABELLED;
         }
     }
-    let watching = WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0);
-    if reason == 0 && !watching && size < NAME_CLASS_BYTES.load() {
-        return Ok(None);
+    let access = file::open_flags(file)? & O_ACCMODE;
+    if label != 0 && access != O_WRONLY {
+        mark_cgroup();
+    }
+    let is_written = access != 0;
+    if is_written && open_to_write(head)? {
+        reason |= OPEN_MARKED;
     }
     let dentry = file::dentry(file)?;
-    if watching && open_in_watched(dentry)? {
+    if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
         reason |= OPEN_WATCHED_DIR;
+    }
+    if name_is_watched(dentry, is_written, scratch)? {
+        reason |= OPEN_WATCHED_NAME;
     }
     let mut name_class = 0;
     if size >= NAME_CLASS_BYTES.load() {
@@ -111,6 +133,89 @@ fn open_wanted(descriptor: u32, head: &mut InodeHead) -> Result<Option<Opened>, 
         return Ok(None);
     }
     Ok(Some(Opened { file, dentry, reason, name_class, label }))
+}
+
+/// Whether a character device is one of those that the daemon named.
+#[inline(always)]
+fn device_is_watched(rdev: u32) -> bool {
+    match DEVICES.get(rdev >> 20) {
+        Some(&MAJOR_ALL) => true,
+        // SAFETY: only presence is asked.
+        Some(&MAJOR_SOME) => unsafe { DEVICE_NODES.get(rdev) }.is_some(),
+        _ => false,
+    }
+}
+
+/// Remembers who opened a file for writing. Returns whether the cgroup is marked.
+#[inline(always)]
+fn open_to_write(head: &InodeHead) -> Result<bool, Fault> {
+    // SAFETY: helpers without preconditions.
+    let (cgroup_id, boot_ns) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let writer = Writer { cgroup_id, boot_ns, tgid, reserved: 0 };
+    // A full map forgets the file that was written longest ago.
+    let _kept = WRITERS.insert(head.key()?, writer, u64::from(BPF_ANY));
+    if MARKED_ON.get(0).is_none_or(|on| *on == 0) {
+        return Ok(false);
+    }
+    // SAFETY: only presence is asked.
+    Ok(unsafe { MARKED_CGROUPS.get(cgroup_id) }.is_some())
+}
+
+/// From now on every file opened for writing in this cgroup is told of: a labelled file was opened
+/// for reading in it. Here and not in the daemon, because a copy opens its target microseconds
+/// later.
+#[inline(always)]
+fn mark_cgroup() {
+    if (bpf_get_current_pid_tgid() >> 32) as u32 == SELF_TGID.load() {
+        return;
+    }
+    // SAFETY: a helper without preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: only presence is asked.
+    if unsafe { MARKED_CGROUPS.get(cgroup) }.is_some() {
+        return;
+    }
+    let marked = MARKED_CGROUPS.insert(cgroup, 1u32, u64::from(BPF_ANY));
+    if let (Ok(()), Some(on)) = (marked, MARKED_ON.get_ptr_mut(0)) {
+        // SAFETY: the map's value lives while the program runs; every writer writes the same.
+        unsafe { *on = 1 };
+    }
+}
+
+/// What the daemon said of the name of the dentry at `dentry`, which is read into `name`.
+#[inline(always)]
+fn name_bits(dentry: u64, name: &mut NameHead) -> Result<u32, Fault> {
+    name.fill(dentry)?;
+    let Some(slot) = name.slot()? else { return Ok(0) };
+    if NAME_FILTER.get(slot).is_none_or(|taken| *taken == 0) {
+        return Ok(0);
+    }
+    // SAFETY: the value is copied out at once.
+    Ok(unsafe { WATCH_NAMES.get(name.key()?) }.map_or(0, |bits| *bits))
+}
+
+/// Whether the file's own name, or the name of its directory, is watched for this way of opening.
+/// The directory is looked at only where it can matter.
+#[inline(always)]
+fn name_is_watched(
+    dentry: u64,
+    is_written: bool,
+    scratch: &mut OpenScratch,
+) -> Result<bool, Fault> {
+    let bits = name_bits(dentry, &mut scratch.name)?;
+    if bits & NAME_ANY != 0 || (is_written && bits & NAME_WRITTEN != 0) {
+        return Ok(true);
+    }
+    let is_private = scratch.head.is_private()?;
+    if !is_written && !is_private && bits & NAME_IN_DIR == 0 {
+        return Ok(false);
+    }
+    let parent = scratch.name.parent()?;
+    let directory = name_bits(parent, &mut scratch.name)?;
+    Ok((is_written && directory & DIR_WRITTEN != 0)
+        || (is_private && directory & DIR_PRIVATE != 0)
+        || (bits & NAME_IN_DIR != 0 && directory & DIR_NAMES != 0))
 }
 
 #[inline(always)]

@@ -8,8 +8,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::{
     ARGS_BYTES_MAX, ARGS_FAULT, CWD_BYTES_MAX, EXEC_DELETED, EXEC_MEMFD, ExecRecord, ExitRecord,
-    FileIdRecord, KIND_EXEC, KIND_EXIT, KIND_TASK_NEW, KIND_TASK_SEEN, PATH_BYTES_MAX,
-    PATH_TRUNCATED, TASK_IO_WORKER, TASK_KTHREAD, TaskNewRecord, TaskSeenRecord,
+    FileIdRecord, InodeKey, KIND_EXEC, KIND_EXIT, KIND_TASK_NEW, KIND_TASK_SEEN, PATH_BYTES_MAX,
+    PATH_TRUNCATED, TASK_IO_WORKER, TASK_KTHREAD, TaskNewRecord, TaskSeenRecord, Writer,
 };
 
 use crate::count::{Lane, Outcome, count};
@@ -19,7 +19,7 @@ use crate::globals::{
     OFF_BPRM_FILE, OFF_FS_PWD, OFF_MM_ARG_END, OFF_MM_ARG_START, OFF_PATH_DENTRY, OFF_PATH_MNT,
     OFF_TASK_FS,
 };
-use crate::maps::EXEC_SCRATCH;
+use crate::maps::{EXEC_SCRATCH, WRITERS};
 use crate::read::{self, Fault, field, file, task};
 
 /// `TMPFS_MAGIC` (include/uapi/linux/magic.h): a memfd lives on an internal tmpfs.
@@ -61,6 +61,8 @@ fn exec_fill(task: u64, bprm: u64, scratch: &mut ExecScratch) -> Result<u32, Fau
     let inode = file::inode(exe)?;
     record.exe = file::id(inode)?;
     record.nlink = file::nlink(inode)?;
+    record.exe_changed_s = file::changed_s(inode).unwrap_or(0);
+    exec_writer(record);
     let span = scratch.path.walk(file::mount(exe)?, file::dentry(exe)?)?;
     if span.truncated {
         record.flags |= PATH_TRUNCATED;
@@ -82,6 +84,18 @@ fn exec_fill(task: u64, bprm: u64, scratch: &mut ExecScratch) -> Result<u32, Fau
     let len = size_of::<ExecRecord>() as u32 + exe_len + args_len + cwd_len;
     scratch.record.header.len = len;
     Ok(len)
+}
+
+/// Notes who opened the executable for writing last, as far as it is remembered.
+#[inline(always)]
+fn exec_writer(record: &mut ExecRecord) {
+    let key = InodeKey { inode: record.exe.inode, device: record.exe.device, generation: 0 };
+    // SAFETY: the value is copied out at once.
+    let writer = unsafe { WRITERS.get(key) }.copied();
+    let writer = writer.unwrap_or(Writer { cgroup_id: 0, boot_ns: 0, tgid: 0, reserved: 0 });
+    record.writer_tgid = writer.tgid;
+    record.writer_cgroup_id = writer.cgroup_id;
+    record.writer_boot_ns = writer.boot_ns;
 }
 
 /// Copies the arguments behind the exe path; what does not fit is left out and its length told.

@@ -8,15 +8,17 @@ use monitor_common::{
 use super::{Fault, at, field};
 use crate::globals::{
     OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD,
-    OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT, OFF_INODE_GEN,
-    OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_NLINK, OFF_INODE_RDEV, OFF_INODE_SB, OFF_INODE_SIZE,
-    OFF_PATH_DENTRY, OFF_PATH_MNT, OFF_SB_DEV, OFF_SB_MAGIC, OFF_TASK_FILES,
+    OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT,
+    OFF_INODE_CTIME, OFF_INODE_GEN, OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_NLINK, OFF_INODE_RDEV,
+    OFF_INODE_SB, OFF_INODE_SIZE, OFF_PATH_DENTRY, OFF_PATH_MNT, OFF_SB_DEV, OFF_SB_MAGIC,
+    OFF_TASK_FILES,
 };
 
-/// `S_IFMT` and two of its values (include/uapi/linux/stat.h).
+/// `S_IFMT` and three of its values (include/uapi/linux/stat.h).
 pub(crate) const S_IFMT: u16 = 0o170_000;
 pub(crate) const S_IFREG: u16 = 0o100_000;
 pub(crate) const S_IFCHR: u16 = 0o020_000;
+pub(crate) const S_IFBLK: u16 = 0o060_000;
 
 /// The start of an inode, read at once: one read instead of six. Lives in a scratch slot, for the
 /// BPF stack has 512 bytes.
@@ -88,6 +90,12 @@ impl InodeHead {
         })
     }
 
+    /// Whether only its owner may use it.
+    #[inline(always)]
+    pub(crate) fn is_private(&self) -> Result<bool, Fault> {
+        Ok(self.mode()? & 0o077 == 0)
+    }
+
     /// `s_magic`.
     #[inline(always)]
     pub(crate) fn fs_magic(&self) -> Result<u64, Fault> {
@@ -125,6 +133,12 @@ pub(crate) fn fs_magic(inode: u64) -> Result<u64, Fault> {
 #[inline(always)]
 pub(crate) fn nlink(inode: u64) -> Result<u32, Fault> {
     field(inode, &OFF_INODE_NLINK)
+}
+
+/// When the inode was changed last, in seconds of wall-clock time (`i_ctime`).
+#[inline(always)]
+pub(crate) fn changed_s(inode: u64) -> Result<i64, Fault> {
+    field(inode, &OFF_INODE_CTIME)
 }
 
 /// The open file behind a descriptor of `task`.
@@ -166,6 +180,24 @@ pub(crate) fn mount(file: u64) -> Result<u64, Fault> {
 #[inline(always)]
 pub(crate) fn dentry(file: u64) -> Result<u64, Fault> {
     field(super::member(file, &OFF_FILE_PATH)?, &OFF_PATH_DENTRY)
+}
+
+/// Whether an open file is `/proc/PID/mem`, by whatever path: a file of that name on proc. Of all
+/// empty files only those on proc cost more than two reads.
+#[inline(always)]
+pub(crate) fn is_process_memory(file: u64, head: &InodeHead) -> Result<bool, Fault> {
+    /// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    if head.fs_magic()? != PROC_SUPER_MAGIC {
+        return Ok(false);
+    }
+    let dentry = dentry(file)?;
+    let length: u32 = field(dentry, &OFF_DENTRY_LEN)?;
+    if length != 3 {
+        return Ok(false);
+    }
+    let name: [u8; 3] = at(field(dentry, &OFF_DENTRY_NAME)?)?;
+    Ok(name == *b"mem")
 }
 
 /// Inode of the directory that a dentry stands in.

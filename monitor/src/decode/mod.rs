@@ -21,8 +21,8 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::model::{
-    Actor, Body, BootNs, CgroupId, Event, Exec, Exit, FileId, Flow, FlowPhase, Payload, ProcessKey,
-    SocketNew, TaskNew, Tgid, Tid,
+    Actor, Body, BootNs, CgroupId, Event, ExeWriter, Exec, Exit, FileId, Flow, FlowPhase, Payload,
+    ProcessKey, SocketNew, TaskNew, Tgid, Tid, WallNs,
 };
 
 /// Arguments of one program that are kept.
@@ -197,7 +197,19 @@ fn exec(frame: &[u8]) -> Result<Body, DecodeError> {
         args_bytes: record.args_total,
         args_truncated: record.args_total > record.args_len || record.flags & ARGS_FAULT != 0,
         cwd: text(cwd),
+        exe_changed: exe_changed(record.exe_changed_s),
+        exe_writer: (record.writer_tgid != 0).then_some(ExeWriter {
+            process: Tgid(record.writer_tgid),
+            cgroup: CgroupId(record.writer_cgroup_id),
+            time: BootNs(record.writer_boot_ns),
+        }),
     }))
+}
+
+/// Seconds since the epoch; nothing for a clock before it.
+fn exe_changed(seconds: i64) -> Option<WallNs> {
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds != 0)?;
+    Some(WallNs(seconds.saturating_mul(1_000_000_000)))
 }
 
 fn socket_address(end: &Endpoint) -> SocketAddr {

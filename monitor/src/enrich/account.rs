@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::label::LabelId;
+use super::label::{LabelId, Labelled};
 use super::limit::{
     LARGEST_FLOWS_MAX, NAME_TTL_MAX_S, NAME_TTL_MIN_S, RECENT_FILES_MAX, WORKLOAD_GPUS_MAX,
     WORKLOAD_MODELS_MAX, WORKLOAD_NAMES_MAX,
@@ -17,9 +17,11 @@ use crate::model::{BootNs, FileId, FileOpen, Flow, GpuSample, GpuUuid, ProcessKe
 /// The account of one workload.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    /// Sum of the sizes of the distinct labelled files opened for reading. An upper bound: the
-    /// base tier sees opens, not reads.
+    /// Bytes of labelled files read, each file at most once. Where reads are not counted, the sum
+    /// of the sizes of those opened for reading: an upper bound.
     pub(super) weight_bytes: u64,
+    /// Bytes of files made from weights that were written or read here.
+    pub(super) derived_bytes: u64,
     /// Distinct labelled files opened for reading.
     pub(super) weight_files: u64,
     /// Labels of the models read, in the order of the first read.
@@ -90,17 +92,23 @@ impl Account {
         &mut self,
         label: LabelId,
         name: &str,
-        is_new: Option<u64>,
+        is_new: bool,
+        bytes: u64,
         time: BootNs,
     ) {
         self.weights_read = Some(time);
-        if let Some(size_bytes) = is_new {
-            self.weight_bytes = self.weight_bytes.saturating_add(size_bytes);
-            self.weight_files = self.weight_files.saturating_add(1);
-        }
+        self.weight_bytes = self.weight_bytes.saturating_add(bytes);
+        self.weight_files = self.weight_files.saturating_add(u64::from(is_new));
         if !self.models.contains(&label) && self.models.len() < WORKLOAD_MODELS_MAX {
             self.models.push(label);
             self.model_names.push(name.to_owned());
+        }
+    }
+
+    /// Takes in that a file made from weights was read, `bytes` long where for the first time.
+    pub(super) fn read_derived(&mut self, file: &Labelled, bytes: u64) {
+        if file.is_derived {
+            self.derived_bytes = self.derived_bytes.saturating_add(bytes);
         }
     }
 

@@ -99,6 +99,11 @@ impl<'e> Enriched<'e> {
                 (_, change) => int(change.map(|change| change.bytes)),
             },
             FieldId::FileInWeightPaths => truth(self.is_in_weight_paths()),
+            FieldId::FileSecretClass
+            | FieldId::FileFs
+            | FieldId::FileDerivedFrom
+            | FieldId::FileClass
+            | FieldId::WeightsDerivedBytes => self.file_field(id),
             FieldId::FileMapped => truth(self.read().map(|read| read.is_mapped)),
             FieldId::StdioFd => int(self.stdio().map(|stdio| stdio.fd)),
             FieldId::StdioFamily => text(self.stdio().and_then(|stdio| family_name(stdio.family))),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::content::FileClass;
 use super::enricher::{Enricher, Observation};
+use super::file::ReadSum;
 use super::gpu::gpu_minor;
 use super::limit::{NAMES_MAX, WEIGHTS_BYTES_MIN};
 use super::net::{PeerClass, is_pool_name};
@@ -11,24 +12,36 @@ use super::payload::{self, AppProto};
 use super::table::Handle;
 use super::workload::Workload;
 use crate::model::{
-    Actor, Body, BootNs, Dns, Event, FileId, FileOpen, FileType, Flow, FlowPhase, GpuSample, Tgid,
+    Actor, Body, BootNs, Dns, Event, FileId, FileOpen, FileType, Flow, FlowPhase, GpuSample,
+    ProcessKey, Tgid,
 };
 
 impl Enricher {
     /// Books an event on the account of its workload.
     pub(super) fn apply(&mut self, event: &Event, seen: &mut Observation) {
-        let tgid = event.actor.as_ref().map_or(Tgid(0), |actor: &Actor| actor.process.tgid);
+        let actor: Option<&Actor> = event.actor.as_ref();
+        let process = actor.map(|actor| actor.process).unwrap_or_default();
+        let tgid = process.tgid;
         match &event.body {
-            Body::FileOpen(open) => self.opened(open, tgid, event.time, seen),
+            Body::FileOpen(open) => self.opened(open, process, event.time, seen),
+            Body::FileRead(read) => self.file_read(read, event.time, seen),
+            Body::FileChange(change) => self.file_changed(change, process, event.time, seen),
             Body::Flow(flow) => self.flowed(flow, tgid, event.time, seen),
             Body::Dns(dns) => self.resolved(dns, event.time, seen),
             Body::GpuSample(sample) => self.sampled(sample, event.time, seen),
             _ => {}
         }
+        if let Some(actor) = actor
+            && let Some(workload) = seen.workload.and_then(|workload| self.workloads.get(workload))
+            && workload.account.weights_read.is_some()
+        {
+            seen.mark = self.mark_cgroup(actor.cgroup).then_some(actor.cgroup);
+        }
     }
 
-    fn opened(&mut self, open: &FileOpen, process: Tgid, time: BootNs, seen: &mut Observation) {
-        if process != self.own || self.own.0 == 0 {
+    fn opened(&mut self, open: &FileOpen, key: ProcessKey, time: BootNs, seen: &mut Observation) {
+        let process = key.tgid;
+        if !self.is_own(process) {
             let (source, changes) = (&*self.source, &mut seen.label_changes);
             seen.label = self.labels.open(open, process, time, source, changes);
         }
@@ -36,7 +49,15 @@ impl Enricher {
         let Some(handle) = seen.workload else { return };
         let is_read = open.reads() && open.file_type == FileType::Regular;
         let is_new = is_read && self.is_first_read(handle, open.id);
-        let label = seen.label.and_then(|label| self.labels.get(label)).copied();
+        let label = seen.label.and_then(|label| self.labels.get(label)).cloned();
+        if open.writes() && open.file_type == FileType::Regular && !self.is_own(process) {
+            let tainted = self.derived_label(handle).is_some();
+            if tainted {
+                self.follow_file(open.id, &open.path, open.fs_magic, key, handle, time);
+            }
+        }
+        // Where reads are counted, opening a file says nothing about its bytes.
+        let is_counted = is_new && !self.reads_exact;
         if label.is_some()
             && open.reads()
             && let Some(process) = seen.process.and_then(|process| self.processes.get_mut(process))
@@ -49,15 +70,28 @@ impl Enricher {
         if is_new {
             account.file_bytes = account.file_bytes.saturating_add(open.size_bytes);
         }
-        if let Some(label) = label.filter(|_| open.reads()) {
+        let mut is_first = false;
+        if let Some(label) = label.as_ref().filter(|_| open.reads()) {
             let name = self.labels.model(label.label).map_or("", |model| model.name.as_str());
-            account.read_weights(label.label, name, is_new.then_some(open.size_bytes), time);
+            is_first = account.weights_read.is_none();
+            let bytes = if is_counted { open.size_bytes } else { 0 };
+            account.read_weights(label.label, name, is_new, bytes, time);
+            account.read_derived(label, if is_new { open.size_bytes } else { 0 });
         }
         let is_notable = label.is_some()
             || seen.class != FileClass::None
             || (is_new && open.size_bytes >= WEIGHTS_BYTES_MIN);
         if is_notable {
             account.note_file(open, process, time);
+        }
+        if is_counted && let Some(sum) = self.reads.find(&(handle, open.id)) {
+            let sum = self.reads.get_mut(sum);
+            if let Some(sum) = sum {
+                sum.counted = open.size_bytes;
+            }
+        }
+        if is_first {
+            self.follow_open_files(handle, time);
         }
     }
 
@@ -68,7 +102,7 @@ impl Enricher {
             self.reads.touch(known);
             return false;
         }
-        self.reads.insert(pair, ());
+        self.reads.insert(pair, ReadSum::default());
         true
     }
 

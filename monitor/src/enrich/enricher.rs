@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::budget::{Budgets, Use};
 use super::content::{Classes, FileClass};
+use super::derivation::Written;
 use super::facts::Enriched;
+use super::file::ReadSum;
 use super::flow::Flows;
 use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
-use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX};
+use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX};
 use super::place::Place;
 use super::process::{Process, Processes};
 use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
@@ -56,6 +58,8 @@ pub struct Observation {
     pub(super) budget: Option<Use>,
     /// What the kernel's label map must follow.
     pub label_changes: Vec<LabelChange>,
+    /// A cgroup in which the kernel side must tell of every file opened for writing from now on.
+    pub mark: Option<CgroupId>,
 }
 
 /// How full the tables are, and what had to make room.
@@ -119,7 +123,13 @@ pub struct Enricher {
     pub(super) places_by_id: Table<CgroupId, Arc<Place>>,
     pub(super) places_by_text: Table<Box<str>, Arc<Place>>,
     pub(super) labels: Labels,
-    pub(super) reads: Table<(Handle<Workload>, FileId), ()>,
+    pub(super) reads: Table<(Handle<Workload>, FileId), ReadSum>,
+    /// Whether bytes read are counted, so that an open does not stand for the whole file.
+    pub(super) reads_exact: bool,
+    /// Files being written by workloads that have read weights.
+    pub(super) written: Table<FileId, Written>,
+    /// Cgroups in which every file opened for writing is told of.
+    pub(super) marked: Table<CgroupId, ()>,
     pub(super) flows: Flows,
     pub(super) budgets: Budgets,
     /// Names of addresses over all workloads.
@@ -154,6 +164,9 @@ impl Enricher {
             places_by_text: Table::new(PLACES_MAX),
             labels: Labels::new(&config.weights, classes, config.big_file_bytes),
             reads: Table::new(READS_MAX),
+            reads_exact: false,
+            written: Table::new(WRITTEN_MAX),
+            marked: Table::new(monitor_common::MARKED_CGROUPS_MAX as usize),
             flows: Flows::new(),
             budgets: Budgets::new(),
             names_len: 0,

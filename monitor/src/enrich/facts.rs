@@ -15,8 +15,8 @@ use super::profile::{GpuFeatures, Names};
 use super::workload::{Workload, seconds};
 use crate::gpu::{FeatureView, MiningVerdict};
 use crate::model::{
-    Actor, Body, BootNs, Dns, Event, EventKind, Exec, Exit, Facts, FieldId, FileOpen, FileType,
-    Flow, FlowPhase, Loss, ProcessKey, Tgid, Value,
+    Actor, Body, BootNs, Dns, Event, EventKind, Exec, Exit, Facts, FieldId, FileId, FileOpen, Flow,
+    FlowPhase, Loss, ProcessKey, Tgid, Value,
 };
 
 /// One event with everything that is known around it.
@@ -27,8 +27,8 @@ pub struct Enriched<'e> {
     pub(super) process: Option<&'e Process>,
     pub(super) workload: Option<&'e Workload>,
     pub(super) flow: Option<&'e FlowState>,
-    label: Option<&'e Labelled>,
-    class: FileClass,
+    pub(super) label: Option<&'e Labelled>,
+    pub(super) class: FileClass,
     budget: Option<Use>,
     pub(super) gpus: &'e dyn GpuFeatures,
     pub(super) features: OnceCell<Option<FeatureView>>,
@@ -90,10 +90,11 @@ impl<'e> Enriched<'e> {
         if let Body::FileOpen(open) = &self.event.body { Some(open) } else { None }
     }
 
-    fn file_path(&self) -> Option<&'e str> {
+    pub(super) fn file_path(&self) -> Option<&'e str> {
         self.open()
             .map(|open| open.path.as_str())
             .or_else(|| self.change().map(|change| change.path.as_str()))
+            .or_else(|| self.read().and(self.label).map(|label| &*label.path))
     }
 
     fn file_size(&self) -> Option<u64> {
@@ -163,23 +164,11 @@ impl<'e> Enriched<'e> {
         sizes.map(|model| model.size_bytes).min()
     }
 
-    fn file_class(&self, open: &FileOpen) -> &'static str {
-        match open.file_type {
-            FileType::Char | FileType::Block => "device",
-            FileType::Regular
-            | FileType::Directory
-            | FileType::Fifo
-            | FileType::Socket
-            | FileType::Symlink
-            | FileType::Unknown => self.class.as_str(),
-        }
-    }
-
     /// Format by content; missing for a file whose content nobody looked at.
-    fn file_format(&self, open: &FileOpen) -> Option<&'static str> {
+    fn file_format(&self, id: &FileId) -> Option<&'static str> {
         match self.label {
             Some(label) => Some(label.format.as_str()),
-            None => self.enricher.labels.is_plain(&open.id).then_some("unknown"),
+            None => self.enricher.labels.is_plain(id).then_some("unknown"),
         }
     }
 
@@ -318,6 +307,16 @@ impl Facts for Enriched<'_> {
             },
             FieldId::ProcExeMemfd => truth(self.image().map(|image| image.is_memfd)),
             FieldId::ProcExeDeleted => truth(self.image().map(|image| image.is_deleted)),
+            FieldId::ProcExeAgeSeconds => {
+                float(self.image().and_then(|image| image.exe_age_seconds))
+            }
+            FieldId::ProcExeWrittenHere => {
+                truth(self.image().and_then(|image| image.exe_written_here))
+            }
+            FieldId::ProcScript => text(self.image().and_then(Image::script)),
+            FieldId::ProcEnvPreload => {
+                known(self.image().and_then(|image| image.ld_preload.as_deref()))
+            }
             FieldId::ProcAgeSeconds => float(self.key.map(|key| seconds(key.start, now))),
             FieldId::ProcParentPid => int(process.and_then(|process| pid(process.parent.tgid))),
             FieldId::ProcParentName => known(self.parent().map(|image| image.name.as_str())),
@@ -336,8 +335,7 @@ impl Facts for Enriched<'_> {
             FieldId::FileType => text(self.open().map(|open| open.file_type.as_str())),
             FieldId::FileWrite => truth(self.open().map(FileOpen::writes)),
             FieldId::FileRead => truth(self.open().map(FileOpen::reads)),
-            FieldId::FileClass => text(self.open().map(|open| self.file_class(open))),
-            FieldId::FileFormat => text(self.open().and_then(|open| self.file_format(open))),
+            FieldId::FileFormat => text(self.file_id().and_then(|id| self.file_format(&id))),
             FieldId::FileLabel => text(self.label_name()),
 
             FieldId::NetPhase => text(self.flow().map(|flow| phase(flow.phase))),

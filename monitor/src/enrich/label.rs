@@ -2,6 +2,7 @@
 //! and copy of the name; the path only tells how it was found.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use hashbrown::DefaultHashBuilder;
@@ -45,11 +46,15 @@ pub struct LabelSeed {
 }
 
 /// A labelled file.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Labelled {
     pub(super) label: LabelId,
     pub(super) size_bytes: u64,
     pub(super) format: Format,
+    /// The path it was last seen under.
+    pub(super) path: Arc<str>,
+    /// Whether it was not found but made: a large file written by who had read the model.
+    pub(super) is_derived: bool,
 }
 
 /// A model: what labels name.
@@ -174,6 +179,7 @@ impl Labels {
         }
         if let Some(handle) = self.known(&open.id, changes) {
             self.resize(handle, open.size_bytes);
+            self.move_to(handle, &open.path);
             return Some(handle);
         }
         // A file being written has no content yet; it is looked at when it is read.
@@ -200,7 +206,11 @@ impl Labels {
 
     /// The handle of a labelled file. A file that the scan labelled without knowing its
     /// generation takes on the generation it is first opened with.
-    fn known(&mut self, id: &FileId, changes: &mut Vec<LabelChange>) -> Option<Handle<Labelled>> {
+    pub(super) fn known(
+        &mut self,
+        id: &FileId,
+        changes: &mut Vec<LabelChange>,
+    ) -> Option<Handle<Labelled>> {
         if let Some(handle) = self.files.find(id) {
             self.files.touch(handle);
             return Some(handle);
@@ -262,17 +272,51 @@ impl Labels {
             self.refused += 1;
             return None;
         };
+        Some(self.put(id, label, path, size_bytes, format, false, changes))
+    }
+
+    /// Labels a file as made from a model.
+    pub(super) fn derive(
+        &mut self,
+        id: FileId,
+        label: LabelId,
+        path: &str,
+        size_bytes: u64,
+        changes: &mut Vec<LabelChange>,
+    ) -> Handle<Labelled> {
+        if let Some(handle) = self.known(&id, changes) {
+            self.resize(handle, size_bytes);
+            return handle;
+        }
+        self.put(id, label, path, size_bytes, Format::Unknown, true, changes)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is known of a file when it is labelled")]
+    fn put(
+        &mut self,
+        id: FileId,
+        label: LabelId,
+        path: &str,
+        size_bytes: u64,
+        format: Format,
+        is_derived: bool,
+        changes: &mut Vec<LabelChange>,
+    ) -> Handle<Labelled> {
         if let Some(handle) = self.plain.find(&id) {
             self.plain.remove(handle);
         }
-        let (handle, victim) = self.files.insert(id, Labelled { label, size_bytes: 0, format });
+        let path = Arc::from(path);
+        let file = Labelled { label, size_bytes: 0, format, path, is_derived };
+        let (handle, victim) = self.files.insert(id, file);
         if let Some((id, file)) = victim {
-            self.grow(file.label, file.size_bytes, 0);
+            if !file.is_derived {
+                self.grow(file.label, file.size_bytes, 0);
+            }
             changes.push(LabelChange::Remove(id));
         }
         self.resize(handle, size_bytes);
         changes.push(LabelChange::Set(id, label));
-        Some(handle)
+        handle
     }
 
     fn label(&mut self, path: &str) -> Option<LabelId> {
@@ -289,11 +333,24 @@ impl Labels {
         Some(label)
     }
 
-    fn resize(&mut self, handle: Handle<Labelled>, size_bytes: u64) {
+    pub(super) fn resize(&mut self, handle: Handle<Labelled>, size_bytes: u64) {
         let Some(file) = self.files.get_mut(handle) else { return };
         let (label, before) = (file.label, file.size_bytes);
         file.size_bytes = size_bytes;
-        self.grow(label, before, size_bytes);
+        // What is made from a model is no part of it.
+        if !file.is_derived {
+            self.grow(label, before, size_bytes);
+        }
+    }
+
+    /// Notes the path a labelled file has now.
+    pub(super) fn move_to(&mut self, handle: Handle<Labelled>, path: &str) {
+        if let Some(file) = self.files.get_mut(handle)
+            && *file.path != *path
+            && !path.is_empty()
+        {
+            file.path = Arc::from(path);
+        }
     }
 
     fn grow(&mut self, label: LabelId, before: u64, after: u64) {

@@ -95,3 +95,35 @@ pub const WEIGHTS_BY_NAME_BYTES_MIN: u64 = 16 << 20;
 /// Time between two questions for the names of a workload that has none yet, in nanoseconds:
 /// an orchestrator learns of a pod about when its first process starts.
 pub const NAMES_RETRY_NS: u64 = 1_000_000_000;
+
+/// Bytes of `/proc/PID/environ` that are looked through for one variable.
+pub const ENVIRON_BYTES_MAX: usize = 65_536;
+
+/// Bytes of that variable's value that are kept.
+pub const VARIABLE_BYTES_MAX: usize = 1_024;
+
+/// Files that workloads which read weights have opened for writing, and whose size is followed.
+pub const WRITTEN_MAX: usize = 4_096;
+
+/// Of those, how many are looked at in one round.
+pub const WRITTEN_CHECKS_MAX: usize = 64;
+
+/// Time between two looks at one of them, in nanoseconds.
+pub const WRITTEN_CHECK_NS: u64 = 1_000_000_000;
+
+/// How long a written file that no longer grows is followed, in nanoseconds: a checkpoint is
+/// written in minutes, and pauses are shorter.
+pub const WRITTEN_IDLE_NS: u64 = 120_000_000_000;
+
+/// Smallest file that counts as derived from weights, in bytes: logs and samples stay below.
+pub const DERIVED_BYTES_MIN: u64 = 16 << 20;
+
+/// Part of the smallest model read from which a written file counts as derived: half a percent, as
+/// one two-hundredth.
+pub const DERIVED_PART_MIN: u64 = 200;
+
+/// Processes of a workload whose open files are looked through when it first reads weights.
+pub const WRITERS_LOOKED_AT_MAX: usize = 64;
+
+/// Descriptors of one process that are looked through then.
+pub const DESCRIPTORS_MAX: usize = 1_024;

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use hashbrown::DefaultHashBuilder;
 
+use super::interpreter;
 use super::limit::{ENDED_GRACE_NS, LINEAGE_DEPTH_MAX, LINEAGE_ELDEST_KEPT, PROCESSES_MAX};
 use super::place::Place;
 use super::table::{Handle, Table};
@@ -30,13 +31,26 @@ pub(super) struct Image {
     pub(super) is_deleted: bool,
     /// Whether neither an exec record nor `/proc` told anything beyond the name.
     pub(super) is_partial: bool,
+    /// Seconds between the last change of the executable and its execution.
+    pub(super) exe_age_seconds: Option<f64>,
+    /// Whether the workload that runs it wrote it.
+    pub(super) exe_written_here: Option<bool>,
+    /// `LD_PRELOAD` at exec.
+    pub(super) ld_preload: Option<String>,
     pub(super) cmdline: OnceLock<String>,
+    pub(super) script: OnceLock<Option<String>>,
 }
 
 impl Image {
     /// Arguments joined by spaces; put together when first asked for.
     pub(super) fn cmdline(&self) -> &str {
         self.cmdline.get_or_init(|| self.args.join(" "))
+    }
+
+    /// The script that an interpreter runs; found when first asked for.
+    pub(super) fn script(&self) -> Option<&str> {
+        let find = || interpreter::script(&self.exe, &self.args, &self.cwd);
+        self.script.get_or_init(find).as_deref()
     }
 
     /// Last part of the executable's path.
@@ -214,6 +228,23 @@ impl Processes {
     /// The process with exactly this key.
     pub(super) fn lookup(&self, key: ProcessKey) -> Option<&Process> {
         self.table.get(self.table.find(&key)?)
+    }
+
+    /// Living processes of a workload, the latest to act first, at most `processes_max`.
+    pub(super) fn of_workload(
+        &self,
+        workload: Handle<Workload>,
+        processes_max: usize,
+    ) -> Vec<ProcessKey> {
+        let living = self.table.oldest_first().filter_map(|handle| {
+            let process = self.table.get(handle)?;
+            let is_its = process.workload == Some(workload) && process.ended.is_none();
+            is_its.then(|| self.table.key(handle).copied())?
+        });
+        let mut keys: Vec<ProcessKey> = living.collect();
+        keys.reverse();
+        keys.truncate(processes_max);
+        keys
     }
 
     #[cfg(test)]

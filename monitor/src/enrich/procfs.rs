@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fstat, open};
 
-use super::limit::CGROUP_BYTES_MAX;
+use super::limit::{CGROUP_BYTES_MAX, DESCRIPTORS_MAX, ENVIRON_BYTES_MAX, VARIABLE_BYTES_MAX};
 use super::source::{FileHead, ProcInfo, ProcSource};
-use crate::model::{BootNs, CgroupId, Tgid};
+use crate::model::{BootNs, CgroupId, FileId, Tgid};
 
 /// Bytes of `/proc/PID/stat` and `status` that are read; both are below two kilobytes.
 const STAT_BYTES_MAX: usize = 8_192;
+
+/// Bytes of `/proc/PID/fdinfo/N` that are read: the flags are in the second line.
+const FDINFO_BYTES: usize = 128;
 
 /// `/proc` of this host, or the same tree mounted elsewhere.
 #[derive(Clone, Debug)]
@@ -107,6 +110,45 @@ impl ProcSource for Procfs {
             cwd: self.link(process, "cwd"),
             uid,
         })
+    }
+
+    fn stat(&self, process: Tgid, path: &str) -> Option<FileHead> {
+        let full = self.path(process, "root").join(path.trim_start_matches('/'));
+        // Where the process has gone, its view has gone too; the host's own is tried.
+        let meta = fs::symlink_metadata(full).or_else(|_| fs::symlink_metadata(path)).ok()?;
+        meta.is_file().then(|| FileHead { inode: meta.ino(), size_bytes: meta.len(), filled: 0 })
+    }
+
+    fn written(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
+        let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
+        entries
+            .take(DESCRIPTORS_MAX)
+            .filter_map(|entry| {
+                let link = entry.ok()?.path();
+                let number = link.file_name()?.to_str()?.to_owned();
+                let meta = fs::metadata(&link).ok().filter(fs::Metadata::is_file)?;
+                let (info, _) = self.bytes(process, &format!("fdinfo/{number}"), FDINFO_BYTES)?;
+                let info = String::from_utf8_lossy(&info).into_owned();
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+                let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+                let path = fs::read_link(&link).ok()?.to_string_lossy().into_owned();
+                let id = FileId {
+                    device: super::kernel_device(meta.dev()),
+                    inode: meta.ino(),
+                    generation: 0,
+                };
+                (flags & 3 != 0).then_some((path, id, meta.len()))
+            })
+            .collect()
+    }
+
+    fn variable(&self, process: Tgid, name: &str) -> Option<String> {
+        let (bytes, _) = self.bytes(process, "environ", ENVIRON_BYTES_MAX)?;
+        let value = bytes
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+        let value = value.get(..VARIABLE_BYTES_MAX).unwrap_or(value);
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     fn mount_ns(&self, process: Tgid) -> Option<u32> {

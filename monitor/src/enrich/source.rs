@@ -1,6 +1,6 @@
 //! What this stage reads of the host, as a trait, so that everything else is pure.
 
-use crate::model::{BootNs, CgroupId, Tgid};
+use crate::model::{BootNs, CgroupId, FileId, Tgid};
 
 /// A process as `/proc` tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,20 @@ pub trait ProcSource: Send {
     fn cgroup_id(&self, path: &str) -> Option<CgroupId>;
     /// What `/proc` says of a process.
     fn process(&self, process: Tgid) -> Option<ProcInfo>;
+    /// Identity and size of the regular file at `path` in the process's mount view, without
+    /// opening it.
+    fn stat(&self, _process: Tgid, _path: &str) -> Option<FileHead> {
+        None
+    }
+    /// Regular files that a process has open for writing: path, identity without generation, size.
+    fn written(&self, _process: Tgid) -> Vec<(String, FileId, u64)> {
+        Vec::new()
+    }
+    /// The value of one variable in the environment the process was given, where it is set and
+    /// within the first bytes that are read.
+    fn variable(&self, _process: Tgid, _name: &str) -> Option<String> {
+        None
+    }
     /// Reads the start of the regular file at `path` in the process's mount view.
     fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead>;
     /// Inode of the mount namespace of a process.

@@ -1,6 +1,6 @@
 //! Finding the process of an event, and following births, programs and ends.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::enricher::{Enricher, Observation};
 use super::limit::LINEAGE_DEPTH_MAX;
@@ -38,8 +38,7 @@ impl From<ProcInfo> for Image {
             args_truncated,
             cwd,
             is_deleted: exe_deleted,
-            is_partial: false,
-            cmdline: OnceLock::new(),
+            ..Self::default()
         }
     }
 }
@@ -56,6 +55,8 @@ impl From<(&Exec, &str)> for Image {
             args_bytes: _,
             args_truncated,
             cwd,
+            exe_changed: _,
+            exe_writer: _,
         } = exec;
         Self {
             name: name.to_owned(),
@@ -66,8 +67,7 @@ impl From<(&Exec, &str)> for Image {
             cwd: cwd.clone(),
             is_memfd: *is_memfd,
             is_deleted: *is_deleted,
-            is_partial: false,
-            cmdline: OnceLock::new(),
+            ..Self::default()
         }
     }
 }
@@ -154,7 +154,8 @@ impl Enricher {
         let cgroup = actor.map_or(CgroupId(0), |actor| actor.cgroup);
         let uid = actor.map_or(0, |actor| actor.uid);
         let name = actor.map_or("", |actor| actor.comm.as_str());
-        let process = Process::new(key, uid, Arc::new((exec, name).into()));
+        let image: Image = (exec, name).into();
+        let process = Process::new(key, uid, Arc::new(image));
         let parent = self.recorded_parent(exec.parent);
         self.admit(key, process, parent, cgroup)
     }
@@ -323,7 +324,10 @@ impl Enricher {
         let Some(key) = self.processes.key(handle) else { return };
         let name = event.actor.as_ref().map_or("", |actor| actor.comm.as_str());
         let Some(process) = self.processes.get_mut(handle) else { return };
-        process.execute((exec, name).into());
+        let workload = process.workload;
+        let image = self.image(exec, name, event.time, key.tgid, workload);
+        let Some(process) = self.processes.get_mut(handle) else { return };
+        process.execute(image);
         if let Some(actor) = &event.actor {
             process.uid = actor.uid;
         }

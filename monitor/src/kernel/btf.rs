@@ -102,6 +102,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
@@ -209,6 +210,41 @@ impl Btf {
             holder = self.plain(kind, 0);
         }
         Ok(Member { offset, width })
+    }
+
+    /// Parameters of a tracepoint's handler, by type. The first is the handler's own pointer and is
+    /// left out.
+    fn tracepoint(&self, name: &str) -> Option<Vec<u32>> {
+        let handler = format!("btf_trace_{name}");
+        let is_it =
+            |found: &&Type| found.kind() == KIND_TYPEDEF && self.text(found.name) == Some(&handler);
+        let pointer = self.types.get(self.types.iter().find(is_it)?.size_or_id as usize)?;
+        let proto = self.types.get(pointer.size_or_id as usize)?;
+        if pointer.kind() != KIND_PTR || proto.kind() != KIND_FUNC_PROTO {
+            return None;
+        }
+        let kinds = (1..proto.members()).map(|at| word(&self.bytes, proto.extra + at * 8 + 4));
+        kinds.collect()
+    }
+
+    /// Whether the argument of a tracepoint at a position is a pointer.
+    pub fn tracepoint_takes_pointer(&self, name: &str, position: usize) -> bool {
+        let kinds = self.tracepoint(name).unwrap_or_default();
+        let found = kinds.get(position).map(|kind| self.plain(*kind, 0));
+        let found = found.and_then(|kind| self.types.get(kind as usize));
+        found.is_some_and(|found| found.kind() == KIND_PTR)
+    }
+
+    /// The struct that the argument of a tracepoint at a position points to; `None` where it points
+    /// to none.
+    pub fn tracepoint_argument(&self, name: &str, position: usize) -> Option<&str> {
+        let kind = *self.tracepoint(name)?.get(position)?;
+        let pointer = self.types.get(self.plain(kind, 0) as usize)?;
+        if pointer.kind() != KIND_PTR {
+            return None;
+        }
+        let target = self.types.get(self.plain(pointer.size_or_id, 0) as usize)?;
+        self.text(target.name).filter(|name| !name.is_empty())
     }
 
     /// The member named `name`, anywhere in the anonymous parts of `holder`: its position in bits

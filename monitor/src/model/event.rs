@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     AsyncIo, BootNs, CgroupId, CgroupMove, EventKind, FileChange, GpuFault, GpuSample, Link,
-    MemoryAccess, NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Tid,
+    MemoryAccess, NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Tgid, Tid, WallNs,
 };
 
 /// One fact.
@@ -223,7 +223,7 @@ pub struct TaskNew {
 }
 
 /// A program was executed. The actor is the process, under its new name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exec {
     /// The parent at that moment.
     pub parent: ProcessKey,
@@ -243,6 +243,21 @@ pub struct Exec {
     pub args_truncated: bool,
     /// Working directory.
     pub cwd: String,
+    /// When the executable was changed last (`i_ctime`); `None` where not known.
+    pub exe_changed: Option<WallNs>,
+    /// Who opened the executable for writing last, as far as it is remembered.
+    pub exe_writer: Option<ExeWriter>,
+}
+
+/// Who opened an executable for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExeWriter {
+    /// The process; its start is not known.
+    pub process: Tgid,
+    /// The cgroup it was in.
+    pub cgroup: CgroupId,
+    /// When.
+    pub time: BootNs,
 }
 
 /// The last thread of a process ended. The actor is the process.

@@ -171,7 +171,7 @@ catalogue! {
     ProcStdioRelay "proc.stdio_relay" Bool ACTED "Whether the standard streams are pipes, a pty or a local socket whose other end is held by a process with a flow to another host." "proc.stdio_relay";
     ProcExeAgeSeconds "proc.exe_age_seconds" Float ACTED "Seconds between the last change of the executable and its execution; missing when not known." "proc.exe_age_seconds < 600.0";
     ProcExeWrittenHere "proc.exe_written_here" Bool ACTED "Whether the executable was written by the workload that runs it, as far as seen." "proc.exe_written_here";
-    ProcScript "proc.script" Str ACTED "Script that an interpreter runs, as a path; missing for anything else." "proc.script.endsWith(\"/train.py\")";
+    ProcScript "proc.script" Str ACTED "Script that an interpreter runs, as a path; `module:NAME` for `python -m NAME`; missing for anything else." "proc.script.endsWith(\"/train.py\")";
     ProcEntered "proc.entered" Bool ACTED "Whether the process, or an ancestor, came into its container from outside (exec) and does not descend from the container's first process." "proc.entered";
     ProcEnvPreload "proc.ld_preload" Str ACTED "Value of LD_PRELOAD at exec; missing when unset or not known." "has(proc.ld_preload)";
     ProcExitCode "proc.exit_code" Int EXIT "Exit status as wait(2) encodes it." "proc.exit_code != 0";
@@ -190,7 +190,7 @@ catalogue! {
     FileFormat "file.format" Str FILE "Format by content: safetensors, gguf, torch-zip, pickle, hdf5, onnx or unknown." "file.format == \"gguf\"";
     FileLabel "file.label" Str FILE "Label of the inode: the model it belongs to; missing when unlabelled." "has(file.label)";
 
-    FileSecretClass "file.secret_class" Str FILE "Class of credential by its usual path: ssh, aws, gcloud, azure, kube, hf, netrc, docker, git, wallet, service_account; missing for none." "has(file.secret_class)";
+    FileSecretClass "file.secret_class" Str FILE "Class of credential by its usual path: ssh, aws, gcloud, azure, kube, hf, netrc, docker, git, wallet, service_account, package, vault, database, shadow; missing for none." "has(file.secret_class)";
     FileFs "file.fs" Str FILE "File system: ext4, xfs, btrfs, overlay, tmpfs, nfs, cifs, fuse, proc, cgroup, bpf, vfat, block and so on." "file.fs == \"nfs\"";
     FileInWeightPaths "file.in_weight_paths" Bool FILE "Whether the file, by its new path where it got one, lies in the weight paths of the workload's profile; missing without a profile." "!file.in_weight_paths";
     FileDerivedFrom "file.derived_from" Str FILE "Model that the file was derived from: a large file written by a workload that had read it." "has(file.derived_from)";
@@ -293,6 +293,7 @@ catalogue! {
     GpuFloatMean10m "gpu.float_mean_10m" Float GPU "Mean activity of the busiest floating-point pipe over ten minutes, in percent; Hopper and newer." "gpu.float_mean_10m > 30.0";
     GpuDramMean10m "gpu.dram_mean_10m" Float GPU "Mean DRAM bandwidth in use over ten minutes, in percent; Hopper and newer." "gpu.dram_mean_10m > 70.0";
     GpuPcieMean10m "gpu.pcie_mean_10m" Int GPU "Mean bytes per second over PCIe over ten minutes." "gpu.pcie_mean_10m < 5.mib";
+    GpuNvlinkMean10m "gpu.nvlink_mean_10m" Int GPU "Mean bytes per second over NVLink over ten minutes; Hopper and newer." "gpu.nvlink_mean_10m > 1.gib";
     GpuMiningScore "gpu.mining_score" Int GPU "How much this looks like mining, 0 to 100; the readings of the GPU alone give 50 at most, the rest is what the host knows of files and flows." "gpu.mining_score >= 70";
     GpuMiningReasons "gpu.mining_reasons" Str GPU "What speaks for mining and what against it, in words." "has(gpu.mining_reasons)";
     GpuAllocated "gpu.allocated" Bool GPU_USE "Whether a scheduler gave this GPU to this workload; missing where no scheduler tells allocations." "has(gpu.allocated) && !gpu.allocated";

@@ -23,8 +23,9 @@ pub use act::{
     MemoryAccess, NamespaceChange, NamespaceOp, SensorNote, Stdio, StreamKind, Tamper, TamperOp,
 };
 pub use event::{
-    Actor, Body, Dns, DnsAnswer, Event, Exec, Exit, FileId, FileOpen, FileRead, FileType, Flow,
-    FlowPhase, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
+    Actor, Body, Dns, DnsAnswer, Event, ExeWriter, Exec, Exit, FileId, FileOpen, FileRead,
+    FileType, Flow, FlowPhase, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew,
+    TaskNew,
 };
 pub use evidence::{
     Completeness, Evidence, FileEvidence, FlowEvidence, GpuEvidence, LossEvidence, ProcessEvidence,

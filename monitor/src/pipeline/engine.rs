@@ -14,12 +14,13 @@ use super::pushdown::Pushdown;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
+use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
 use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
-use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
+use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity};
 use crate::recording::Tap;
 use crate::rule::RuleSet;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
@@ -29,6 +30,8 @@ use crate::telemetry::{Metrics, Readiness};
 const HIGH_BATCH_MAX: usize = 1024;
 /// Bulk frames that are taken before the high-priority queue is looked at again.
 const BULK_BATCH_MAX: usize = 64;
+/// Rows of the metric of GPU faults.
+const FAULT_ROWS_MAX: usize = 1024;
 /// How often counters are read, metrics are filled and windows are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often long windows are written to disk.
@@ -57,6 +60,7 @@ pub(super) struct Stages {
     pub(super) windows: Option<WindowStore>,
     pub(super) taps: Vec<Tap>,
     pub(super) pushdown: Pushdown,
+    pub(super) directory: Arc<Directory>,
 }
 
 /// Counts that no stage keeps itself.
@@ -68,7 +72,12 @@ pub(super) struct Tally {
     pub(super) labels_refused: u64,
     pub(super) reload_failed: bool,
     pub(super) reloaded_wall_s: u64,
+    /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
+    pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,
 }
+
+/// Index, UUID and product name of a GPU, the fault, and its XID number or nothing.
+pub(super) type FaultRow = (u32, GpuUuid, String, &'static str, String);
 
 /// The engine.
 pub(super) struct Engine {
@@ -246,6 +255,11 @@ impl Engine {
         let stages = &mut self.stages;
         let mut seen = stages.enricher.observe(event);
         let changes = std::mem::take(&mut seen.label_changes);
+        if let Some(cgroup) = seen.mark.take()
+            && !stages.maps.mark_cgroup(cgroup.0)
+        {
+            tracing::debug!(cgroup = cgroup.0, "the kernel side does not take this cgroup");
+        }
         match &event.body {
             Body::GpuSample(sample) => {
                 if let Some(tree) = stages.enricher.tree(&seen) {
@@ -256,6 +270,16 @@ impl Engine {
                         activity: sample.activity,
                     };
                     stages.features.observe(tree, &sample.gpu, event.time, &reading);
+                }
+            }
+            Body::GpuFault(fault) => {
+                let xid = fault.xid.map(|xid| xid.to_string()).unwrap_or_default();
+                let (index, uuid, model) = (fault.index, fault.gpu.clone(), fault.model.clone());
+                let row = (index, uuid, model, fault.fault.as_str(), xid);
+                if self.tally.gpu_faults.len() < FAULT_ROWS_MAX
+                    || self.tally.gpu_faults.contains_key(&row)
+                {
+                    *self.tally.gpu_faults.entry(row).or_default() += 1;
                 }
             }
             Body::FileOpen(open) if gpu_minor(open).is_some() => {
@@ -393,6 +417,9 @@ impl Engine {
                 );
             }
             self.take_event(event);
+        }
+        for event in self.stages.enricher.written(now) {
+            self.take_event(&event);
         }
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);

@@ -122,6 +122,7 @@ fn evidence(row: &FactRow, gaps: &[SensorGap]) -> Evidence {
         namespace: some(FieldId::K8sNamespace),
         pod: some(FieldId::K8sPodName),
         pod_uid: some(FieldId::K8sPodUid),
+        container: None,
         container_id: some(FieldId::ContainerId),
         slurm_job: some(FieldId::SlurmJobId),
         weight_bytes_read: number(FieldId::WeightsBytesRead),

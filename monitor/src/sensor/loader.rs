@@ -10,6 +10,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
     COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS,
+    WatchName,
 };
 use thiserror::Error;
 
@@ -120,6 +121,12 @@ pub struct SharedMaps {
     classes: HashMap<MapData, Extension, u32>,
     directories: HashMap<MapData, InodeKey, u32>,
     directories_on: Array<MapData, u32>,
+    names: HashMap<MapData, WatchName, u32>,
+    name_filter: Array<MapData, u8>,
+    devices: Array<MapData, u8>,
+    device_nodes: HashMap<MapData, u32, u32>,
+    marked: HashMap<MapData, u64, u32>,
+    marked_on: Array<MapData, u32>,
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
     unwanted: Array<MapData, u64>,
@@ -139,14 +146,22 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     if OBJECT.is_empty() {
         return Err(SupportError::NoObject.into());
     }
-    let offsets = offset::resolve(&Btf::from_kernel()?);
+    let types = Btf::from_kernel()?;
+    let offsets = offset::resolve(&types);
+    let completion = types.tracepoint_argument("io_uring_complete", 2);
     let tracefs = Tracefs::open();
-    let mut ebpf = load_object(settings, &offsets)?;
+    let mut ebpf = load_object(settings, &offsets, completion)?;
     let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
     let tiers = probe::tiers(&mut ebpf, &btf);
-    let place = Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref(), tiers: &tiers };
+    let place = Place {
+        btf: &btf,
+        cgroup: &cgroup,
+        tracefs: tracefs.as_ref(),
+        tiers: &tiers,
+        has_request: types.tracepoint_takes_pointer("io_uring_complete", 1),
+    };
     let mut status = Vec::with_capacity(CATALOG.len());
     let mut iterator = None;
     for sensor in CATALOG {
@@ -161,7 +176,14 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
 }
 
-fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadError> {
+/// The object with what the kernel is like; `completion` is the struct that the completion
+/// tracepoint of `io_uring` hands over third, where it is one.
+fn load_object(
+    settings: &Settings,
+    offsets: &[Resolved],
+    completion: Option<&str>,
+) -> Result<Ebpf, LoadError> {
+    let in_cqe = u32::from(completion == Some("io_uring_cqe"));
     let values: Vec<(&str, u32)> =
         offsets.iter().map(|field| (field.offset.global, field.value())).collect();
     let own = std::process::id();
@@ -172,6 +194,7 @@ fn load_object(settings: &Settings, offsets: &[Resolved]) -> Result<Ebpf, LoadEr
     }
     loader
         .override_global("SELF_TGID", &own, true)
+        .override_global("IO_RESULT_IN_CQE", &in_cqe, true)
         .override_global("REPORT_LOOPBACK", &loopback, true)
         .override_global("BIG_FILE_BYTES", &settings.big_file_bytes, true)
         .override_global("NAME_CLASS_BYTES", &settings.name_class_bytes, true)
@@ -206,6 +229,12 @@ impl Loaded {
             classes: HashMap::try_from(take("NAME_CLASSES")?).map_err(wrong)?,
             directories: HashMap::try_from(take("WATCH_DIRS")?).map_err(wrong)?,
             directories_on: Array::try_from(take("WATCH_DIRS_ON")?).map_err(wrong)?,
+            names: HashMap::try_from(take("WATCH_NAMES")?).map_err(wrong)?,
+            name_filter: Array::try_from(take("NAME_FILTER")?).map_err(wrong)?,
+            devices: Array::try_from(take("DEVICES")?).map_err(wrong)?,
+            device_nodes: HashMap::try_from(take("DEVICE_NODES")?).map_err(wrong)?,
+            marked: HashMap::try_from(take("MARKED_CGROUPS")?).map_err(wrong)?,
+            marked_on: Array::try_from(take("MARKED_ON")?).map_err(wrong)?,
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
             unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
@@ -258,6 +287,28 @@ impl SharedMaps {
     /// Watches a directory: every file opened in it is reported. `false` when the map is full.
     pub fn watch_directory(&mut self, inode: InodeKey) -> bool {
         self.directories.insert(inode, 1, 0).is_ok() && self.directories_on.set(0, 1, 0).is_ok()
+    }
+
+    /// Watches a name of files or directories. `false` when the map is full.
+    pub fn watch_name(&mut self, name: WatchName, bits: u32) -> bool {
+        self.names.insert(name, bits, 0).is_ok() && self.name_filter.set(name.slot(), 1, 0).is_ok()
+    }
+
+    /// Watches a major number of character devices, whole or in part. `false` for a number beyond
+    /// what the kernel gives out.
+    pub fn watch_major(&mut self, major: u32, how: u8) -> bool {
+        self.devices.set(major, how, 0).is_ok()
+    }
+
+    /// Watches one device node of a major that is watched in part. `false` when the map is full.
+    pub fn watch_node(&mut self, rdev: u32) -> bool {
+        self.device_nodes.insert(rdev, 1, 0).is_ok()
+    }
+
+    /// Has every file told of that is opened for writing in a cgroup. The map forgets the cgroup
+    /// that was looked for longest ago.
+    pub fn mark_cgroup(&mut self, cgroup: u64) -> bool {
+        self.marked.insert(cgroup, 1, 0).is_ok() && self.marked_on.set(0, 1, 0).is_ok()
     }
 
     /// Tells the kernel side what nobody needs. `false` when it refuses.

@@ -3,6 +3,7 @@
 mod attach;
 mod catalog;
 mod drain;
+pub mod interest;
 mod loader;
 mod probe;
 mod seed;

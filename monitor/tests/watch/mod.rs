@@ -1,11 +1,9 @@
 //! Watches the running kernel for one test: loads the sensors, keeps every decoded event.
 
-use std::io::Read as _;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,6 +50,7 @@ impl Watch {
         let (high, bulk) = loaded.take_rings().expect("the rings are there");
         let mut maps = loaded.take_maps().expect("the maps are there");
         assert!(maps.name_class("safetensors", CLASS_WEIGHTS));
+        sensor::interest::tell(&mut maps);
         let drained = Arc::new(DrainStats::default());
         let (drain, mut high, mut bulk) =
             Drain::new(high, bulk, Arc::clone(&drained)).expect("a reader");
@@ -149,10 +148,11 @@ impl Watch {
             .take(12)
             .collect();
         format!(
-            "drain {:?}, decode {:?}, kernel {:?}, last events {tail:?}",
+            "drain {:?}, decode {:?}, kernel {:?}, noisiest {:?}, last events {tail:?}",
             self.drained,
             self.stats.lock().expect("not poisoned"),
-            self.counters()
+            self.counters(),
+            self.noisiest()
         )
     }
 
@@ -188,47 +188,4 @@ pub(crate) fn python(_watch: &Watch, script: &str, args: &[&str]) -> u32 {
     let status = child.wait().expect("it ends");
     assert!(status.success(), "the script failed: {status}");
     id
-}
-
-/// A TCP server on loopback that counts what it gets.
-pub(crate) struct Sink {
-    port: u16,
-    received: Arc<AtomicU64>,
-    done: Arc<AtomicBool>,
-}
-
-impl Sink {
-    /// Listens on a free port for one connection.
-    pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let received = Arc::new(AtomicU64::new(0));
-        let done = Arc::new(AtomicBool::new(false));
-        std::thread::spawn({
-            let (received, done) = (Arc::clone(&received), Arc::clone(&done));
-            move || {
-                let (mut stream, _) = listener.accept().expect("a connection");
-                let mut buffer = vec![0; 65536];
-                while let Ok(read @ 1..) = stream.read(&mut buffer) {
-                    received.fetch_add(read as u64, Ordering::Relaxed);
-                }
-                done.store(true, Ordering::Release);
-            }
-        });
-        Self { port, received, done }
-    }
-
-    /// Where it listens.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Bytes it got, once the connection has ended.
-    pub(crate) fn received(&self) -> u64 {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !self.done.load(Ordering::Acquire) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        self.received.load(Ordering::Relaxed)
-    }
 }

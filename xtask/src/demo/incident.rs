@@ -170,7 +170,8 @@ pub(super) const INCIDENTS: &[Incident] = &[
         },
         gpu: GpuLoad::Idle,
         expected: Some("weights-bulk-egress"),
-        also: &[],
+        // The stranger is addressed by number, which is worth a look by itself.
+        also: &["public-address-without-name"],
         act: "upload",
     },
     Incident {
@@ -190,7 +191,8 @@ pub(super) const INCIDENTS: &[Incident] = &[
         job: Job::Mine,
         gpu: GpuLoad::Hashing,
         expected: Some("stratum-handshake"),
-        also: &[],
+        // The stranger is addressed by number, which is worth a look by itself.
+        also: &["public-address-without-name"],
         act: "login",
     },
     Incident {

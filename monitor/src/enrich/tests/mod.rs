@@ -1,6 +1,7 @@
 //! The state as a whole, over a host that is made up.
 
 mod budget;
+mod derived;
 mod label;
 mod law;
 mod lineage;
@@ -28,6 +29,12 @@ struct Host {
     processes: HashMap<u32, ProcInfo>,
     /// Inode and first bytes by path.
     files: HashMap<String, (u64, Vec<u8>)>,
+    /// Size by path of files that are being written.
+    sizes: HashMap<String, (u64, u64)>,
+    /// What each process has open for writing: path and inode.
+    written: HashMap<u32, Vec<(String, u64)>>,
+    /// `LD_PRELOAD` of each process.
+    preload: HashMap<u32, String>,
     /// Times the start of a file was read.
     heads: usize,
 }
@@ -46,6 +53,23 @@ impl ProcSource for FakeSource {
 
     fn process(&self, process: Tgid) -> Option<ProcInfo> {
         self.0.lock().unwrap().processes.get(&process.0).cloned()
+    }
+
+    fn stat(&self, _process: Tgid, path: &str) -> Option<FileHead> {
+        let (inode, size_bytes) = *self.0.lock().unwrap().sizes.get(path)?;
+        Some(FileHead { inode, size_bytes, filled: 0 })
+    }
+
+    fn written(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
+        let host = self.0.lock().unwrap();
+        let files = host.written.get(&process.0).cloned().unwrap_or_default();
+        let id = |inode| FileId { device: 7, inode, generation: 0 };
+        files.into_iter().map(|(path, inode)| (path, id(inode), 0)).collect()
+    }
+
+    fn variable(&self, process: Tgid, name: &str) -> Option<String> {
+        assert_eq!(name, "LD_PRELOAD");
+        self.0.lock().unwrap().preload.get(&process.0).cloned()
     }
 
     fn head(&self, _process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead> {
@@ -150,6 +174,8 @@ fn exec(parent: u32, exe: &str) -> Body {
         args_bytes: 10,
         args_truncated: false,
         cwd: "/".into(),
+        exe_changed: None,
+        exe_writer: None,
     })
 }
 
