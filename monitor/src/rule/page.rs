@@ -19,8 +19,8 @@ fn page(set: &RuleSet) -> Result<String, std::fmt::Error> {
     let mut out = String::from(
         "# Rules\n\n\
          Every rule that is shipped. This page is made from `rules/`; `gpuwarden rules list\n\
-         --markdown rules/` prints the same of any folder. What a rule fires on, and what it leaves\n\
-         alone, are the names of its tests.\n\n\
+         --markdown rules/` prints the same of any folder. What a rule fires on, and what it\n\
+         leaves alone, are the names of its tests.\n\n\
          | code | rule | severity | what it tells |\n|---|---|---|---|\n",
     );
     let alerting: Vec<&Rule> =
