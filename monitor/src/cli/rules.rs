@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use super::explain::{explain, needs};
 use crate::model::{CATALOGUE, EventKind};
 use crate::rule::spec::Rule;
-use crate::rule::{Diagnostics, RuleSet, fields_markdown, kind_words, schema};
+use crate::rule::{Diagnostics, RuleSet, fields_markdown, kind_words, rules_markdown, schema};
 
 /// Where rules are looked for when no path is given.
 pub const RULES_DIR: &str = "/etc/gpuwarden/rules.d";
@@ -35,6 +35,9 @@ pub enum RulesCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Print a page for people, with false positives and what to do
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Every field a condition may use
     Fields {
@@ -67,7 +70,11 @@ pub enum RulesCommand {
 pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::Check { paths, json } => check(paths, *json, out),
-        RulesCommand::List { paths, json } => match RuleSet::read_paths(paths) {
+        RulesCommand::List { paths, json, markdown } => match RuleSet::read_paths(paths) {
+            Ok(set) if *markdown => {
+                write!(out, "{}", rules_markdown(&set))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Ok(set) => list(&set, *json, out),
             Err(mistakes) => refuse(&mistakes, out),
         },
