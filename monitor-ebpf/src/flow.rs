@@ -10,10 +10,11 @@ use monitor_common::{
     FLOW_START, FlowRecord, KIND_FLOW,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::filter::is_loopback;
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
+use crate::lane::Lane;
 use crate::maps::{FLOW_SCRATCH, FLOWS};
 use crate::read::{self, Fault, sock, task};
 
@@ -264,7 +265,7 @@ pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64
     if sock::is_set(remote) {
         return Ok(0);
     }
-    let holder = if sock::protocol(sk)? == sock::IPPROTO_UDP { task::current() } else { sk };
+    let holder = if sock::protocol(sk)? == sock::IPPROTO_UDP { task::address() } else { sk };
     // SAFETY: the value is copied out at once.
     let Some(peer) = (unsafe { crate::maps::SEND_PEERS.get(holder) }) else { return Ok(1) };
     *remote = peer.end;

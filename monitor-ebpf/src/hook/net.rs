@@ -95,12 +95,15 @@ pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
-    let connected = FlowKey { sock: sk, peer: 0 };
-    if let Some(state) = FLOWS.get_ptr_mut(connected) {
-        // SAFETY: the map's value lives while the program runs.
-        return flow::add(unsafe { &mut *state }, bytes);
-    }
     let family = sock::family(sk)?;
+    // A datagram's flow is found by its peer below, whether the socket is connected or not.
+    if sock::protocol(sk)? != IPPROTO_UDP {
+        let connected = FlowKey { sock: sk, peer: 0 };
+        if let Some(state) = FLOWS.get_ptr_mut(connected) {
+            // SAFETY: the map's value lives while the program runs.
+            return flow::add(unsafe { &mut *state }, bytes);
+        }
+    }
     if family == AF_UNIX || family == AF_NETLINK {
         return Ok(());
     }
@@ -140,7 +143,7 @@ fn direction(sk: u64) -> Result<u16, Fault> {
 pub fn udp_peer4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the verifier checks each field of the context.
     let (address, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-    keep_peer(task::current(), sock::mapped(address), port, IPPROTO_UDP);
+    keep_peer(task::address(), sock::mapped(address), port, IPPROTO_UDP);
     1
 }
 
@@ -160,7 +163,7 @@ pub fn udp_peer6(ctx: SockAddrContext) -> i32 {
     };
     // SAFETY: sixteen plain bytes either way.
     let address: [u8; 16] = unsafe { core::mem::transmute(words) };
-    keep_peer(task::current(), address, port, IPPROTO_UDP);
+    keep_peer(task::address(), address, port, IPPROTO_UDP);
     1
 }
 

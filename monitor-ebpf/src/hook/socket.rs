@@ -4,11 +4,12 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{KIND_SOCKET_NEW, SocketNewRecord};
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::filter;
 use crate::globals::SELF_TGID;
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::read::sock::{
     self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
 };
@@ -46,11 +47,8 @@ pub fn socket_made(ctx: TracePointContext) -> u32 {
 fn socket_read(descriptor: u32) -> Result<Made, Fault> {
     let file = file::from_descriptor(task::current(), descriptor)?;
     let sk = sock::of_socket(file::private(file)?)?;
-    Ok(Made {
-        family: sock::family(sk)?,
-        socket_type: sock::socket_type(sk)?,
-        protocol: sock::protocol(sk)?,
-    })
+    let (family, socket_type, protocol) = sock::unknown(sk)?;
+    Ok(Made { family, socket_type, protocol })
 }
 
 /// TCP, UDP, unix and netlink sockets are what every program makes; the rest is rare enough to be
