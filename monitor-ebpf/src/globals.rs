@@ -47,10 +47,6 @@ pub(crate) static SELF_TGID: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static TYPE_CAST: Global<u32> = Global::new(0);
 
-/// Whether the kernel has `bpf_get_current_task_btf` (5.11 and newer).
-#[unsafe(no_mangle)]
-pub(crate) static TASK_BTF: Global<u32> = Global::new(0);
-
 /// Whether flows to loopback peers are reported.
 #[unsafe(no_mangle)]
 pub(crate) static REPORT_LOOPBACK: Global<u32> = Global::new(0);

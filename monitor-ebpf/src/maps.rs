@@ -1,13 +1,16 @@
 //! Every map. Sizes are in `monitor_common::limits`, reasons in `LIMITS.md`.
 
+mod act;
+
+pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
     COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension, FLOWS_MAX, InodeKey, KindCounters,
     LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX,
     RATE_CGROUPS_MAX, READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey,
-    ReaderSum, SEND_PEERS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
-    WatchName, Writer,
+    ReaderSum, SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX,
+    WRITERS_MAX, WatchName, Writer,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
@@ -109,6 +112,10 @@ pub(crate) static READERS: LruHashMap<ReaderKey, ReaderSum> =
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
     LruHashMap::with_max_entries(FLOWS_MAX, 0);
+
+/// The last flow of each socket that is no stream, by the kernel's name for the socket.
+#[map]
+pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// The peer of a datagram, between the hook that knows it and the hook that knows its length.
 #[map]

@@ -47,8 +47,11 @@ pub fn socket_made(ctx: TracePointContext) -> u32 {
 fn socket_read(descriptor: u32) -> Result<Made, Fault> {
     let file = file::from_descriptor(task::current(), descriptor)?;
     let sk = sock::of_socket(file::private(file)?)?;
-    let (family, socket_type, protocol) = sock::unknown(sk)?;
-    Ok(Made { family, socket_type, protocol })
+    Ok(Made {
+        family: sock::family(sk)?,
+        socket_type: sock::socket_type(sk)?,
+        protocol: sock::protocol(sk)?,
+    })
 }
 
 /// TCP, UDP, unix and netlink sockets are what every program makes; the rest is rare enough to be

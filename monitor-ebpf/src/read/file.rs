@@ -4,7 +4,7 @@ use monitor_common::{
     EXTENSION_BYTES, Extension, FileIdRecord, INODE_HEAD_BYTES, InodeKey, OFFSET_ABSENT,
 };
 
-use super::{Fault, field, task};
+use super::{Fault, field};
 use crate::globals::{
     OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD,
     OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT,
@@ -158,10 +158,10 @@ pub(crate) fn changed_s(inode: u64) -> Result<i64, Fault> {
 /// The open file behind a descriptor of `task`.
 #[inline(always)]
 pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> {
-    let files: u64 = task::reach(task, &OFF_TASK_FILES)?;
-    let table: u64 = task::reach(files, &OFF_FILES_FDT)?;
+    let files: u64 = field(task, &OFF_TASK_FILES)?;
+    let table: u64 = field(files, &OFF_FILES_FDT)?;
     // No bound is asked for: the descriptor was just given out by this very table.
-    let slots: u64 = task::reach(table, &OFF_FDT_FD)?;
+    let slots: u64 = field(table, &OFF_FDT_FD)?;
     let file: u64 = super::at(slots + u64::from(descriptor) * 8)?;
     if file == 0 { Err(Fault) } else { Ok(file) }
 }
@@ -194,6 +194,24 @@ pub(crate) fn mount(file: u64) -> Result<u64, Fault> {
 #[inline(always)]
 pub(crate) fn dentry(file: u64) -> Result<u64, Fault> {
     field(super::member(file, &OFF_FILE_PATH)?, &OFF_PATH_DENTRY)
+}
+
+/// Whether an open file is `/proc/PID/mem`, by whatever path: a file of that name on proc. Of all
+/// empty files only those on proc cost more than two reads.
+#[inline(always)]
+pub(crate) fn is_process_memory(file: u64, head: &InodeHead) -> Result<bool, Fault> {
+    /// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    if head.fs_magic()? != PROC_SUPER_MAGIC {
+        return Ok(false);
+    }
+    let dentry = dentry(file)?;
+    let length: u32 = field(dentry, &OFF_DENTRY_LEN)?;
+    if length != 3 {
+        return Ok(false);
+    }
+    let name: [u8; 3] = super::at(field(dentry, &OFF_DENTRY_NAME)?)?;
+    Ok(name == *b"mem")
 }
 
 /// Inode of the directory that a dentry stands in.

@@ -3,10 +3,13 @@
 //!
 //! Rust emits no CO-RE relocations yet; when it does, this module changes and nothing else.
 
+pub(crate) mod bpf;
 pub(crate) mod file;
 pub(crate) mod name;
 pub(crate) mod path;
+pub(crate) mod pid;
 pub(crate) mod sock;
+pub(crate) mod stream;
 pub(crate) mod task;
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
@@ -32,17 +35,6 @@ pub(crate) fn field<T: Copy>(base: u64, place: &Place) -> Result<T, Fault> {
         return at(base + u64::from(offset));
     }
     Ok(load(cast(base, place.strukt()) + u64::from(offset)))
-}
-
-/// Reads a field of a struct whose type the verifier knows on every kernel: an argument of a BTF
-/// tracepoint, the current task, and what is reached from these.
-#[inline(always)]
-pub(crate) fn known<T: Copy>(base: u64, place: &Place) -> Result<T, Fault> {
-    let offset = place.load();
-    if offset == OFFSET_ABSENT || base == 0 {
-        return Err(Fault);
-    }
-    Ok(load(base + u64::from(offset)))
 }
 
 /// A plain load from a struct whose type the verifier knows.

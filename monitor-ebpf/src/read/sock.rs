@@ -1,12 +1,11 @@
-//! Sockets. But for [`of_socket`] and [`unknown`], a `sock` is an argument of a BTF tracepoint,
-//! whose type the verifier knows.
+//! Sockets.
 
-use monitor_common::{Endpoint, OFFSET_ABSENT};
+use monitor_common::Endpoint;
 
-use super::{Fault, field, known};
+use super::{Fault, field, into};
 use crate::globals::{
     OFF_SK_DADDR, OFF_SK_DPORT, OFF_SK_FAMILY, OFF_SK_NUM, OFF_SK_PROTOCOL, OFF_SK_SADDR,
-    OFF_SK_TYPE, OFF_SK_V6_DADDR, OFF_SK_V6_SADDR, OFF_SOCKET_SK, Place,
+    OFF_SK_TYPE, OFF_SK_V6_DADDR, OFF_SK_V6_SADDR, OFF_SOCKET_SK,
 };
 
 /// Address families (include/linux/socket.h).
@@ -30,28 +29,22 @@ pub(crate) fn of_socket(socket: u64) -> Result<u64, Fault> {
     field(socket, &OFF_SOCKET_SK)
 }
 
-/// Family, type and protocol of a socket at any address.
-#[inline(always)]
-pub(crate) fn unknown(sock: u64) -> Result<(u16, u16, u16), Fault> {
-    Ok((field(sock, &OFF_SK_FAMILY)?, field(sock, &OFF_SK_TYPE)?, field(sock, &OFF_SK_PROTOCOL)?))
-}
-
 /// `AF_*`.
 #[inline(always)]
 pub(crate) fn family(sock: u64) -> Result<u16, Fault> {
-    known(sock, &OFF_SK_FAMILY)
+    field(sock, &OFF_SK_FAMILY)
 }
 
 /// `SOCK_*`.
 #[inline(always)]
 pub(crate) fn socket_type(sock: u64) -> Result<u16, Fault> {
-    known(sock, &OFF_SK_TYPE)
+    field(sock, &OFF_SK_TYPE)
 }
 
 /// `IPPROTO_*`.
 #[inline(always)]
 pub(crate) fn protocol(sock: u64) -> Result<u16, Fault> {
-    known(sock, &OFF_SK_PROTOCOL)
+    field(sock, &OFF_SK_PROTOCOL)
 }
 
 /// An IPv4 address as IPv4-mapped IPv6.
@@ -64,46 +57,26 @@ pub(crate) fn mapped(address: u32) -> [u8; 16] {
 /// The far end; all zero when the socket is not connected.
 #[inline(always)]
 pub(crate) fn remote(sock: u64, family: u16, out: &mut Endpoint) -> Result<(), Fault> {
-    let port: u16 = known(sock, &OFF_SK_DPORT)?;
+    let port: u16 = field(sock, &OFF_SK_DPORT)?;
     out.port = u16::from_be(port);
     out.reserved = [0; 6];
     if family == AF_INET6 {
-        address6(sock, &OFF_SK_V6_DADDR, out)
+        into(super::member(sock, &OFF_SK_V6_DADDR)?, &mut out.address)
     } else {
-        out.address = mapped(known(sock, &OFF_SK_DADDR)?);
+        out.address = mapped(field(sock, &OFF_SK_DADDR)?);
         Ok(())
     }
-}
-
-/// An IPv6 address, word by word: no load is wider.
-#[inline(always)]
-fn address6(sock: u64, offset: &Place, out: &mut Endpoint) -> Result<(), Fault> {
-    let start = offset.load();
-    if start == OFFSET_ABSENT {
-        return Err(Fault);
-    }
-    let mut words = [0u32; 4];
-    let mut at = 0;
-    while at < 4 {
-        let address = sock + u64::from(start) + at as u64 * 4;
-        // SAFETY: as in `known`; the four words are the address.
-        words[at] = unsafe { core::ptr::read_volatile(address as *const u32) };
-        at += 1;
-    }
-    // SAFETY: sixteen plain bytes either way.
-    out.address = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
-    Ok(())
 }
 
 /// The near end.
 #[inline(always)]
 pub(crate) fn local(sock: u64, family: u16, out: &mut Endpoint) -> Result<(), Fault> {
-    out.port = known(sock, &OFF_SK_NUM)?;
+    out.port = field(sock, &OFF_SK_NUM)?;
     out.reserved = [0; 6];
     if family == AF_INET6 {
-        address6(sock, &OFF_SK_V6_SADDR, out)
+        into(super::member(sock, &OFF_SK_V6_SADDR)?, &mut out.address)
     } else {
-        out.address = mapped(known(sock, &OFF_SK_SADDR)?);
+        out.address = mapped(field(sock, &OFF_SK_SADDR)?);
         Ok(())
     }
 }

@@ -1,19 +1,17 @@
-//! Tasks: the current one, those that BTF tracepoints and the iterator pass, and those reached from
-//! these.
+//! Tasks.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
-    bpf_ktime_get_boot_ns,
+    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_ktime_get_boot_ns,
 };
-use monitor_common::{ActorRecord, RecordHeader};
+use monitor_common::{ActorRecord, COMM_BYTES, RecordHeader};
 
-use super::{Fault, field, known, member};
+use super::{Fault, field, member};
 use crate::globals::{
     OFF_CGROUP_KN, OFF_CRED_EGID, OFF_CRED_EUID, OFF_CSS_SET_DFL, OFF_KN_ID, OFF_MM_EXE_FILE,
     OFF_MNTNS_INUM, OFF_NSPROXY_MNT, OFF_SIGNAL_LIVE, OFF_TASK_CGROUPS, OFF_TASK_COMM,
     OFF_TASK_CRED, OFF_TASK_EXIT_CODE, OFF_TASK_FLAGS, OFF_TASK_LEADER, OFF_TASK_MM,
     OFF_TASK_NSPROXY, OFF_TASK_PARENT, OFF_TASK_PID, OFF_TASK_SIGNAL, OFF_TASK_START,
-    OFF_TASK_TGID, Place, TASK_BTF,
+    OFF_TASK_TGID,
 };
 
 /// `PF_IO_WORKER` (include/linux/sched.h, 5.12 and newer).
@@ -21,102 +19,90 @@ pub(crate) const PF_IO_WORKER: u32 = 0x10;
 /// `PF_KTHREAD` (include/linux/sched.h).
 pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// The current task.
+/// Address of the current task.
 #[inline(always)]
 pub(crate) fn current() -> u64 {
-    if TASK_BTF.load() == 0 {
-        return address();
-    }
-    // SAFETY: a helper without preconditions, on kernels that have it.
-    unsafe { bpf_get_current_task_btf() as u64 }
-}
-
-/// Address of the current task, as a name for it.
-#[inline(always)]
-pub(crate) fn address() -> u64 {
     // SAFETY: a helper without preconditions.
     unsafe { bpf_get_current_task() }
-}
-
-/// Reads a field on the way from a task: by a plain load where the verifier knows the type of the
-/// current task.
-#[inline(always)]
-pub(super) fn reach<T: Copy>(base: u64, offset: &Place) -> Result<T, Fault> {
-    if TASK_BTF.load() == 0 { field(base, offset) } else { known(base, offset) }
 }
 
 /// Process id.
 #[inline(always)]
 pub(crate) fn tgid(task: u64) -> Result<u32, Fault> {
-    reach(task, &OFF_TASK_TGID)
+    field(task, &OFF_TASK_TGID)
 }
 
 /// Thread id.
 #[inline(always)]
 pub(crate) fn tid(task: u64) -> Result<u32, Fault> {
-    reach(task, &OFF_TASK_PID)
+    field(task, &OFF_TASK_PID)
 }
 
 /// When the task's process started: `start_boottime` of the group leader.
 #[inline(always)]
 pub(crate) fn process_start(task: u64) -> Result<u64, Fault> {
-    let leader: u64 = reach(task, &OFF_TASK_LEADER)?;
-    reach(leader, &OFF_TASK_START)
+    let leader: u64 = field(task, &OFF_TASK_LEADER)?;
+    field(leader, &OFF_TASK_START)
 }
 
 /// The parent's task.
 #[inline(always)]
 pub(crate) fn parent(task: u64) -> Result<u64, Fault> {
-    reach(task, &OFF_TASK_PARENT)
+    field(task, &OFF_TASK_PARENT)
 }
 
 /// `PF_*` flags.
 #[inline(always)]
 pub(crate) fn flags(task: u64) -> Result<u32, Fault> {
-    reach(task, &OFF_TASK_FLAGS)
+    field(task, &OFF_TASK_FLAGS)
 }
 
 /// Status as wait(2) encodes it.
 #[inline(always)]
 pub(crate) fn exit_code(task: u64) -> Result<i32, Fault> {
-    reach(task, &OFF_TASK_EXIT_CODE)
+    field(task, &OFF_TASK_EXIT_CODE)
 }
 
 /// Threads of the process that still live. `do_exit` takes the dying one off before the exit
 /// tracepoint (kernel/exit.c), so zero there means that the whole group is dead.
 #[inline(always)]
 pub(crate) fn live_threads(task: u64) -> Result<i32, Fault> {
-    let signal: u64 = reach(task, &OFF_TASK_SIGNAL)?;
-    reach(signal, &OFF_SIGNAL_LIVE)
+    let signal: u64 = field(task, &OFF_TASK_SIGNAL)?;
+    field(signal, &OFF_SIGNAL_LIVE)
 }
 
 /// The memory of the task; zero for a kernel thread.
 #[inline(always)]
 pub(crate) fn mm(task: u64) -> Result<u64, Fault> {
-    reach(task, &OFF_TASK_MM)
+    field(task, &OFF_TASK_MM)
 }
 
 /// The executable of the task.
 #[inline(always)]
 pub(crate) fn exe_file(task: u64) -> Result<u64, Fault> {
-    reach(mm(task)?, &OFF_MM_EXE_FILE)
+    field(mm(task)?, &OFF_MM_EXE_FILE)
 }
 
 /// Inode of the mount namespace.
 #[inline(always)]
 pub(crate) fn mount_ns(task: u64) -> Result<u32, Fault> {
-    let nsproxy: u64 = reach(task, &OFF_TASK_NSPROXY)?;
-    let mounts: u64 = reach(nsproxy, &OFF_NSPROXY_MNT)?;
-    reach(mounts, &OFF_MNTNS_INUM)
+    let nsproxy: u64 = field(task, &OFF_TASK_NSPROXY)?;
+    let mounts: u64 = field(nsproxy, &OFF_NSPROXY_MNT)?;
+    field(mounts, &OFF_MNTNS_INUM)
 }
 
 /// Id of the cgroup v2 directory of any task.
 #[inline(always)]
 fn cgroup_id(task: u64) -> Result<u64, Fault> {
-    let set: u64 = reach(task, &OFF_TASK_CGROUPS)?;
-    let cgroup: u64 = reach(set, &OFF_CSS_SET_DFL)?;
-    let node: u64 = reach(cgroup, &OFF_CGROUP_KN)?;
-    reach(node, &OFF_KN_ID)
+    let set: u64 = field(task, &OFF_TASK_CGROUPS)?;
+    cgroup_key(field(set, &OFF_CSS_SET_DFL)?)
+}
+
+/// Id of a `struct cgroup`.
+#[inline(always)]
+pub(crate) fn cgroup_key(cgroup: u64) -> Result<u64, Fault> {
+    let node: u64 = field(cgroup, &OFF_CGROUP_KN)?;
+    field(node, &OFF_KN_ID)
 }
 
 /// Writes who `task` is. Works for any task, not only for the current one.
@@ -125,16 +111,16 @@ pub(crate) fn actor(task: u64, out: &mut ActorRecord) -> Result<(), Fault> {
     out.tgid = tgid(task)?;
     out.tid = tid(task)?;
     out.start_boot_ns = process_start(task)?;
-    out.cgroup_id = if task == address() {
+    out.cgroup_id = if task == current() {
         // SAFETY: a helper without preconditions.
         unsafe { bpf_get_current_cgroup_id() }
     } else {
         cgroup_id(task)?
     };
-    let cred: u64 = reach(task, &OFF_TASK_CRED)?;
-    out.uid = reach(cred, &OFF_CRED_EUID)?;
-    out.gid = reach(cred, &OFF_CRED_EGID)?;
-    super::into(member(task, &OFF_TASK_COMM)?, &mut out.comm)?;
+    let cred: u64 = field(task, &OFF_TASK_CRED)?;
+    out.uid = field(cred, &OFF_CRED_EUID)?;
+    out.gid = field(cred, &OFF_CRED_EGID)?;
+    out.comm = super::at::<[u8; COMM_BYTES]>(member(task, &OFF_TASK_COMM)?)?;
     Ok(())
 }
 

@@ -153,7 +153,6 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let types = Btf::from_kernel()?;
     let offsets = offset::resolve(&types);
     let shape = Shape {
-        task: types.function_id("bpf_get_current_task_btf").is_some(),
         cast: types.function_id("bpf_rdonly_cast"),
         in_cqe: types.tracepoint_argument("io_uring_complete", 2) == Some("io_uring_cqe"),
     };
@@ -183,9 +182,7 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
 
 /// What the kernel is like, beside the places of fields.
 struct Shape {
-    /// Whether the current task comes with its type (5.11): its fields are plain loads then.
-    task: bool,
-    /// The kernel function that gives an address a type (6.2): every field is, then.
+    /// The kernel function that gives an address a type (6.2): fields are read by plain loads then.
     cast: Option<u32>,
     /// Whether the completion tracepoint of `io_uring` hands over a struct third (6.16).
     in_cqe: bool,
@@ -197,7 +194,7 @@ fn load_object(
     shape: &Shape,
 ) -> Result<Ebpf, LoadError> {
     let places: Vec<_> = offsets.iter().map(|field| (field.offset.global, field.place())).collect();
-    let (task_btf, type_cast) = (u32::from(shape.task), u32::from(shape.cast.is_some()));
+    let type_cast = u32::from(shape.cast.is_some());
     let in_cqe = u32::from(shape.in_cqe);
     let rewritten = shape.cast.map(|id| object::with_cast(OBJECT, id));
     let bytes = rewritten.as_ref().map_or(OBJECT, |words| words.as_bytes());
@@ -209,7 +206,6 @@ fn load_object(
     }
     loader
         .override_global("SELF_TGID", &own, true)
-        .override_global("TASK_BTF", &task_btf, true)
         .override_global("TYPE_CAST", &type_cast, true)
         .override_global("IO_RESULT_IN_CQE", &in_cqe, true)
         .override_global("REPORT_LOOPBACK", &loopback, true)
