@@ -8,8 +8,9 @@ use monitor_common::{
     RECORD_BYTES_MAX,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::filter;
+use crate::lane::{Lane, QUIET};
 use crate::read::Fault;
 use crate::read::file::InodeHead;
 use crate::read::name::NameHead;
@@ -68,10 +69,11 @@ pub(crate) fn fixed<T: 'static>(
         return count(kind, Outcome::RingFull);
     };
     if fill(&mut entry).is_err() {
-        entry.discard(lane.flags());
+        entry.discard(QUIET);
         return count(kind, Outcome::ReadFault);
     }
-    entry.submit(lane.flags());
+    entry.submit(QUIET);
+    lane.knock();
     count(kind, Outcome::Sent);
 }
 
@@ -91,10 +93,14 @@ pub(crate) fn page(kind: u16, lane: Lane, record: *const u8, len: u32) {
             core::ptr::from_ref(lane.ring()).cast_mut().cast(),
             record.cast_mut().cast(),
             len,
-            lane.flags(),
+            QUIET,
         )
     };
-    count(kind, if sent == 0 { Outcome::Sent } else { Outcome::RingFull });
+    if sent != 0 {
+        return count(kind, Outcome::RingFull);
+    }
+    lane.knock();
+    count(kind, Outcome::Sent);
 }
 
 /// Sends the first `len` bytes of a record that was put together in a scratch slot.
@@ -111,8 +117,12 @@ pub(crate) fn scratch(kind: u16, lane: Lane, record: *const u8, len: u32) {
             core::ptr::from_ref(lane.ring()).cast_mut().cast(),
             record.cast_mut().cast(),
             u64::from(len),
-            lane.flags(),
+            QUIET,
         )
     };
-    count(kind, if sent == 0 { Outcome::Sent } else { Outcome::RingFull });
+    if sent != 0 {
+        return count(kind, Outcome::RingFull);
+    }
+    lane.knock();
+    count(kind, Outcome::Sent);
 }

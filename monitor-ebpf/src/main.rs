@@ -9,7 +9,8 @@
 //! | `read` | the only code that touches kernel memory |
 //! | `filter` | what is wanted, and how much of it per cgroup |
 //! | `count` | the counters that must balance |
-//! | `emit` | the two rings |
+//! | `lane` | the two rings, and when their reader is woken |
+//! | `emit` | from a filled record to a ring |
 //! | `flow` | the state of flows |
 //! | `reader` | the sums of bytes read of labelled files |
 //! | `hook` | the programs |
@@ -23,6 +24,7 @@ mod filter;
 mod flow;
 mod globals;
 mod hook;
+mod lane;
 mod maps;
 mod read;
 mod reader;

@@ -7,10 +7,12 @@ use monitor_common::{
     FileReadRecord, InodeKey, KIND_FILE_READ, READ_MAPPED, READ_STEP_BYTES, ReaderKey, ReaderSum,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
+use crate::filter;
 use crate::globals::{OFF_INODE_SIZE, SELF_TGID};
-use crate::maps::{LABELS, LABELS_ON, READERS};
+use crate::lane::Lane;
+use crate::maps::{LABELS, READERS};
 use crate::read::{Fault, field, file, task};
 
 /// Reads by one process and file that come sooner after a record than this are summed.
@@ -23,12 +25,6 @@ pub(crate) enum Road {
     Read,
     /// Mapped into it.
     Mapped,
-}
-
-/// Whether anything is labelled: one read, before anything else is looked at.
-#[inline(always)]
-pub(crate) fn is_on() -> bool {
-    LABELS_ON.get(0).is_some_and(|on| *on != 0)
 }
 
 /// Adds bytes that the current process read of the open file at `file`, and tells when it is time.
@@ -56,6 +52,9 @@ fn sum(file: u64, bytes: u64, road: Road) -> Result<Option<Read>, Fault> {
         return Ok(None);
     }
     let inode = file::inode(file)?;
+    if !filter::may_be_marked(file::number(inode)?) {
+        return Ok(None);
+    }
     let key: InodeKey = file::key(inode)?;
     // SAFETY: the value is copied out at once.
     let Some(label) = (unsafe { LABELS.get(key) }).copied() else { return Ok(None) };

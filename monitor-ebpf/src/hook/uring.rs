@@ -64,9 +64,6 @@ pub fn uring_done(ctx: BtfTracePointContext) -> i32 {
 /// Adds what was read, whoever submitted it.
 #[inline(always)]
 fn read_done(request: u64, bytes: u64) {
-    if !reader::is_on() {
-        return;
-    }
     match field(request, &OFF_IO_FILE) {
         Ok(file) => reader::add(file, bytes, Road::Read),
         Err(Fault) => count(KIND_FILE_READ, Outcome::ReadFault),

@@ -7,9 +7,10 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot
 use monitor_common::{ACCESS_CHECK, KIND_MEMORY_ACCESS, MemoryAccessRecord};
 
 use super::twin;
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::SELF_TGID;
+use crate::lane::Lane;
 use crate::maps::CHECKS;
 use crate::read::{Fault, task};
 

@@ -9,16 +9,16 @@ use monitor_common::{
 };
 
 use super::{slot, twin};
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit::{self, ChangeScratch};
 use crate::filter;
 use crate::globals::{
     OFF_DENTRY_INODE, OFF_FILE_PATH, OFF_INODE_MODE, OFF_INODE_SIZE, OFF_PATH_DENTRY, OFF_PATH_MNT,
     SELF_TGID,
 };
+use crate::lane::Lane;
 use crate::maps::{CHANGE_FILLER, CHANGE_SLOTS, LABELS};
 use crate::read::{Fault, field, file, member, task};
-use crate::reader;
 
 /// `PROT_EXEC` (include/uapi/asm-generic/mman-common.h).
 const PROT_EXEC: u64 = 4;
@@ -173,6 +173,9 @@ fn is_toolkit() -> bool {
 
 #[inline(always)]
 fn label_of(inode: u64) -> Result<u32, Fault> {
+    if !filter::may_be_marked(file::number(inode)?) {
+        return Ok(0);
+    }
     let key = file::key(inode)?;
     // SAFETY: the value is copied out at once.
     Ok(unsafe { LABELS.get(key) }.map_or(0, |label| *label))
@@ -181,7 +184,7 @@ fn label_of(inode: u64) -> Result<u32, Fault> {
 /// Tells of a change of a labelled file; of others it is counted that they were seen.
 #[inline(always)]
 fn judge(change: impl FnOnce() -> Result<Change, Fault>) {
-    if !reader::is_on() || !filter::wanted(KIND_FILE_CHANGE) {
+    if !filter::wanted(KIND_FILE_CHANGE) {
         return count(KIND_FILE_CHANGE, Outcome::Filtered);
     }
     match change() {

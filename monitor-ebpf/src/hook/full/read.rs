@@ -38,9 +38,6 @@ pub fn spliced(ctx: FExitContext) -> i32 {
 /// -> unsigned long`
 #[fexit(function = "vm_mmap_pgoff")]
 pub fn mapped(ctx: FExitContext) -> i32 {
-    if !reader::is_on() {
-        return 0;
-    }
     let file: u64 = ctx.arg(0);
     let address: i64 = ctx.arg(6);
     // An error is a small negative number (include/linux/err.h).
@@ -61,9 +58,6 @@ const IOCB_POSITION_OFFSET: u64 = 40;
 /// bool compat)`
 #[fentry(function = "aio_read")]
 pub fn aio_started(ctx: FEntryContext) -> i32 {
-    if !reader::is_on() {
-        return 0;
-    }
     // A vector's length stands in the process's memory.
     let is_vector = ctx.arg::<u64>(2) & 1 != 0;
     let (request, iocb): (u64, u64) = (ctx.arg(0), ctx.arg(1));
@@ -86,7 +80,7 @@ pub fn aio_started(ctx: FEntryContext) -> i32 {
 
 #[inline(always)]
 fn moved(file: u64, bytes: i64) -> i32 {
-    if bytes > 0 && reader::is_on() {
+    if bytes > 0 {
         reader::add(file, bytes as u64, Road::Read);
     }
     0
