@@ -17,6 +17,7 @@
 //! | `pushdown` | what the kernel side need not send |
 //! | `change` | whether rule files have changed |
 //! | `journal` | the file of events |
+//! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `report` | the snapshot for metrics |
 //! | `state` | long windows on disk |
@@ -25,13 +26,14 @@ mod change;
 mod engine;
 mod journal;
 mod loss;
+mod notice;
 pub mod plan;
 mod pushdown;
 mod report;
 mod state;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,7 @@ use crate::kernel::support::{self, SupportError};
 use crate::model::{Clock, FileId, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Tap, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
+use crate::sensor::label_watch::LabelWatch;
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
@@ -201,11 +204,15 @@ impl Pipeline {
         if extras.only_look {
             stages.windows = None;
         } else if let Some(windows) = &stages.windows {
-            windows.load(&mut stages.correlator, &mut stages.enricher);
+            stages.restored = windows.load(&mut stages.correlator, &mut stages.enricher);
         }
+        let engine_thread = Arc::new(OnceLock::new());
+        stages.label_watch = start_label_watch(&loaded.status, &engine_thread);
         let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
+        // Set once, here: what was noticed before is taken at the first tick.
+        let _first = engine_thread.set(notified.clone());
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;
         scan_labels(&config, &control)?;
         readiness.set_ready();
@@ -364,6 +371,8 @@ fn stages(
         rules,
         windows: Some(windows),
         tap: None,
+        label_watch: None,
+        restored: Vec::new(),
         pushdown: Pushdown {
             everything: false,
             accounts: config.telemetry.enabled,
@@ -397,6 +406,26 @@ fn start_tap(target: &Target, host: &Host, loaded: &sensor::Loaded) -> Result<Ta
     Writer::create(target, &header)
         .and_then(Tap::start)
         .map_err(|source| PipelineError::Start { what: "the recording", source })
+}
+
+/// Starts the watch on labelled files, where it is not off.
+fn start_label_watch(
+    status: &[sensor::Status],
+    engine: &Arc<OnceLock<std::thread::Thread>>,
+) -> Option<LabelWatch> {
+    let row = status.iter().find(|row| row.sensor.name == "label_watch")?;
+    if matches!(row.state, sensor::State::Off(_)) {
+        return None;
+    }
+    let engine = Arc::clone(engine);
+    let wake = move || {
+        if let Some(thread) = engine.get() {
+            thread.unpark();
+        }
+    };
+    LabelWatch::start(wake)
+        .inspect_err(|why| tracing::error!(why, "labelled files are not watched"))
+        .ok()
 }
 
 fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {

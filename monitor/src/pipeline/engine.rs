@@ -10,6 +10,7 @@ use monitor_common::InodeKey;
 
 use super::journal::Journal;
 use super::loss::LossMeter;
+use super::notice::Desk;
 use super::pushdown::Pushdown;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
@@ -19,9 +20,10 @@ use crate::decode::{self, DecodeStats};
 use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
-use crate::model::{Body, Clock, Completeness, Event, FileId, Severity};
+use crate::model::{Body, Clock, Completeness, Event, FileId, Severity, Tgid};
 use crate::recording::Tap;
 use crate::rule::RuleSet;
+use crate::sensor::label_watch::LabelWatch;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
 use crate::telemetry::{Metrics, Readiness};
 
@@ -57,6 +59,9 @@ pub(super) struct Stages {
     pub(super) windows: Option<WindowStore>,
     pub(super) tap: Option<Tap>,
     pub(super) pushdown: Pushdown,
+    pub(super) label_watch: Option<LabelWatch>,
+    /// Labels that were taken back and that the kernel side does not know yet.
+    pub(super) restored: Vec<LabelChange>,
 }
 
 /// Counts that no stage keeps itself.
@@ -77,6 +82,7 @@ pub(super) struct Engine {
     journal: Option<Journal>,
     pub(super) tally: Tally,
     losses: LossMeter,
+    pub(super) desk: Desk,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     findings: Vec<Finding>,
@@ -101,6 +107,7 @@ impl Engine {
             journal,
             tally,
             losses: LossMeter::default(),
+            desk: Desk::default(),
             metrics,
             readiness,
             findings: Vec::new(),
@@ -115,11 +122,14 @@ impl Engine {
         let mut ticked = Instant::now();
         let mut saved = Instant::now();
         let mut end = End::default();
+        let restored = std::mem::take(&mut self.stages.restored);
+        self.apply_labels(&restored, Tgid(std::process::id()));
         self.tick();
         loop {
             let stop_ordered = self.take_orders();
             let moved = self.take_frames(&mut frame);
             self.take_gpu();
+            self.take_notices(Clock::boot_now());
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.tick();
@@ -137,9 +147,15 @@ impl Engine {
             if let Some(journal) = &mut self.journal {
                 journal.flush();
             }
-            std::thread::park_timeout(TICK.saturating_sub(ticked.elapsed()));
+            std::thread::park_timeout(self.rest(TICK.saturating_sub(ticked.elapsed())));
         }
         self.finish();
+    }
+
+    /// How long to sleep at most: until the tick, or until a notice has waited long enough.
+    fn rest(&self, until_tick: Duration) -> Duration {
+        let Some(due) = self.desk.next_due() else { return until_tick };
+        until_tick.min(Duration::from_nanos(due.since(Clock::boot_now()).max(1_000_000)))
     }
 
     fn finish(mut self) {
@@ -176,7 +192,7 @@ impl Engine {
             match order {
                 Control::Label(seed) => {
                     let changes = self.stages.enricher.label(&seed);
-                    self.apply_labels(&changes);
+                    self.apply_labels(&changes, Tgid(std::process::id()));
                 }
                 Control::Directories { found, truncated } => {
                     self.watch_directories(&found, truncated);
@@ -241,7 +257,7 @@ impl Engine {
         }
     }
 
-    fn take_event(&mut self, event: &Event) {
+    pub(super) fn take_event(&mut self, event: &Event) {
         let stages = &mut self.stages;
         let mut seen = stages.enricher.observe(event);
         let changes = std::mem::take(&mut seen.label_changes);
@@ -279,7 +295,7 @@ impl Engine {
             }
             stages.correlator.on_event(&facts, &mut self.findings);
         }
-        self.apply_labels(&changes);
+        self.note_files(event, &changes);
         // Building blocks have done their work inside the correlator.
         self.findings.retain(|finding| finding.rule.alerts);
         if self.findings.is_empty() {
@@ -323,19 +339,6 @@ impl Engine {
         }
         if self.stages.exporter.submit(alert) == Submitted::Dropped {
             self.tally.alerts_dropped += 1;
-        }
-    }
-
-    /// Keeps the kernel's label map as the daemon's.
-    fn apply_labels(&mut self, changes: &[LabelChange]) {
-        for change in changes {
-            let (id, label) = match change {
-                LabelChange::Set(id, label) => (id, Some(label.0)),
-                LabelChange::Remove(id) => (id, None),
-            };
-            if !self.stages.maps.label(inode_key(*id), label) && label.is_some() {
-                self.tally.labels_refused += 1;
-            }
         }
     }
 
@@ -398,6 +401,7 @@ impl Engine {
             }
             self.take_event(event);
         }
+        self.count_lost_notices(now);
         for event in self.stages.enricher.written(now) {
             self.take_event(&event);
         }
@@ -433,7 +437,7 @@ impl Engine {
 }
 
 /// The kernel's key of a file: without its generation, which is known only once it was opened.
-const fn inode_key(id: FileId) -> InodeKey {
+pub(super) const fn inode_key(id: FileId) -> InodeKey {
     InodeKey { inode: id.inode, device: id.device, generation: 0 }
 }
 
