@@ -63,3 +63,11 @@ pub const NS_TEXT_BYTES_MAX: usize = 256;
 pub const CGROUP_PATH_BYTES_MAX: usize = 512;
 /// System calls between their entry and their exit, one a thread, that entries are kept of.
 pub const CALLS_MAX: u32 = 4_096;
+/// Pairs of processes whose accesses to each other's memory are summed.
+pub const ACCESSES_MAX: u32 = 4_096;
+/// Processes whose `io_uring` operations on sockets are remembered.
+pub const URING_USERS_MAX: u32 = 4_096;
+/// The monitor's own BPF programs, maps and links.
+pub const OWN_OBJECTS_MAX: u32 = 1_024;
+/// Cgroups from the monitor's own up to the root.
+pub const OWN_CGROUPS_MAX: u32 = 64;

@@ -43,6 +43,13 @@ pub const CLASS_ARCHIVE: u16 = 2;
 /// Class of a name: credential.
 pub const CLASS_SECRET: u16 = 3;
 
+/// Upper half of a key of the map of own objects: a map.
+pub const OWN_MAP: u32 = 1;
+/// Upper half of a key of the map of own objects: a program.
+pub const OWN_PROGRAM: u32 = 2;
+/// Upper half of a key of the map of own objects: a link.
+pub const OWN_LINK: u32 = 3;
+
 /// Key of the map of watched names: the last part of a path, zero bytes behind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

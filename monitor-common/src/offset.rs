@@ -12,6 +12,10 @@ pub const OFFSET_ABSENT: u32 = u32::MAX;
 /// the daemon compares it with the tracepoint's format and leaves the sensor off when they differ.
 pub const SYSCALL_RESULT_OFFSET: usize = 16;
 
+/// Where a system call's entry tracepoint keeps the first argument; each takes eight bytes. The
+/// daemon compares with the tracepoint's format as above.
+pub const SYSCALL_ARGS_OFFSET: usize = 16;
+
 /// Bytes read at once from the start of `struct inode`; every inode field must lie within.
 pub const INODE_HEAD_BYTES: usize = 128;
 
@@ -101,6 +105,25 @@ macro_rules! for_each_offset {
             OFF_SK_V6_SADDR "sock" "__sk_common.skc_v6_rcv_saddr" 16 ["tcp_state", "send_bytes"];
             OFF_SK_TYPE "sock" "sk_type" 2 ["tcp_state", "send_bytes"];
             OFF_SK_PROTOCOL "sock" "sk_protocol" 2 ["tcp_state", "send_bytes"];
+            OFF_SK_SOCKET "sock" "sk_socket" 8 ["stdio"];
+            OFF_SOCKET_INODE "socket_alloc" "vfs_inode" 0 ["stdio"];
+            OFF_UNIX_PEER "unix_sock" "peer" 8 ["stdio"];
+            OFF_TASK_PTRACED "task_struct" "ptraced" 0 ["memory_access"];
+            OFF_TASK_PTRACE_ENTRY "task_struct" "ptrace_entry" 0 ["memory_access"];
+            OFF_TASK_THREAD_PID "task_struct" "thread_pid" 8 ["memory_access"];
+            OFF_TASK_PID_LINKS "task_struct" "pid_links" 0 ["memory_access"];
+            OFF_PID_LEVEL "pid" "level" 4 ["memory_access"];
+            OFF_PID_TASKS "pid" "tasks" 0 ["memory_access"];
+            OFF_INODE_PRIVATE "inode" "i_private" 8 ["memory_access"];
+            OFF_PROC_INODE_PID "proc_inode" "pid" 8 ["memory_access"];
+            OFF_PROC_INODE_VFS "proc_inode" "vfs_inode" 0 ["memory_access"];
+            OFF_BPF_MAP_ID "bpf_map" "id" 4 ["tamper_bpf"];
+            OFF_BPF_PROG_AUX "bpf_prog" "aux" 8 ["tamper_bpf"];
+            OFF_BPF_AUX_ID "bpf_prog_aux" "id" 4 ["tamper_bpf"];
+            OFF_BPF_AUX_NAME "bpf_prog_aux" "name" 0 ["tamper_bpf"];
+            OFF_BPF_LINK_ID "bpf_link" "id" 4 ["tamper_bpf"];
+            OFF_MODULE_NAME "module" "name" 0 ["tamper_module"];
+            OFF_KIOCB_OPCODE "io_kiocb" "opcode" 1 ["io_uring_net"];
         }
     };
 }

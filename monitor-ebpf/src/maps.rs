@@ -1,5 +1,8 @@
 //! Every map. Sizes are in `monitor_common::limits`, reasons in `LIMITS.md`.
 
+mod act;
+
+pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{

@@ -13,6 +13,7 @@
 //! | [`sensor`] | the catalog of sensors, the loader, the ring drain |
 //! | [`decode`] | bytes → [`model::Event`]; total, never panics |
 //! | [`gpu`] | the GPU backend trait, NVML, the sampler |
+//! | [`cluster`] | names and GPU allocations, as Kubernetes and SLURM tell them |
 //! | [`enrich`] | processes, lineage, workloads, labels, accounting |
 //! | [`rule`] | parse → check → compile → eval |
 //! | [`correlate`] | windows and state: bounded, deterministic, the clock is an argument |
@@ -26,6 +27,7 @@
 pub mod alert;
 mod cause;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod correlate;
 pub mod decode;

@@ -19,11 +19,12 @@
 //! | `journal` | the file of events |
 //! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
-//! | `report` | the snapshot for metrics |
+//! | `report`, `gpu` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
 mod change;
 mod engine;
+mod gpu;
 mod journal;
 mod loss;
 mod notice;
@@ -45,6 +46,7 @@ use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
 use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
 use crate::export::{ExportError, Exporter};
+use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
 use crate::model::{Clock, FileId, Tgid};
@@ -355,6 +357,10 @@ fn stages(
             enricher.observe(event);
         }
     }
+    let directory = crate::cluster::start(&plan::cluster(&config.cluster))
+        .map_err(|source| PipelineError::Start { what: "the cluster's clients", source })?;
+    enricher.set_names(Arc::clone(&directory) as _);
+    enricher.set_allocations(Arc::clone(&directory) as _);
     let windows = WindowStore::new(&config.export.spool_dir, &host.boot_id);
     let correlator = Correlator::new(&rules.rules, CorrelateLimits::default());
     let gpu = config.gpu.enabled.then(|| start_gpu(config)).transpose()?;
@@ -369,6 +375,7 @@ fn stages(
         status: loaded.status.clone(),
         logger: loaded.logger(),
         rules,
+        directory,
         windows: Some(windows),
         tap: None,
         label_watch: None,
@@ -429,7 +436,8 @@ fn start_label_watch(
 }
 
 fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
-    let driver = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let nvml = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let driver = AnyDriver { nvml, fdinfo: FdinfoDriver::default() };
     let mut sampling = SamplerConfig::default();
     sampling.beat.steady_ns = config.gpu.interval_ms.saturating_mul(1_000_000);
     sampling.beat.fast_ns = sampling.beat.fast_ns.min(sampling.beat.steady_ns);

@@ -11,7 +11,10 @@ fn every_base_tier_sensor_attaches_on_this_kernel() {
     for status in &loaded.status {
         let has_base = status.sensor.roads.iter().any(|road| road.tier == Tier::Base);
         if has_base {
-            let is_off = matches!(status.state, State::Off(_));
+            // A kernel that is built without modules has nothing to watch there.
+            let is_moot = status.sensor.name == "tamper_module"
+                && !std::path::Path::new("/proc/modules").exists();
+            let is_off = matches!(status.state, State::Off(_)) && !is_moot;
             assert!(!is_off, "{}: {:?}", status.sensor.name, status.state);
         }
         // What is refused says so in words that a person can use.

@@ -53,6 +53,11 @@ pub(crate) enum Task {
     Observe(ReceiverArgs),
     /// Deliver alerts to a real rsyslog over TLS and to a webhook with an outage (needs root)
     Deliver(ReceiverArgs),
+    /// Boot other kernels and run the tests of the sensors on them
+    ///
+    /// The newest Debian kernels of the series in tests/vm/kernels.txt are fetched once and booted
+    /// in an emulator. The last line is `N passed, N failed, N skipped`.
+    Vm(VmArgs),
     /// Measure overhead, latency, loss, memory, start time (needs root)
     Bench(BenchArgs),
     /// Check the house rules: sizes, names, reasons, limits, links, tests of rules
@@ -203,8 +208,36 @@ pub(crate) enum Measure {
     Rss,
     /// Time from start to ready
     Start,
+    /// CPU time of reading eight GPUs with many processes, over the fake driver library
+    Gpu,
     /// All of these
     All,
+}
+
+/// What `vm` takes.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct VmArgs {
+    /// Boot this series only, as in tests/vm/kernels.txt; may be given more than once
+    #[arg(long, value_name = "SERIES")]
+    pub(crate) kernel: Vec<String>,
+    /// Run tests with this in their name only
+    #[arg(long, value_name = "PART")]
+    pub(crate) test: Option<String>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the image under target/xtask/vm
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Build without optimising: sooner after a change, slower in the machine
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Machines at once; one on a desk, two in a CI
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// Use /dev/kvm: only where it runs unmodified kernels
+    #[arg(long)]
+    pub(crate) kvm: bool,
 }
 
 /// What `tidy` takes.

@@ -14,6 +14,7 @@ mod suite;
 mod tidy;
 mod tree;
 mod trial;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {
         Task::Benign(args) => trial::run(tree, trial::Suite::Benign, &args),
         Task::Observe(args) => receiver::observe(tree, &args),
         Task::Deliver(args) => receiver::deliver(tree, &args),
+        Task::Vm(args) => vm::run(tree, &args),
         Task::Bench(bench) => done(bench::run(tree, &bench)),
         Task::Tidy(tidy) => tidy::run(tree, &tidy),
         Task::Actor(_) => unreachable!("handled before the tree was looked for"),

@@ -50,6 +50,11 @@ impl Tree {
         self.target.join("release").join(name)
     }
 
+    /// Something built without `--release`.
+    pub(crate) fn debug(&self, name: &str) -> PathBuf {
+        self.target.join("debug").join(name)
+    }
+
     /// The daemon, built with `--release`.
     pub(crate) fn daemon(&self) -> PathBuf {
         self.release("gpuwarden")

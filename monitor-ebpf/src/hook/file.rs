@@ -89,6 +89,10 @@ fn open_wanted(descriptor: u32, scratch: &mut OpenScratch) -> Result<Option<Open
     }
     let mut reason = 0;
     let size = head.size()?;
+    if size == 0 && file::is_process_memory(file, head)? {
+        super::memory::proc_mem_opened(file);
+        return Ok(None);
+    }
     if size >= BIG_FILE_BYTES.load() {
         reason |= OPEN_BIG_FILE;
     }

@@ -1,11 +1,18 @@
 //! The programs, one file a subject. A program decides, reads, and ends in one counted outcome.
 
+pub(crate) mod async_io;
+pub(crate) mod call;
+pub(crate) mod cgroup;
 pub(crate) mod file;
+pub(crate) mod memory;
+pub(crate) mod namespace;
 pub(crate) mod net;
 pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod stdio;
+pub(crate) mod tamper;
 pub(crate) mod uring;
 
 use aya_ebpf::EbpfContext as _;

@@ -6,15 +6,15 @@ use aya_ebpf::programs::{FEntryContext, LsmContext};
 
 use crate::maps::PROBE_CALLS;
 
-/// match-proto:v6.18:include/linux/lsm_hook_defs.h: `task_getsid(struct task_struct *p)`
-#[lsm(hook = "task_getsid")]
+/// match-proto:v6.18:include/linux/lsm_hook_defs.h: `task_getscheduler(struct task_struct *p)`
+#[lsm(hook = "task_getscheduler")]
 pub fn probe_lsm(_ctx: LsmContext) -> i32 {
     called(0);
     0
 }
 
-/// match-proto:v6.18:include/linux/security.h: `security_task_getsid(struct task_struct *p)`
-#[fentry(function = "security_task_getsid")]
+/// match-proto:v6.18:include/linux/security.h: `security_task_getscheduler(struct task_struct *p)`
+#[fentry(function = "security_task_getscheduler")]
 pub fn probe_fentry(_ctx: FEntryContext) -> i32 {
     called(1);
     0

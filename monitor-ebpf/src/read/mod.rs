@@ -3,10 +3,13 @@
 //!
 //! Rust emits no CO-RE relocations yet; when it does, this module changes and nothing else.
 
+pub(crate) mod bpf;
 pub(crate) mod file;
 pub(crate) mod name;
 pub(crate) mod path;
+pub(crate) mod pid;
 pub(crate) mod sock;
+pub(crate) mod stream;
 pub(crate) mod task;
 
 use aya_ebpf::Global;

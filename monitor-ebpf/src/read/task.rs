@@ -95,7 +95,12 @@ pub(crate) fn mount_ns(task: u64) -> Result<u32, Fault> {
 #[inline(always)]
 fn cgroup_id(task: u64) -> Result<u64, Fault> {
     let set: u64 = field(task, &OFF_TASK_CGROUPS)?;
-    let cgroup: u64 = field(set, &OFF_CSS_SET_DFL)?;
+    cgroup_key(field(set, &OFF_CSS_SET_DFL)?)
+}
+
+/// Id of a `struct cgroup`.
+#[inline(always)]
+pub(crate) fn cgroup_key(cgroup: u64) -> Result<u64, Fault> {
     let node: u64 = field(cgroup, &OFF_CGROUP_KN)?;
     field(node, &OFF_KN_ID)
 }

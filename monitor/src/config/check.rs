@@ -10,8 +10,8 @@ use super::node::{Node, Raw};
 use super::section::{Issues, Key, Section};
 use super::sink_check;
 use super::types::{
-    AlertConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig, LogFormat, LogLevel,
-    NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
+    AlertConfig, ClusterConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig,
+    LogFormat, LogLevel, NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
 };
 
 /// Bytes of one ring, at least: a page on every architecture the kernel side is built for.
@@ -38,6 +38,10 @@ pub(super) fn check(node: &Node, issues: &mut Issues) -> Config {
         watch: watch(&Section::open("watch", root.get("watch"), &[key::WATCH], issues), issues),
         rules: rules(&Section::open("rules", root.get("rules"), &[key::RULES], issues), issues),
         gpu: gpu(&Section::open("gpu", root.get("gpu"), &[key::GPU], issues), issues),
+        cluster: cluster(
+            &Section::open("cluster", root.get("cluster"), &[key::CLUSTER], issues),
+            issues,
+        ),
         alert: alert(&Section::open("alert", root.get("alert"), &[key::ALERT], issues), issues),
         export: export(
             &Section::open("export", root.get("export"), &[key::EXPORT], issues),
@@ -177,6 +181,24 @@ fn gpu(section: &Section<'_>, issues: &mut Issues) -> GpuConfig {
         library_paths: section.paths("library_paths", issues).unwrap_or_default(),
         interval_ms: section.count("interval_ms", default.interval_ms, (100, MINUTE_MS), issues),
         timeout_ms: section.count("timeout_ms", default.timeout_ms, (100, MINUTE_MS), issues),
+    }
+}
+
+fn cluster(section: &Section<'_>, issues: &mut Issues) -> ClusterConfig {
+    let default = ClusterConfig::default();
+    let named = |key, absent: &str, issues: &mut Issues| {
+        section.get(key).and_then(|_| section.text(key, issues)).filter(|text| *text != absent)
+    };
+    let job_mapping_dir = named("job_mapping_dir", "none", issues).map(|_| ());
+    ClusterConfig {
+        kubernetes: section.truth("kubernetes", default.kubernetes, issues),
+        api_server: named("api_server", "auto", issues).map(str::to_owned),
+        node_name: named("node_name", "auto", issues).map(str::to_owned),
+        pod_resources_socket: section
+            .path("pod_resources_socket", issues)
+            .unwrap_or(default.pod_resources_socket),
+        slurm: section.truth("slurm", default.slurm, issues),
+        job_mapping_dir: job_mapping_dir.and_then(|()| section.path("job_mapping_dir", issues)),
     }
 }
 

@@ -19,6 +19,11 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { name: "watch", meaning: "What is watched.", keys: WATCH },
     SectionKeys { name: "rules", meaning: "Where rules and profiles come from.", keys: RULES },
     SectionKeys { name: "gpu", meaning: "GPU sampling through NVML.", keys: GPU },
+    SectionKeys {
+        name: "cluster",
+        meaning: "Names of workloads and allocations of GPUs, from Kubernetes and SLURM.",
+        keys: CLUSTER,
+    },
     SectionKeys { name: "alert", meaning: "Alerts.", keys: ALERT },
     SectionKeys { name: "export", meaning: "Where alerts go.", keys: EXPORT },
     SectionKeys { name: "telemetry", meaning: "Metrics and health over HTTP.", keys: TELEMETRY },
@@ -54,6 +59,14 @@ pub(super) const GPU: &[Key] = &[
     key("library_paths", "Where libnvidia-ml.so.1 is looked for before the usual places."),
     key("interval_ms", "Time between two samples."),
     key("timeout_ms", "How long one sample may take before the driver counts as hung."),
+];
+pub(super) const CLUSTER: &[Key] = &[
+    key("kubernetes", "Whether pods are named by the Kubernetes API, where the monitor is in one."),
+    key("api_server", "URL of the API; `auto` takes the one that pods are told."),
+    key("node_name", "Name of this node; `auto` takes it from the variable NODE_NAME."),
+    key("pod_resources_socket", "Where the kubelet tells which container has which GPU."),
+    key("slurm", "Whether jobs are named by scontrol, else by their environment."),
+    key("job_mapping_dir", "Directory with one file per GPU index that lists its jobs; or `none`."),
 ];
 pub(super) const ALERT: &[Key] = &[
     key("redact", "Whether secrets in arguments are replaced before an alert leaves."),

@@ -33,8 +33,8 @@ pub use sink::{
     SyslogSinkConfig, SyslogTransport, WebhookSinkConfig,
 };
 pub use types::{
-    AlertConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig, LogFormat, LogLevel,
-    NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
+    AlertConfig, ClusterConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig,
+    LogFormat, LogLevel, NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
 };
 
 /// Where the configuration is looked for when no file is named.

@@ -1,6 +1,7 @@
 //! The configuration as an annotated file.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::key::{self, SECTIONS};
 use super::sink::{SinkConfig, SinkKind};
@@ -32,7 +33,8 @@ impl Config {
     /// The value of one key, with the space or line break before it.
     fn show(&self, section: &str, key: &str) -> String {
         // The file of events is asked for on the command line, and no key of the file.
-        let Self { kernel, watch, rules, gpu, alert, export, telemetry, log, events: _ } = self;
+        let Self { kernel, watch, rules, gpu, cluster, alert, export, telemetry, log, events: _ } =
+            self;
         match (section, key) {
             ("kernel", "ring_high_bytes") => bytes(kernel.ring_high_bytes.into()),
             ("kernel", "ring_bulk_bytes") => bytes(kernel.ring_bulk_bytes.into()),
@@ -58,6 +60,16 @@ impl Config {
             }
             ("gpu", "interval_ms") => plain(gpu.interval_ms),
             ("gpu", "timeout_ms") => plain(gpu.timeout_ms),
+            ("cluster", "kubernetes") => plain(cluster.kubernetes),
+            ("cluster", "api_server") => or_word(cluster.api_server.as_deref(), "auto"),
+            ("cluster", "node_name") => or_word(cluster.node_name.as_deref(), "auto"),
+            ("cluster", "pod_resources_socket") => {
+                text(&cluster.pod_resources_socket.to_string_lossy())
+            }
+            ("cluster", "slurm") => plain(cluster.slurm),
+            ("cluster", "job_mapping_dir") => {
+                or_word(cluster.job_mapping_dir.as_deref().and_then(Path::to_str), "none")
+            }
             ("alert", "redact") => plain(alert.redact),
             ("alert", "redact_patterns") => list(&alert.redact_patterns),
             ("alert", "rate_per_minute") => plain(alert.rate_per_minute),
@@ -172,4 +184,9 @@ fn bytes(bytes: u64) -> String {
 fn list<T: AsRef<str>>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(|item| quote(item.as_ref())).collect();
     format!(" [{}]", items.join(", "))
+}
+
+/// The value, or the word that stands for having none.
+fn or_word(value: Option<&str>, word: &str) -> String {
+    value.map_or_else(|| plain(word), text)
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub rules: RulesConfig,
     /// GPU sampling.
     pub gpu: GpuConfig,
+    /// Names and allocations.
+    pub cluster: ClusterConfig,
     /// Alerts.
     pub alert: AlertConfig,
     /// Where alerts go.
@@ -175,6 +177,36 @@ pub struct GpuConfig {
 impl Default for GpuConfig {
     fn default() -> Self {
         Self { enabled: true, library_paths: Vec::new(), interval_ms: 1_000, timeout_ms: 5_000 }
+    }
+}
+
+/// Names of workloads and allocations of GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Whether pods are named by the Kubernetes API.
+    pub kubernetes: bool,
+    /// URL of the API; `None` takes the one that pods are told.
+    pub api_server: Option<String>,
+    /// Name of this node; `None` takes it from the environment.
+    pub node_name: Option<String>,
+    /// Where the kubelet tells which container has which GPU.
+    pub pod_resources_socket: PathBuf,
+    /// Whether jobs are named by `scontrol`, else by their environment.
+    pub slurm: bool,
+    /// Directory with one file per GPU index that lists its jobs.
+    pub job_mapping_dir: Option<PathBuf>,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            kubernetes: true,
+            api_server: None,
+            node_name: None,
+            pod_resources_socket: PathBuf::from("/var/lib/kubelet/pod-resources/kubelet.sock"),
+            slurm: true,
+            job_mapping_dir: None,
+        }
     }
 }
 

@@ -9,8 +9,18 @@ pub const CENSUS_MAX: usize = WORKLOADS_MAX;
 
 impl Enricher {
     /// The process that has this pid now, as the actor of an event that the kernel did not report.
+    /// One that no record told of is looked up in `/proc`.
     pub fn actor(&self, pid: Tgid) -> Option<Actor> {
-        let handle = self.processes.find_tgid(pid)?;
+        let Some(handle) = self.processes.find_tgid(pid) else {
+            let info = self.source.process(pid)?;
+            return Some(Actor {
+                process: ProcessKey { tgid: pid, start: info.start },
+                tid: Tid(pid.0),
+                uid: info.uid,
+                comm: info.name,
+                ..Actor::default()
+            });
+        };
         let process = self.processes.get(handle)?;
         Some(Actor {
             process: self.processes.key(handle)?,

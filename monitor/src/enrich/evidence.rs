@@ -178,6 +178,7 @@ pub(super) fn workload_evidence(
         namespace: names.and_then(|names| names.namespace.clone()),
         pod: names.and_then(|names| names.pod.clone()),
         pod_uid: place.pod_uid.clone(),
+        container: place.container_id.as_ref().and_then(|id| names?.containers.get(id).cloned()),
         container_id: place.container_id.clone(),
         slurm_job: place.slurm_job.clone(),
         weight_bytes_read: workload.account.weight_bytes,

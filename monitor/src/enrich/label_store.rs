@@ -1,4 +1,4 @@
-//! Labels over a restart of the daemon: what was saved is believed of a file that is still the same.
+//! Labels over a restart of the daemon: what was saved holds for a file that is still the same.
 
 use serde::{Deserialize, Serialize};
 

@@ -225,20 +225,32 @@ fn visit(
     if let Some(places) = places {
         let mut visit = Visit { known, util: util.as_ref(), reading: &reading, now };
         visit.compare(&places, tally, round);
-        for sample in
-            round.batch.processes.iter_mut().filter(|sample| sample.needs_account(&device))
-        {
-            match backend.lifetime(&device, sample.pid.0) {
-                Ok(lifetime) => sample.account(lifetime),
-                Err(why) => round.gaps.push(gap("lifetime", soft(why)?)),
-            }
-        }
-        match backend.accounted(&device) {
-            Ok(pids) => visit.compare_accounts(&pids, &places, round),
-            Err(why) => round.gaps.push(gap("accounted", soft(why)?)),
-        }
+        accounts(&mut visit, backend, &places, round)?;
     }
     round.batch.devices.push(DeviceSample { device, reading, instances });
+    Ok(())
+}
+
+/// What the driver's accounting adds: of processes that ended, and of those nobody saw.
+fn accounts(
+    visit: &mut Visit<'_>,
+    backend: &mut dyn GpuBackend,
+    places: &[Place],
+    round: &mut Round,
+) -> Result<(), GpuError> {
+    let device = Arc::clone(&visit.known.device);
+    let gap = |value, why| DeviceGap { gpu: device.uuid.clone(), value, why };
+    let over = round.batch.processes.iter_mut().filter(|sample| sample.needs_account(&device));
+    for sample in over {
+        match backend.lifetime(&device, sample.pid.0) {
+            Ok(lifetime) => sample.account(lifetime),
+            Err(why) => round.gaps.push(gap("lifetime", soft(why)?)),
+        }
+    }
+    match backend.accounted(&device) {
+        Ok(pids) => visit.compare_accounts(&pids, places, round),
+        Err(why) => round.gaps.push(gap("accounted", soft(why)?)),
+    }
     Ok(())
 }
 

@@ -146,8 +146,8 @@ impl GpuBatch {
         self
     }
 
-    /// One event per fault, then one per process and GPU. `actor` looks a process up; where it knows none, the event
-    /// has no actor: the GPU was used, by whom is not known.
+    /// One event per fault, then one per process and GPU. `actor` looks a process up; where it
+    /// knows none, the event has no actor: the GPU was used, by whom is not known.
     pub fn events(
         &self,
         mut actor: impl FnMut(Tgid) -> Option<Actor>,

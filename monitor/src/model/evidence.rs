@@ -135,6 +135,9 @@ pub struct WorkloadEvidence {
     /// Kubernetes pod uid.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod_uid: Option<String>,
+    /// Name of the container in its pod.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<String>,
     /// Container id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container_id: Option<String>,

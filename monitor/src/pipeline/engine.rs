@@ -15,12 +15,13 @@ use super::pushdown::Pushdown;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
 use crate::alert::{Alert, Alerter};
+use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
 use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
-use crate::model::{Body, Clock, Completeness, Event, FileId, Severity, Tgid};
+use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
 use crate::recording::Tap;
 use crate::rule::RuleSet;
 use crate::sensor::label_watch::LabelWatch;
@@ -31,6 +32,8 @@ use crate::telemetry::{Metrics, Readiness};
 const HIGH_BATCH_MAX: usize = 1024;
 /// Bulk frames that are taken before the high-priority queue is looked at again.
 const BULK_BATCH_MAX: usize = 64;
+/// Rows of the metric of GPU faults.
+const FAULT_ROWS_MAX: usize = 1024;
 /// How often counters are read, metrics are filled and windows are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How often long windows are written to disk.
@@ -62,6 +65,7 @@ pub(super) struct Stages {
     pub(super) label_watch: Option<LabelWatch>,
     /// Labels that were taken back and that the kernel side does not know yet.
     pub(super) restored: Vec<LabelChange>,
+    pub(super) directory: Arc<Directory>,
 }
 
 /// Counts that no stage keeps itself.
@@ -73,7 +77,12 @@ pub(super) struct Tally {
     pub(super) labels_refused: u64,
     pub(super) reload_failed: bool,
     pub(super) reloaded_wall_s: u64,
+    /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
+    pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,
 }
+
+/// Index, UUID and product name of a GPU, the fault, and its XID number or nothing.
+pub(super) type FaultRow = (u32, GpuUuid, String, &'static str, String);
 
 /// The engine.
 pub(super) struct Engine {
@@ -150,12 +159,6 @@ impl Engine {
             std::thread::park_timeout(self.rest(TICK.saturating_sub(ticked.elapsed())));
         }
         self.finish();
-    }
-
-    /// How long to sleep at most: until the tick, or until a notice has waited long enough.
-    fn rest(&self, until_tick: Duration) -> Duration {
-        let Some(due) = self.desk.next_due() else { return until_tick };
-        until_tick.min(Duration::from_nanos(due.since(Clock::boot_now()).max(1_000_000)))
     }
 
     fn finish(mut self) {
@@ -276,6 +279,16 @@ impl Engine {
                         activity: sample.activity,
                     };
                     stages.features.observe(tree, &sample.gpu, event.time, &reading);
+                }
+            }
+            Body::GpuFault(fault) => {
+                let xid = fault.xid.map(|xid| xid.to_string()).unwrap_or_default();
+                let (index, uuid, model) = (fault.index, fault.gpu.clone(), fault.model.clone());
+                let row = (index, uuid, model, fault.fault.as_str(), xid);
+                if self.tally.gpu_faults.len() < FAULT_ROWS_MAX
+                    || self.tally.gpu_faults.contains_key(&row)
+                {
+                    *self.tally.gpu_faults.entry(row).or_default() += 1;
                 }
             }
             Body::FileOpen(open) if gpu_minor(open).is_some() => {

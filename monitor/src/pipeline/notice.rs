@@ -5,14 +5,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::engine::{Engine, inode_key};
 use crate::enrich::LabelChange;
 use crate::model::{
-    Actor, Body, BootNs, Event, FileChange, FileId, FileOp, FileOpen, FileType, Loss, LossReason,
-    ProcessKey, Tgid, Tid,
+    Actor, Body, BootNs, Clock, Event, FileChange, FileId, FileOp, FileOpen, FileType, Loss,
+    LossReason, ProcessKey, Tgid, Tid,
 };
-use crate::sensor::label_watch::{MarkRequest, Notice};
+use crate::sensor::label_watch::{LabelWatch, MarkRequest, Notice};
 
 /// How long a notice waits for the record of the same open.
 const PATIENCE_NS: u64 = 60_000_000;
@@ -86,11 +87,16 @@ impl Desk {
 }
 
 impl Engine {
+    /// How long to sleep at most: until the tick, or until a notice has waited long enough.
+    pub(super) fn rest(&self, until_tick: Duration) -> Duration {
+        let Some(due) = self.desk.next_due() else { return until_tick };
+        until_tick.min(Duration::from_nanos(due.since(Clock::boot_now()).max(1_000_000)))
+    }
+
     /// Takes notices, and tells of those that no record told.
     pub(super) fn take_notices(&mut self, now: BootNs) {
         for _ in 0..NOTICE_BATCH_MAX {
-            let Some(notice) = self.stages.label_watch.as_ref().and_then(|watch| watch.next())
-            else {
+            let Some(notice) = self.stages.label_watch.as_ref().and_then(LabelWatch::next) else {
                 break;
             };
             if let Some(op) = notice.change {

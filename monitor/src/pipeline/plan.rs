@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::alert::{AlertConfig, Host};
+use crate::cluster::{ApiServer, ClusterConfig as ClusterSources};
 use crate::config::{self, KernelConfig, RulesConfig, SinkKind};
 use crate::export::config::{
     ExportConfig, Format, RetryConfig, SinkConfig, SinkTarget, SyslogConfig, SyslogTransport,
@@ -129,6 +130,25 @@ fn syslog_target(syslog: &config::SyslogSinkConfig) -> SyslogConfig {
         facility: syslog.facility.0,
         hostname: syslog.hostname.clone(),
         timeout: Duration::from_millis(syslog.timeout_ms),
+    }
+}
+
+/// What orchestrators are asked.
+pub fn cluster(config: &crate::config::ClusterConfig) -> ClusterSources {
+    let env = |name: &str| std::env::var(name).ok();
+    let api = match (&config.api_server, config.kubernetes) {
+        (_, false) => None,
+        (None, true) => ApiServer::in_cluster(env, config.node_name.clone()),
+        (Some(url), true) => {
+            let node = config.node_name.clone().or_else(|| env("NODE_NAME"));
+            node.map(|node| ApiServer::at(url, node))
+        }
+    };
+    ClusterSources {
+        api,
+        pod_resources_socket: config.kubernetes.then(|| config.pod_resources_socket.clone()),
+        slurm: config.slurm,
+        job_mapping_dir: config.job_mapping_dir.clone(),
     }
 }
 

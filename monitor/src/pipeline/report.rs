@@ -3,13 +3,13 @@
 use monitor_common::kind_name;
 
 use super::engine::Engine;
+use super::gpu;
+use crate::cluster::SourceState;
 use crate::enrich::limit;
-use crate::gpu::{DeviceSample, GpuBatch};
 use crate::model::{Clock, WorkloadEvidence};
 use crate::sensor::{KernelCounters, State};
 use crate::telemetry::{
-    GpuMetrics, KernelCounts, SensorMetrics, SensorState, Snapshot, TableMetrics,
-    WorkloadGpuMetrics, WorkloadMetrics,
+    KernelCounts, SensorMetrics, SensorState, Snapshot, TableMetrics, WorkloadMetrics,
 };
 
 /// Everything that is measured, now.
@@ -51,11 +51,12 @@ pub(super) fn snapshot(
         findings_repeated: alerts.repeated,
         findings_rate_limited: alerts.rate_limited,
         workloads: census.iter().map(workload).collect(),
-        gpus: engine.last_batch.as_ref().map(gpus).unwrap_or_default(),
+        gpu_backend: gpu::backend(engine),
+        gpus: engine.last_batch.as_ref().map(|batch| gpu::gpus(engine, batch)).unwrap_or_default(),
         workload_gpus: engine
             .last_batch
             .as_ref()
-            .map(|batch| workload_gpus(engine, batch))
+            .map(|batch| gpu::workloads(engine, batch))
             .unwrap_or_default(),
         export: stages.exporter.health(),
         reload_ok: !tally.reload_failed,
@@ -115,6 +116,13 @@ fn sensors(engine: &Engine) -> Vec<SensorMetrics> {
         Some(Some(_)) | None => SensorState::Off,
     };
     rows.push(SensorMetrics { sensor: crate::gpu::status::SENSOR.to_owned(), state });
+    rows.extend(engine.stages.directory.sources().into_iter().map(|(source, state)| {
+        let state = match state {
+            SourceState::Active => SensorState::Attached,
+            SourceState::Off(_) => SensorState::Off,
+        };
+        SensorMetrics { sensor: source.to_owned(), state }
+    }));
     rows
 }
 
@@ -149,65 +157,5 @@ fn workload(workload: &WorkloadEvidence) -> WorkloadMetrics {
         pod: workload.pod.clone().unwrap_or_default(),
         egress_bytes: workload.egress_bytes,
         weight_bytes_read: workload.weight_bytes_read,
-    }
-}
-
-fn gpus(batch: &GpuBatch) -> Vec<GpuMetrics> {
-    batch.devices.iter().map(gpu).collect()
-}
-
-fn gpu(sample: &DeviceSample) -> GpuMetrics {
-    GpuMetrics {
-        gpu: sample.device.index.to_string(),
-        uuid: sample.device.uuid.to_string(),
-        model: sample.device.model.clone(),
-        utilization_ratio: sample.reading.util_percent.map(|percent| percent / 100.0),
-        memory_used_bytes: sample.reading.mem_used_bytes,
-        power_watts: sample.reading.power_watts,
-        ..GpuMetrics::default()
-    }
-}
-
-/// One row per workload and GPU: what its processes use together.
-fn workload_gpus(engine: &Engine, batch: &GpuBatch) -> Vec<WorkloadGpuMetrics> {
-    let mut rows: Vec<WorkloadGpuMetrics> = Vec::new();
-    for process in &batch.processes {
-        let Some(workload) = engine.stages.enricher.workload_of_pid(process.pid) else { continue };
-        let at = rows
-            .iter()
-            .position(|row| row.workload == workload.name && row.gpu.uuid == process.gpu.as_str());
-        let row = if let Some(at) = at {
-            &mut rows[at]
-        } else {
-            rows.push(WorkloadGpuMetrics {
-                workload: workload.name.clone(),
-                gpu: GpuMetrics {
-                    gpu: process.index.to_string(),
-                    uuid: process.gpu.to_string(),
-                    model: process.model.to_string(),
-                    namespace: workload.namespace.unwrap_or_default(),
-                    pod: workload.pod.unwrap_or_default(),
-                    container: workload.container_id.unwrap_or_default(),
-                    ..GpuMetrics::default()
-                },
-                ..WorkloadGpuMetrics::default()
-            });
-            let last = rows.len() - 1;
-            &mut rows[last]
-        };
-        let util = process.attributed_util().map(|percent| percent / 100.0);
-        row.utilization_ratio = sum(row.utilization_ratio, util);
-        row.memory_used_bytes = match (row.memory_used_bytes, process.mem_used_bytes) {
-            (Some(one), Some(other)) => Some(one + other),
-            (one, other) => one.or(other),
-        };
-    }
-    rows
-}
-
-fn sum(one: Option<f64>, other: Option<f64>) -> Option<f64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some((one + other).min(1.0)),
-        (one, other) => one.or(other),
     }
 }

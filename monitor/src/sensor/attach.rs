@@ -10,7 +10,7 @@ use aya::programs::{
     Iter, Lsm, Program as AyaProgram, ProgramError, TracePoint,
 };
 use aya::{Btf as AyaBtf, Ebpf};
-use monitor_common::SYSCALL_RESULT_OFFSET;
+use monitor_common::{SYSCALL_ARGS_OFFSET, SYSCALL_RESULT_OFFSET};
 
 use super::catalog::{Hook, Program, Road, Sensor, Tier};
 use super::probe::Tiers;
@@ -195,12 +195,7 @@ fn attach_tracepoints(
     program.load().map_err(|error| chain(&error))?;
     let mut attached = 0;
     for name in names.iter().filter(|name| tracefs.has(category, name)) {
-        let offset = tracefs.field(category, name, "ret", 8).map_err(|error| error.to_string())?;
-        if offset as usize != SYSCALL_RESULT_OFFSET {
-            return Err(format!(
-                "tracepoint {name} keeps its result at {offset}, expected {SYSCALL_RESULT_OFFSET}"
-            ));
-        }
+        check_layout(tracefs, category, name)?;
         program.attach(category, name).map_err(|error| chain(&error))?;
         attached += 1;
     }
@@ -211,6 +206,21 @@ fn attach_tracepoints(
         ));
     }
     Ok(())
+}
+
+/// Whether a system call's tracepoint keeps its result, or its arguments, where programs read them.
+fn check_layout(tracefs: &Tracefs, category: &str, name: &str) -> Result<(), String> {
+    // The entry of a system call has a field for each argument, behind the call's number.
+    let (field, width, expected) = if name.starts_with("sys_enter_") {
+        ("__syscall_nr", 4, SYSCALL_ARGS_OFFSET - 8)
+    } else {
+        ("ret", 8, SYSCALL_RESULT_OFFSET)
+    };
+    let offset = tracefs.field(category, name, field, width).map_err(|error| error.to_string())?;
+    if offset as usize == expected {
+        return Ok(());
+    }
+    Err(format!("tracepoint {name} keeps {field} at {offset}, expected {expected}"))
 }
 
 /// An error with its causes, on one line: the verifier's log is cut to its last line.

@@ -105,6 +105,11 @@ const fn base(programs: &'static [Program]) -> Road {
     Road { tier: Tier::Base, programs, lost: "" }
 }
 
+/// Tracepoints of system calls.
+const fn syscalls(names: &'static [&'static str]) -> Hook {
+    Hook::Tracepoints { category: "syscalls", names }
+}
+
 /// Every sensor. Programs are attached in this order; the task iterator runs last, so that no
 /// process falls between what it saw and what the hooks saw.
 pub const CATALOG: &[Sensor] = &[
@@ -226,6 +231,132 @@ pub const CATALOG: &[Sensor] = &[
         )])],
         bound: "sockets made by io_uring are seen when they send",
         lost: "raw, packet, vsock and other rare sockets until they send",
+        required: false,
+    },
+    Sensor {
+        name: "stdio",
+        sees: "standard streams that are sockets, pipes or ptys, at exec and when replaced",
+        roads: &[base(&[
+            program("stdio_exec", Hook::BtfTracepoint("sched_process_exec")),
+            program(
+                "stdio_dup",
+                syscalls(&["sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3", "sys_exit_fcntl"]),
+            ),
+        ])],
+        bound: "a stream that is closed and made anew as a socket is seen at the next exec",
+        lost: "shells on sockets and behind relays",
+        required: false,
+    },
+    Sensor {
+        name: "memory_access",
+        sees: "processes that reach into others: ptrace, process_vm, pidfd_getfd, /proc/PID/mem",
+        roads: &[base(&[
+            program("ptrace_entered", syscalls(&["sys_enter_ptrace"])),
+            program("ptrace_done", syscalls(&["sys_exit_ptrace"])),
+            program(
+                "vm_entered",
+                syscalls(&["sys_enter_process_vm_readv", "sys_enter_process_vm_writev"]),
+            ),
+            program("vm_read_done", syscalls(&["sys_exit_process_vm_readv"])),
+            program("vm_write_done", syscalls(&["sys_exit_process_vm_writev"])),
+            program("pidfd_entered", syscalls(&["sys_enter_pidfd_getfd"])),
+            program("pidfd_done", syscalls(&["sys_exit_pidfd_getfd"])),
+        ])],
+        bound: "32-bit system calls are not seen; bytes of the last second before a process ends \
+                may be missing; reads of /proc/PID/mem are not counted",
+        lost: "theft of memory and descriptors between processes",
+        required: false,
+    },
+    Sensor {
+        name: "tamper_bpf",
+        sees: "BPF programs loaded by others, and the monitor's own objects opened or changed",
+        roads: &[base(&[
+            program("bpf_entered", syscalls(&["sys_enter_bpf"])),
+            program("bpf_done", syscalls(&["sys_exit_bpf"])),
+        ])],
+        bound: "an administrator can still take the monitor away; it is told, not stopped",
+        lost: "tampering with the monitor's own programs, maps and links",
+        required: false,
+    },
+    Sensor {
+        name: "tamper_signal",
+        sees: "signals to the monitor that end or stop it",
+        roads: &[base(&[program("signal_sent", Hook::BtfTracepoint("signal_generate"))])],
+        bound: "SIGKILL ends the monitor before it can tell",
+        lost: "who stopped or ended the monitor",
+        required: false,
+    },
+    Sensor {
+        name: "tamper_module",
+        sees: "kernel modules that are loaded",
+        roads: &[base(&[program("module_loaded", Hook::BtfTracepoint("module_load"))])],
+        bound: "",
+        lost: "kernel modules that are loaded",
+        required: false,
+    },
+    Sensor {
+        name: "tamper_freeze",
+        sees: "cgroups that are frozen, the monitor's own among them",
+        roads: &[base(&[program("cgroup_frozen", Hook::BtfTracepoint("cgroup_freeze"))])],
+        bound: "the freezer of cgroup version 1 is not seen; the gap that it leaves is",
+        lost: "frozen cgroups",
+        required: false,
+    },
+    Sensor {
+        name: "namespace",
+        sees: "changes of namespaces, mounts and roots, and files opened by handle",
+        roads: &[base(&[
+            program("setns_entered", syscalls(&["sys_enter_setns"])),
+            program("unshare_entered", syscalls(&["sys_enter_unshare"])),
+            program("mount_entered", syscalls(&["sys_enter_mount"])),
+            program("move_mount_in", syscalls(&["sys_enter_move_mount"])),
+            program("pivot_entered", syscalls(&["sys_enter_pivot_root"])),
+            program("chroot_entered", syscalls(&["sys_enter_chroot"])),
+            program("handle_entered", syscalls(&["sys_enter_open_by_handle_at"])),
+            program(
+                "namespace_done",
+                syscalls(&[
+                    "sys_exit_setns",
+                    "sys_exit_unshare",
+                    "sys_exit_mount",
+                    "sys_exit_move_mount",
+                    "sys_exit_pivot_root",
+                    "sys_exit_chroot",
+                    "sys_exit_open_by_handle_at",
+                ]),
+            ),
+        ])],
+        bound: "texts are what the caller passed, 255 bytes of each; 32-bit calls are not seen",
+        lost: "ways out of a container",
+        required: false,
+    },
+    Sensor {
+        name: "async_io",
+        sees: "io_uring instances, with a kernel thread or not, and userfaultfd",
+        roads: &[base(&[
+            program("uring_made", Hook::BtfTracepoint("io_uring_create")),
+            program("uffd_entered", syscalls(&["sys_enter_userfaultfd"])),
+            program("uffd_done", syscalls(&["sys_exit_userfaultfd"])),
+        ])],
+        bound: "userfaultfd through /dev/userfaultfd is not seen; a 32-bit system call is not told \
+                from a 64-bit one",
+        lost: "unusual ways into the kernel; what they do to sockets is seen all the same",
+        required: false,
+    },
+    Sensor {
+        name: "io_uring_net",
+        sees: "operations on sockets that a process asks io_uring for, once each",
+        roads: &[base(&[program("uring_submit", Hook::BtfTracepoint("io_uring_submit_req"))])],
+        bound: "",
+        lost: "which processes use sockets through io_uring; their flows are seen all the same",
+        required: false,
+    },
+    Sensor {
+        name: "cgroup_move",
+        sees: "processes that are moved to another cgroup",
+        roads: &[base(&[program("cgroup_moved", Hook::BtfTracepoint("cgroup_attach_task"))])],
+        bound: "",
+        lost: "moves between cgroups until the process's next record",
         required: false,
     },
     Sensor {

@@ -1,5 +1,5 @@
-//! Renames, links, removals and cuts of labelled files: a second fanotify group that names inodes by
-//! file handle, because these acts have no open file that the first one could hand over.
+//! Renames, links, removals and cuts of labelled files: a second fanotify group, which names inodes
+//! by file handle, because these acts have no open file that the first one could hand over.
 //!
 //! Which handle is which file is learnt: the file is marked, opened once by the monitor itself, and
 //! the handle in the notice of that is the file's.

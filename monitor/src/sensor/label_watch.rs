@@ -33,6 +33,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What happened to a marked file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the bits of one event, any of them together")]
 pub struct Notice {
     /// When it was read from the queue.
     pub time: BootNs,

@@ -46,24 +46,21 @@ impl Tiers {
 
 /// Tries both, and leaves nothing attached.
 pub(super) fn tiers(ebpf: &mut Ebpf, btf: &AyaBtf) -> Tiers {
-    // getsid(2) with a process id reaches the hook (kernel/sys.c); hardly anybody calls it, so that
-    // nobody else is held up meanwhile.
-    let lsm = tier(ebpf, btf, "probe_lsm", Hook::Lsm("task_getsid"), 0).map_err(|why| match why {
-        Refused::Load(why) => why,
-        Refused::Silent => format!(
-            "LSM programs load and attach, but are never called: {}; add bpf to lsm= on the \
+    // sched_getaffinity(2) reaches the hook; hardly anybody calls it, so that nobody else is held
+    // up meanwhile.
+    let lsm =
+        tier(ebpf, btf, "probe_lsm", Hook::Lsm("task_getscheduler"), 0).map_err(|why| match why {
+            Refused::Load(why) => why,
+            Refused::Silent => format!(
+                "LSM programs load and attach, but are never called: {}; add bpf to lsm= on the \
              kernel's command line",
-            listed()
-        ),
-    });
-    let fentry =
-        tier(ebpf, btf, "probe_fentry", Hook::Fentry("security_task_getsid"), 1).map_err(|why| {
-            match why {
-                Refused::Load(why) => why,
-                Refused::Silent => {
-                    "programs on function entries attach, but are never called".into()
-                }
-            }
+                listed()
+            ),
+        });
+    let fentry = tier(ebpf, btf, "probe_fentry", Hook::Fentry("security_task_getscheduler"), 1)
+        .map_err(|why| match why {
+            Refused::Load(why) => why,
+            Refused::Silent => "programs on function entries attach, but are never called".into(),
         });
     Tiers { lsm, fentry }
 }
@@ -82,10 +79,9 @@ fn tier(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, hook: Hook, slot: u32) -> Res
     if let Err(error) = attach_typed(program, hook, btf) {
         return Err(Refused::Load(chain(&error)));
     }
-    let own = rustix::process::getpid();
-    let asked = rustix::process::getsid(Some(own));
+    let asked = rustix::thread::sched_getaffinity(None);
     detach(ebpf, name);
-    asked.map_err(|error| Refused::Load(format!("getsid: {error}")))?;
+    asked.map_err(|error| Refused::Load(format!("sched_getaffinity: {error}")))?;
     let calls = calls(ebpf, slot).map_err(Refused::Load)?;
     if calls == 0 { Err(Refused::Silent) } else { Ok(()) }
 }

@@ -129,6 +129,51 @@ families! {
     GPU_POWER = "gpuwarden_gpu_power_watts", Gauge,
         ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
         "Power a GPU draws.";
+    GPU_MEMORY_TOTAL = "gpuwarden_gpu_memory_total_bytes", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "Memory installed on a GPU.";
+    GPU_TEMPERATURE = "gpuwarden_gpu_temperature_celsius", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Max,
+        "Temperature of a GPU's die.";
+    GPU_ENERGY = "gpuwarden_gpu_energy_joules_total", Counter,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "Energy a GPU used since its driver was loaded.";
+    GPU_CLOCK = "gpuwarden_gpu_clock_hertz", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "clock"], Max,
+        "Clock of a GPU: sm or memory.";
+    GPU_ACTIVITY = "gpuwarden_gpu_activity_ratio", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "part"], Max,
+        "Activity of a part of a GPU, 0 to 1: sm, tensor, integer, float, dram; Hopper and newer.";
+    GPU_LINK = "gpuwarden_gpu_link_bytes_per_second", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "link"], Sum,
+        "Bytes per second over a GPU's links, both ways: pcie or nvlink.";
+    GPU_LINKS_UP = "gpuwarden_gpu_nvlinks_up", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "NVLink links of a GPU that are up.";
+    GPU_ECC = "gpuwarden_gpu_ecc_errors_total", Counter,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "kind"], Sum,
+        "Memory errors of a GPU since its driver was loaded: corrected or uncorrected.";
+    GPU_REMAPPED = "gpuwarden_gpu_remapped_rows", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "cause"], Sum,
+        "Rows of a GPU's memory that were replaced, by cause; pending and failed are flags.";
+    GPU_THROTTLED = "gpuwarden_gpu_throttled", Gauge,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "reason"], Max,
+        "1 for each reason that holds a GPU's clocks down.";
+    GPU_REPLAYS = "gpuwarden_gpu_pcie_replays_total", Counter,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
+        "PCIe packets of a GPU that had to be sent again.";
+    GPU_FAULTS = "gpuwarden_gpu_faults_total", Counter,
+        ["gpu", "UUID", "modelName", "fault", "xid"], Sum,
+        "Faults a GPU reported: xid, lost, ecc_uncorrectable, row_remap_failure.";
+    GPU_BACKEND = "gpuwarden_gpu_backend_state", Gauge,
+        ["state", "reason"], Max,
+        "1 for the state of the source of GPU facts; see docs/gpu.md.";
+    GPU_ROUNDS = "gpuwarden_gpu_rounds_total", Counter,
+        ["outcome"], Sum,
+        "Rounds over all GPUs: sent, dropped (the queue was full), stalled (a call hung).";
+    GPU_ERRORS = "gpuwarden_gpu_errors_total", Counter,
+        ["reason"], Sum,
+        "GPU values and rounds that failed, by reason.";
 
     SERIES_DROPPED = "gpuwarden_metrics_series_dropped_total", Counter, ["family"], Sum,
         "Series folded into the one labelled __overflow__ because a metric had too many.";

@@ -11,6 +11,7 @@
 //! | `server` | HTTP |
 
 mod family;
+mod gpu;
 mod metrics;
 mod process;
 mod ready;
@@ -24,6 +25,6 @@ pub use ready::{BEAT_SILENCE_MAX_NS, Readiness};
 pub use server::{CONNECTION_TIMEOUT, CONNECTIONS_MAX, HEAD_TIMEOUT, Server, ServerError};
 pub use sheet::LABEL_CHARS_MAX;
 pub use snapshot::{
-    GpuMetrics, KernelCounts, SensorMetrics, SensorState, Snapshot, TableMetrics,
-    WorkloadGpuMetrics, WorkloadMetrics,
+    GpuBackendMetrics, GpuMetrics, GpuQuantity, GpuReading, KernelCounts, SensorMetrics,
+    SensorState, Snapshot, TableMetrics, WorkloadGpuMetrics, WorkloadMetrics,
 };

@@ -29,7 +29,7 @@ impl Sheet {
         rows.entry(labels).and_modify(|old| *old = family.fold(*old, value)).or_insert(value);
     }
 
-    fn count<const N: usize>(&mut self, family: &Family, labels: [&str; N], count: u64) {
+    pub(super) fn count<const N: usize>(&mut self, family: &Family, labels: [&str; N], count: u64) {
         self.add(family, labels, float(count));
     }
 
@@ -43,6 +43,7 @@ impl Sheet {
             self.count(&f::EGRESS_BYTES, labels, workload.egress_bytes);
             self.count(&f::WEIGHT_BYTES, labels, workload.weight_bytes_read);
         }
+        self.gpu_backend(&snapshot.gpu_backend);
         for gpu in &snapshot.gpus {
             self.gpu(gpu);
         }
@@ -151,6 +152,7 @@ impl Sheet {
         if let Some(watts) = gpu.power_watts {
             self.add(&f::GPU_POWER, labels, watts);
         }
+        self.gpu_readings(gpu);
     }
 
     fn workload_gpu(&mut self, row: &WorkloadGpuMetrics) {

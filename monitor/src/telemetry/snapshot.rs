@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub findings_rate_limited: u64,
     /// Workloads that are alive, or were when the last scrape was.
     pub workloads: Vec<WorkloadMetrics>,
+    /// The source of GPU facts.
+    pub gpu_backend: GpuBackendMetrics,
     /// GPUs.
     pub gpus: Vec<GpuMetrics>,
     /// Workloads on GPUs.
@@ -145,6 +147,61 @@ pub struct GpuMetrics {
     pub memory_used_bytes: Option<u64>,
     /// Power in watts.
     pub power_watts: Option<f64>,
+    /// Everything else that was read.
+    pub readings: Vec<GpuReading>,
+}
+
+/// One number of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GpuReading {
+    /// What it is.
+    pub quantity: GpuQuantity,
+    /// Which part of the GPU, or which kind of it; empty where the quantity has none.
+    pub part: &'static str,
+    /// The number, in the unit of the quantity.
+    pub value: f64,
+}
+
+/// What is read of a GPU beside utilisation, memory in use and power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuQuantity {
+    /// Memory installed, in bytes.
+    MemoryTotal,
+    /// Temperature of the die, in degrees Celsius.
+    Temperature,
+    /// Energy since the driver was loaded, in joules.
+    Energy,
+    /// Clock of a part, in hertz.
+    Clock,
+    /// Activity of a part, 0 to 1.
+    Activity,
+    /// Bytes per second over a link.
+    Link,
+    /// `NVLink` links that are up.
+    LinksUp,
+    /// Memory errors since the driver was loaded, by kind.
+    EccErrors,
+    /// Rows of memory that were replaced, by cause.
+    RemappedRows,
+    /// Whether clocks are held down, by reason: 1.
+    Throttled,
+    /// `PCIe` packets that had to be sent again.
+    PcieReplays,
+}
+
+/// The source of GPU facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuBackendMetrics {
+    /// `starting`, `active`, `degraded`, `stalled` or `off`; empty where GPUs are not read.
+    pub state: &'static str,
+    /// Why it is off, as a word; else empty.
+    pub reason: &'static str,
+    /// Rounds by what became of them: (outcome, count).
+    pub rounds: Vec<(&'static str, u64)>,
+    /// Values and rounds that failed: (reason, count).
+    pub errors: Vec<(&'static str, u64)>,
+    /// Faults that GPUs reported: (gpu, UUID, modelName, fault, xid, count).
+    pub faults: Vec<(String, String, String, &'static str, String, u64)>,
 }
 
 /// One workload on one GPU.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::child;
 use crate::cli::SetupArgs;
 use crate::tree::Tree;
+use crate::vm;
 
 pub(crate) use self::package::Package;
 pub(crate) use self::toolchain::Toolchain;
@@ -72,6 +73,9 @@ pub(crate) fn run(tree: &Tree, args: &SetupArgs) -> Result<()> {
     }
     if args.tests {
         ensure_packages(tree, package::FOR_TESTS, args.check, &mut report)?;
+        if !args.check {
+            vm::ensure_qemu(&tree.logs()?)?;
+        }
     }
     if args.json {
         let answer = serde_json::json!({ "toolchain": toolchain, "entries": report.entries });

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) profiles: Vec<Profile>,
     /// A driver library to load instead of the host's.
     pub(crate) nvml: Option<PathBuf>,
+    /// Milliseconds between two readings of the GPUs; four a second without.
+    pub(crate) gpu_interval_ms: Option<u32>,
     /// Alerts a minute; the monitor's own limit without.
     pub(crate) alerts_per_minute: Option<u32>,
     /// Sinks beside standard output, as in `export.sinks`.
@@ -53,7 +55,8 @@ impl Config {
             "export": { "spool_dir": directory.join("spool") },
         });
         if let Some(library) = &self.nvml {
-            config["gpu"] = json!({ "library_paths": [library], "interval_ms": GPU_INTERVAL_MS });
+            let interval_ms = self.gpu_interval_ms.unwrap_or(GPU_INTERVAL_MS);
+            config["gpu"] = json!({ "library_paths": [library], "interval_ms": interval_ms });
         }
         if !self.sinks.is_empty() {
             config["export"]["sinks"] = json!(self.sinks);

@@ -34,6 +34,8 @@ pub(crate) enum StepName {
     Rules,
     /// The test targets named kernel_*: they load programs into this kernel
     Kernel,
+    /// The sensors on other kernels, each booted in an emulator
+    Vm,
     /// The scripted incidents and their harmless twins
     Demo,
     /// Every known way of dodging the monitor
@@ -58,6 +60,7 @@ impl StepName {
         Self::Build,
         Self::Rules,
         Self::Kernel,
+        Self::Vm,
         Self::Demo,
         Self::Evasion,
         Self::Benign,
@@ -68,7 +71,7 @@ impl StepName {
 
     /// Whether it loads programs into the kernel.
     pub(crate) const fn needs_root(self) -> bool {
-        self.plays() || matches!(self, Self::Kernel | Self::Deploy)
+        self.plays() || matches!(self, Self::Kernel | Self::Vm | Self::Deploy)
     }
 
     /// Whether it runs against other programs.
@@ -125,6 +128,7 @@ impl StepName {
             | Self::Benign
             | Self::Observe
             | Self::Deliver
+            | Self::Vm
             | Self::Tidy => {
                 let mut own = child::command(std::env::current_exe().unwrap_or_default());
                 own.current_dir(tree.root()).arg(self.to_string());
@@ -158,6 +162,7 @@ impl fmt::Display for StepName {
             Self::Build => "build",
             Self::Rules => "rules",
             Self::Kernel => "kernel",
+            Self::Vm => "vm",
             Self::Demo => "demo",
             Self::Evasion => "evasion",
             Self::Benign => "benign",

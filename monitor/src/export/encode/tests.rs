@@ -84,6 +84,7 @@ fn workload() -> WorkloadEvidence {
         namespace: Some("ml".into()),
         pod: Some("trainer-0".into()),
         pod_uid: Some("8a6cf2b4-59a7-4f0c-9f5c-3f3d5c2b1a00".into()),
+        container: None,
         container_id: Some("c0ffee".into()),
         slurm_job: None,
         weight_bytes_read: 140_000_000_000,

@@ -127,7 +127,8 @@ exported! {
         let all = accounted(&view, view.spec(target)?)?;
         let (_, process) = all.into_iter().find(|(of, _)| *of == pid).ok_or(Code::NOT_FOUND)?;
         let is_running = process.pid_at(view.now_s).is_some();
-        let (end_s, began_s) = (process.until_s.unwrap_or(view.now_s).min(view.now_s), process.from_s);
+        let began_s = process.from_s;
+        let end_s = process.until_s.unwrap_or(view.now_s).min(view.now_s);
         let middle_s = f64::midpoint(began_s, end_s);
         let memory = process.mem_bytes.map_or(u64::MAX, |mem| mem.whole_at(middle_s, u64::MAX - 1));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]

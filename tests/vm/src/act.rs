@@ -1,0 +1,68 @@
+//! What the watched process does: one act a name, by real system calls.
+
+mod file;
+mod process;
+mod uring;
+
+use std::io::{Error, Read as _, Result, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// Plays the act `name`.
+pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
+    let arg = |index: usize| args.get(index).map_or("", String::as_str);
+    let number = |index: usize| arg(index).parse::<usize>().unwrap_or(0);
+    match name {
+        "nothing" => Ok(()),
+        "sleep" => {
+            std::thread::sleep(std::time::Duration::from_secs(30));
+            Ok(())
+        }
+        "exec" => Err(Command::new("/init").args(["act", "nothing"]).exec()),
+        "memfd" => process::exec_memfd(),
+        "thread" => std::thread::spawn(|| ()).join().map_err(|_| Error::other("the thread died")),
+        "tcp" => tcp(number(0)),
+        "raw_socket" => {
+            // SAFETY: a plain system call.
+            checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP) })?;
+            Ok(())
+        }
+        "packet_socket" => {
+            // SAFETY: a plain system call.
+            checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) })?;
+            Ok(())
+        }
+        "uring_open" => uring::open(arg(0)),
+        "uring_read" => uring::read(arg(0), number(1)),
+        "ptrace" | "vm_read" | "proc_mem" | "pidfd_getfd" => process::reach(name),
+        "signal" => process::signal(number(0)),
+        "bpf_load" => process::bpf_load(),
+        "module" => process::module(),
+        _ => file::play(name, arg(0), arg(1), number(1)),
+    }
+}
+
+/// The result of a system call that tells errors as -1.
+fn checked(result: i32) -> Result<i32> {
+    if result < 0 { Err(Error::last_os_error()) } else { Ok(result) }
+}
+
+/// As [`checked`], for calls that return a length.
+fn checked_len(result: isize) -> Result<usize> {
+    usize::try_from(result).map_err(|_| Error::last_os_error())
+}
+
+fn tcp(bytes: usize) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let sink = std::thread::spawn(move || -> Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        stream.read_to_end(&mut Vec::new())?;
+        Ok(())
+    });
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(&vec![b'x'; bytes])?;
+    drop(stream);
+    sink.join().map_err(|_| Error::other("the sink died"))?
+}

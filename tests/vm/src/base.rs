@@ -1,0 +1,128 @@
+//! The base tier on every kernel.
+
+use monitor::model::{Body, Event, FlowPhase};
+
+use crate::host;
+use crate::suite::Test;
+use crate::watch::Watch;
+
+/// The tests, in order; the books are balanced last.
+pub(crate) const TESTS: &[Test] = &[
+    Test { name: "k5_10_tier_is_what_the_kernel_was_booted_with", sensor: "", run: tier },
+    Test { name: "k5_10_canary_agrees_with_proc_self", sensor: "process_seen", run: canary },
+    Test { name: "k5_10_exec_is_seen", sensor: "process_exec", run: exec },
+    Test { name: "k5_10_exit_is_seen", sensor: "process_exit", run: exit },
+    Test { name: "k5_10_memfd_exec_is_known_for_what_it_is", sensor: "process_exec", run: memfd },
+    Test { name: "k5_10_thread_is_no_process", sensor: "process", run: thread },
+    Test { name: "k5_10_tcp_flow_is_seen_with_its_peer", sensor: "tcp_state", run: tcp },
+    Test { name: "k6_3_send_bytes_are_counted", sensor: "send_bytes", run: sent },
+    Test { name: "k5_10_rare_socket_is_seen", sensor: "", run: rare_socket },
+    Test { name: "k5_10_open_of_weights_is_seen", sensor: "", run: open },
+];
+
+pub(crate) fn by(event: &Event, pid: u32) -> bool {
+    event.actor.as_ref().is_some_and(|actor| actor.process.tgid.0 == pid)
+}
+
+/// `gpuwarden.lsm=` on the command line says what this machine was booted with.
+fn tier(watch: &mut Watch) -> Result<(), String> {
+    let tiers = &watch.loaded.tiers;
+    if let Err(why) = &tiers.fentry {
+        return Err(format!("function entries are off: {why}"));
+    }
+    let is_booted = host::command_line("gpuwarden.lsm").as_deref() == Some("yes");
+    match (&tiers.lsm, is_booted) {
+        (Ok(()), true) => Ok(()),
+        (Err(why), true) => Err(format!("LSM hooks are off: {why}")),
+        (Ok(()), false) => Err("LSM hooks are called, though bpf is not in lsm=".to_owned()),
+        (Err(why), false) if why.contains("never called") => Ok(()),
+        (Err(why), false) => Err(format!("the reason does not say that they are silent: {why}")),
+    }
+}
+
+fn canary(watch: &mut Watch) -> Result<(), String> {
+    let iterator = watch.loaded.take_iterator().ok_or("no iterator")?;
+    let seeds = monitor::sensor::seed(iterator).map_err(|error| error.to_string())?;
+    if seeds.events.is_empty() { Err("nobody was there".to_owned()) } else { Ok(()) }
+}
+
+fn exec(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("exec", &["a b"])?;
+    let event = watch.wait("the exec", |event| {
+        by(event, pid) && matches!(&event.body, Body::Exec(exec) if exec.args.len() == 3)
+    })?;
+    let Body::Exec(exec) = &event.body else { return Err("no exec".into()) };
+    let expected = ["/init", "act", "nothing"].map(str::to_owned);
+    if exec.args != expected || exec.exe != "/init" || exec.parent.tgid.0 != 1 {
+        return Err(format!("{exec:?}"));
+    }
+    Ok(())
+}
+
+fn exit(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("nothing", &[])?;
+    watch.wait("the exit", |event| by(event, pid) && matches!(event.body, Body::Exit(_)))?;
+    Ok(())
+}
+
+fn memfd(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("memfd", &[])?;
+    watch.wait("the memfd", |event| {
+        by(event, pid) && matches!(&event.body, Body::Exec(exec) if exec.is_memfd)
+    })?;
+    Ok(())
+}
+
+fn thread(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("thread", &[])?;
+    watch.wait("the thread", |event| {
+        by(event, pid) && matches!(&event.body, Body::TaskNew(task) if task.is_thread)
+    })?;
+    Ok(())
+}
+
+fn tcp(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("tcp", &["70000"])?;
+    let event = watch.wait("the flow", |event| {
+        by(event, pid)
+            && matches!(&event.body, Body::Flow(flow)
+                if flow.phase == FlowPhase::Start && flow.egress == Some(true))
+    })?;
+    let Body::Flow(flow) = &event.body else { return Err("no flow".into()) };
+    match flow.remote {
+        Some(remote) if remote.ip().is_loopback() && remote.port() != 0 => Ok(()),
+        other => Err(format!("peer {other:?}")),
+    }
+}
+
+fn sent(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("tcp", &["70000"])?;
+    watch.wait("70000 bytes", |event| {
+        matches!(&event.body, Body::Flow(flow)
+            if flow.owner.tgid.0 == pid && flow.phase == FlowPhase::End
+                && flow.bytes_out_total == 70_000)
+    })?;
+    Ok(())
+}
+
+fn rare_socket(watch: &mut Watch) -> Result<(), String> {
+    let pid = Watch::play("raw_socket", &[])?;
+    let raw = u16::try_from(libc::SOCK_RAW).unwrap_or_default();
+    watch.wait("the raw socket", |event| {
+        by(event, pid)
+            && matches!(&event.body, Body::SocketNew(socket) if socket.socket_type == raw)
+    })?;
+    Ok(())
+}
+
+fn open(watch: &mut Watch) -> Result<(), String> {
+    let path = "/tmp/base.safetensors";
+    std::fs::write(path, [7; 4096]).map_err(|error| error.to_string())?;
+    watch.label(path, 7)?;
+    let pid = Watch::play("open", &[path])?;
+    let event = watch.wait("the open", |event| {
+        by(event, pid) && matches!(&event.body, Body::FileOpen(open) if open.path == path)
+    })?;
+    let Body::FileOpen(open) = &event.body else { return Err("no open".into()) };
+    if open.size_bytes == 4096 { Ok(()) } else { Err(format!("{open:?}")) }
+}

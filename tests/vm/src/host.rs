@@ -1,0 +1,68 @@
+//! What a host has mounted, and its end.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::mount::MountFlags;
+use rustix::system::RebootCommand;
+
+/// File systems: what, where, type.
+const MOUNTS: &[(&str, &str, &str)] = &[
+    ("proc", "/proc", "proc"),
+    ("sys", "/sys", "sysfs"),
+    ("dev", "/dev", "devtmpfs"),
+    ("tracefs", "/sys/kernel/tracing", "tracefs"),
+    ("bpf", "/sys/fs/bpf", "bpf"),
+    ("cgroup", "/sys/fs/cgroup", "cgroup2"),
+    ("securityfs", "/sys/kernel/security", "securityfs"),
+    ("tmp", "/tmp", "tmpfs"),
+    ("run", "/run", "tmpfs"),
+];
+
+/// Mounts them all, and starts the loopback interface.
+pub(crate) fn mount() -> Result<(), String> {
+    for (source, path, kind) in MOUNTS {
+        if !Path::new(path).is_dir() {
+            std::fs::create_dir_all(path).map_err(|error| format!("{path}: {error}"))?;
+        }
+        rustix::mount::mount(*source, *path, *kind, MountFlags::empty(), None)
+            .map_err(|error| format!("mount {kind} on {path}: {error}"))?;
+    }
+    loopback_up().map_err(|error| format!("lo: {error}"))
+}
+
+/// `SIOCSIFFLAGS` on `lo` (netdevice(7)).
+fn loopback_up() -> std::io::Result<()> {
+    // SAFETY: a request of plain integers and bytes; all zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = libc::c_char::from(b'l'.cast_signed());
+    request.ifr_name[1] = libc::c_char::from(b'o'.cast_signed());
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(1);
+    // SAFETY: plain system calls; the request lives through both.
+    let done = unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request)
+    };
+    if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A word of the kernel's command line: `name=value`.
+pub(crate) fn command_line(name: &str) -> Option<String> {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let prefix = format!("{name}=");
+    line.split_whitespace().find_map(|word| word.strip_prefix(&prefix)).map(str::to_owned)
+}
+
+/// Ends the machine.
+pub(crate) fn power_off() -> ExitCode {
+    let _flushed = std::io::stdout().flush();
+    if let Err(error) = rustix::system::reboot(RebootCommand::PowerOff) {
+        eprintln_once(&error.to_string());
+    }
+    ExitCode::FAILURE
+}
+
+fn eprintln_once(text: &str) {
+    let _written = writeln!(std::io::stderr(), "power off: {text}");
+}
