@@ -95,6 +95,7 @@ impl Ground {
                 is_isolated: false,
                 cgroups: "/gpuwarden/bench/",
                 peers: vec!["127.0.0.0/8".to_owned()],
+                names: &[],
             }],
             nvml: None,
             alerts_per_minute: Some(ALERTS_PER_MINUTE),

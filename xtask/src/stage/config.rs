@@ -20,6 +20,8 @@ pub(crate) struct Profile {
     pub(crate) cgroups: &'static str,
     /// Networks it may send to.
     pub(crate) peers: Vec<String>,
+    /// Names it may send to.
+    pub(crate) names: &'static [&'static str],
 }
 
 /// A configuration to write.
@@ -74,12 +76,13 @@ impl Config {
         let profile = |profile: &Profile| {
             let peers: Vec<Value> =
                 profile.peers.iter().map(|cidr| json!({ "cidr": cidr })).collect();
+            let names = profile.names;
             json!({
                 "id": profile.id,
                 "role": profile.role,
                 "isolated": profile.is_isolated,
                 "match": format!("workload.cgroup.startsWith(\"{}\")", profile.cgroups),
-                "egress": { "peers": peers },
+                "egress": { "peers": peers, "names": names },
                 "weights": { "paths": [weights], "protect": true },
             })
         };
@@ -109,6 +112,7 @@ mod tests {
                 is_isolated: true,
                 cgroups: "/a/",
                 peers: vec!["198.51.100.3/32".to_owned()],
+                names: &[],
             }],
             ..Config::default()
         };

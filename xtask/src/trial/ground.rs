@@ -56,9 +56,9 @@ impl<'a> Ground<'a> {
         let network = Network::create()?;
         network.widen()?;
         let far = start_far(tree, &network, directory, &interrupt)?;
-        let rules = tree.path(&format!("tests/{suite}/rules.yaml"));
+        let rules = tree.path("tests/stand/rules.yaml");
         let config = Config {
-            rules: if rules.is_file() { vec![rules] } else { Vec::new() },
+            rules: vec![rules],
             models,
             profiles: profiles(),
             nvml: Some(library(tree, &binary)),
@@ -96,6 +96,16 @@ impl<'a> Ground<'a> {
     /// The model of a case.
     pub(super) fn model(&self, case: &Case) -> PathBuf {
         model(&self.directory, case)
+    }
+
+    /// Words before a command that is to run on the far side.
+    pub(super) fn enter_far(&self) -> [String; 2] {
+        self.network.enter()
+    }
+
+    /// The monitor's program.
+    pub(super) fn binary(&self) -> &Path {
+        &self.options.binary
     }
 
     /// Starts a monitor with a file of events of its own.
@@ -160,14 +170,9 @@ impl<'a> Ground<'a> {
         Ok((events, alerts))
     }
 
-    /// This program as an actor, on this host or on another.
-    pub(super) fn actor(&self, far: bool) -> Result<Command> {
-        if far {
-            return self.network.far_actor();
-        }
-        let mut command = child::command(std::env::current_exe().context("find this program")?);
-        command.arg("actor");
-        Ok(command)
+    /// A program on the far side, which sees neither cgroups nor other namespaces of this host.
+    pub(super) fn far(&self, program: &str) -> Command {
+        self.network.far(program)
     }
 }
 
@@ -217,6 +222,7 @@ fn profiles() -> Vec<Profile> {
         is_isolated,
         cgroups,
         peers: vec![Network::store_cidr()],
+        names: &["*.store.example"],
     };
     vec![
         profile("case-isolated", "training", true, "/gpuwarden/isolated-training/"),
