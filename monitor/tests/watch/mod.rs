@@ -47,13 +47,13 @@ impl Watch {
         support::check().expect("run as root on a kernel with BTF");
         let root = support::cgroup2_root().expect("a cgroup v2 hierarchy");
         let mut loaded = sensor::load(&settings, &root).expect("the sensors load");
-        let (high, bulk) = loaded.take_rings().expect("the rings are there");
+        let rings = loaded.take_rings().expect("the rings are there");
         let mut maps = loaded.take_maps().expect("the maps are there");
         assert!(maps.name_class("safetensors", CLASS_WEIGHTS));
         sensor::interest::tell(&mut maps);
         let drained = Arc::new(DrainStats::default());
         let (drain, mut high, mut bulk) =
-            Drain::new(high, bulk, Arc::clone(&drained)).expect("a reader");
+            Drain::new(rings, Arc::clone(&drained)).expect("a reader");
         let wake = drain.wake();
         let stop = Arc::new(AtomicBool::new(false));
         let events = Arc::new(Mutex::new(Vec::new()));
@@ -115,10 +115,12 @@ impl Watch {
         self.events.lock().expect("not poisoned").iter().filter(|event| matches(event)).count()
     }
 
-    /// Waits until nothing has come for longer than any pause of a busy machine.
+    /// Waits until nothing has come for longer than any pause of a busy machine; on one that is
+    /// never quiet, for ten seconds.
     pub(crate) fn settle(&self) {
         let (mut before, mut quiet) = (usize::MAX, 0);
-        while quiet < 5 {
+        let end = Instant::now() + Duration::from_secs(10);
+        while quiet < 5 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(150));
             let now = self.events.lock().expect("not poisoned").len();
             quiet = if now == before { quiet + 1 } else { 0 };
