@@ -127,3 +127,9 @@ pub const WRITERS_LOOKED_AT_MAX: usize = 64;
 
 /// Descriptors of one process that are looked through then.
 pub const DESCRIPTORS_MAX: usize = 1_024;
+
+/// Newly followed files that wait to be marked.
+pub const FOLLOWED_MAX: usize = 1_024;
+
+/// Labels that are saved for the next start: some 300 bytes each.
+pub const LABELS_SAVED_MAX: usize = 16_384;
