@@ -31,7 +31,7 @@ pub const OPENS_MAX: u32 = 8_192;
 /// File-name extensions with a class.
 pub const NAME_CLASSES_MAX: u32 = 256;
 /// Cgroups that a rate is kept for.
-pub const RATE_CGROUPS_MAX: u32 = 4_096;
+pub const RATE_CGROUPS_MAX: u32 = 2_048;
 /// Threads between a send's destination hook and its byte count.
 pub const SEND_PEERS_MAX: u32 = 8_192;
 /// Datagram, raw and packet sockets whose last flow is known.
@@ -70,7 +70,7 @@ pub const CALLS_MAX: u32 = 4_096;
 /// Threads that open files at once, on the full tier.
 pub const OPEN_SLOTS_MAX: u32 = 1_024;
 /// Threads that change labelled files at once, on the full tier.
-pub const CHANGE_SLOTS_MAX: u32 = 512;
+pub const CHANGE_SLOTS_MAX: u32 = 128;
 /// (Process, other process) pairs whose last access check is remembered.
 pub const CHECKS_MAX: u32 = 4_096;
 /// Pairs of processes whose accesses to each other's memory are summed.

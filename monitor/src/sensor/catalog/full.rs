@@ -41,7 +41,7 @@ pub(super) const FILE_READ: Sensor = Sensor {
     ])],
     bound: "up to 64 KiB of what a process read of a file in its last 10 ms; of a mapping its \
             length counts; of Linux AIO what was asked for",
-    lost: "exact bytes read: a labelled file that is opened for reading counts with its whole size",
+    lost: "exact bytes read: a labelled file that is opened or read counts with its whole size",
     required: false,
 };
 
@@ -69,7 +69,8 @@ pub(super) const FILE_CHANGE: Sensor = Sensor {
         fentry(&[RENAME_FENTRY, LINK_FENTRY, UNLINK_FENTRY, CUT_FENTRY]),
     ],
     bound: "what a file server in the kernel does (nfsd, ksmbd)",
-    lost: "renames, links, removals and cuts of labelled files when they happen",
+    lost: "renames, links, removals and cuts of labelled files before they are done; label_watch \
+           tells of them afterwards",
     required: false,
 };
 
