@@ -30,6 +30,7 @@ pub mod plan;
 mod pushdown;
 mod report;
 mod state;
+mod vital;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -46,7 +47,7 @@ use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
 use crate::export::{ExportError, Exporter};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
-use crate::model::{Clock, FileId, Tgid};
+use crate::model::{Clock, Event, FileId, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Tap, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
@@ -131,6 +132,8 @@ pub enum Control {
     LabelsDone(enrich::ScanProgress),
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
+    /// Something to tell of a sensor.
+    Note(Event),
     /// A reload failed; the old rules stay.
     ReloadFailed,
     /// Take what is left and end.
@@ -221,6 +224,15 @@ impl Pipeline {
     /// What became of each sensor.
     pub fn status(&self) -> &[sensor::Status] {
         &self.loaded.status
+    }
+
+    /// Looks whether somebody took a sensor away, and puts it back. Cheap enough for every few
+    /// seconds: one pass over the links of the host.
+    pub fn mend(&mut self) {
+        for (sensor, detail) in self.loaded.mend() {
+            let now = Clock::boot_now();
+            self.order(Control::Note(vital::note(now, sensor, "detached", detail)));
+        }
     }
 
     /// Watches the files that rules were read from.

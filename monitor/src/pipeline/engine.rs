@@ -71,6 +71,7 @@ pub(super) struct Tally {
     pub(super) alerts_dropped: u64,
     pub(super) labels_refused: u64,
     pub(super) reload_failed: bool,
+    pub(super) vital: super::vital::Vital,
     pub(super) reloaded_wall_s: u64,
     /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
     pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,
@@ -192,6 +193,7 @@ impl Engine {
                 }
                 Control::LabelsDone(progress) => report_scan(&progress),
                 Control::Rules(rules) => self.replace_rules(*rules),
+                Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
                 Control::Stop => stopping = true,
             }
@@ -245,12 +247,12 @@ impl Engine {
         let result = decode::decode(frame);
         self.tally.decode.count(&result);
         match result {
-            Ok(event) => self.take_event(&event),
+            Ok(event) => self.take_record(event),
             Err(error) => tracing::debug!(%error, "a record was refused"),
         }
     }
 
-    fn take_event(&mut self, event: &Event) {
+    pub(super) fn take_event(&mut self, event: &Event) {
         let stages = &mut self.stages;
         let mut seen = stages.enricher.observe(event);
         let changes = std::mem::take(&mut seen.label_changes);
@@ -417,9 +419,7 @@ impl Engine {
             }
             self.take_event(event);
         }
-        for event in self.stages.enricher.written(now) {
-            self.take_event(&event);
-        }
+        self.take_found(now, &counters);
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);
         }

@@ -4,7 +4,7 @@
 //! [`Loaded`] detaches everything; so does the end of the process, however it ends.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
+use super::own::Own;
 use super::probe::{self, Tiers};
 use super::{State, Status, Wanted};
 use crate::kernel::btf::{Btf, BtfError};
@@ -102,7 +103,7 @@ pub enum LoadError {
 /// Sensors that are attached, and the maps they share with the daemon.
 pub struct Loaded {
     /// Keeps every program and link.
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     /// Unmounts tracefs when we mounted it.
     _tracefs: Option<Tracefs>,
     /// What became of each sensor.
@@ -111,7 +112,11 @@ pub struct Loaded {
     pub tiers: Tiers,
     /// The fields of the running kernel.
     pub offsets: Vec<Resolved>,
-    iterator: Option<File>,
+    pub(super) iterator: Option<File>,
+    /// What is attached, to see whether somebody takes it away.
+    pub(super) own: Own,
+    pub(super) cgroup_root: PathBuf,
+    pub(super) has_request: bool,
 }
 
 /// What the daemon writes for the kernel side to read.
@@ -155,13 +160,9 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
     let tiers = probe::tiers(&mut ebpf, &btf);
-    let place = Place {
-        btf: &btf,
-        cgroup: &cgroup,
-        tracefs: tracefs.as_ref(),
-        tiers: &tiers,
-        has_request: types.tracepoint_takes_pointer("io_uring_complete", 1),
-    };
+    let has_request = types.tracepoint_takes_pointer("io_uring_complete", 1);
+    let place =
+        Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref(), tiers: &tiers, has_request };
     let mut status = Vec::with_capacity(CATALOG.len());
     let mut iterator = None;
     for sensor in CATALOG {
@@ -173,7 +174,20 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         }
         status.push(found);
     }
-    Ok(Loaded { ebpf, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
+    let own = Own::register(&mut ebpf, cgroup_root).map_err(LoadError::Object)?;
+    let tracefs = tracefs.ok();
+    let cgroup_root = cgroup_root.to_owned();
+    Ok(Loaded {
+        ebpf,
+        _tracefs: tracefs,
+        status,
+        tiers,
+        offsets,
+        iterator,
+        own,
+        cgroup_root,
+        has_request,
+    })
 }
 
 /// The object with what the kernel is like; `completion` is the struct that the completion

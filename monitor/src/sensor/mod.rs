@@ -5,6 +5,7 @@ mod catalog;
 mod drain;
 pub mod interest;
 mod loader;
+mod own;
 mod probe;
 mod seed;
 mod status;

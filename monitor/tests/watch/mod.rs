@@ -23,7 +23,7 @@ pub(crate) struct Watch {
     wake: Wake,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    _loaded: sensor::Loaded,
+    loaded: sensor::Loaded,
 }
 
 /// Reports everything: loopback, small files, and each open.
@@ -79,7 +79,7 @@ impl Watch {
             }
         });
         let threads = vec![reader, decoder];
-        Self { events, stats, drained, maps, wake, stop, threads, _loaded: loaded }
+        Self { events, stats, drained, maps, wake, stop, threads, loaded }
     }
 
     /// Tells the kernel side what is needed.
@@ -94,6 +94,11 @@ impl Watch {
         let device = rustix::fs::major(meta.dev()) << 20 | rustix::fs::minor(meta.dev());
         let key = InodeKey { inode: meta.ino(), device, generation: 0 };
         assert!(self.maps.label(key, Some(label)));
+    }
+
+    /// Puts back what was detached, as the daemon does every few seconds.
+    pub(crate) fn mend(&mut self) -> Vec<(&'static str, String)> {
+        self.loaded.mend()
     }
 
     /// The first event that matches, past or to come.
