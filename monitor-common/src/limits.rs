@@ -34,6 +34,10 @@ pub const NAME_CLASSES_MAX: u32 = 256;
 pub const RATE_CGROUPS_MAX: u32 = 4_096;
 /// Threads between a send's destination hook and its byte count.
 pub const SEND_PEERS_MAX: u32 = 8_192;
+/// Datagram, raw and packet sockets whose last flow is known.
+pub const SOCKETS_MAX: u32 = 16_384;
+/// Flows of one such socket that are ended when it is closed.
+pub const SOCKET_PEERS_MAX: u32 = 16;
 /// Bytes of a file-name extension, without the dot.
 pub const EXTENSION_BYTES: usize = 16;
 /// Bytes of a watched name, its zero byte included.

@@ -1,20 +1,22 @@
 //! The state of flows: bytes are counted here and leave as records only at the start, when a step
 //! of bytes or time has passed, and at the end.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_ktime_get_boot_ns, bpf_map_update_elem,
+    bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_update_elem,
 };
 use monitor_common::{
     ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, Endpoint, FLOW_END, FLOW_PROGRESS,
-    FLOW_START, FlowRecord, KIND_FLOW,
+    FLOW_START, FlowRecord, KIND_FLOW, SOCKET_PEERS_MAX,
 };
 
 use crate::count::{Lane, Outcome, count};
 use crate::emit;
 use crate::filter::is_loopback;
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
-use crate::maps::{FLOW_SCRATCH, FLOWS};
+use crate::maps::{FLOW_SCRATCH, FLOWS, SOCKETS};
 use crate::read::{self, Fault, sock, task};
 
 /// Key of a flow: the socket, and for a datagram socket without a fixed peer a hash of the peer.
@@ -55,6 +57,11 @@ pub(crate) struct FlowState {
     pub(crate) muted: u16,
     /// Whether the first payload was seen.
     pub(crate) payload_seen: u16,
+    /// The kernel's name for the socket, unlike its address never used again; zero for a stream,
+    /// whose end the state of the connection tells.
+    pub(crate) cookie: u64,
+    /// Peer of the flow that this socket had before, or [`NO_PEER`].
+    pub(crate) previous: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_reported: u64,
     pub(crate) sends: u64,
@@ -97,10 +104,15 @@ pub(crate) enum Starter {
 /// Slots of [`Starter`].
 pub(crate) const STARTERS: u32 = 3;
 
+/// No other flow of a socket. A hash of a peer is odd, and zero is the peer of a connected socket.
+pub(crate) const NO_PEER: u64 = 2;
+
 /// What a flow starts with.
 #[derive(Clone, Copy)]
 pub(crate) struct Opening {
     pub(crate) starter: Starter,
+    /// As in [`FlowState`].
+    pub(crate) cookie: u64,
     pub(crate) family: u16,
     pub(crate) direction: u16,
 }
@@ -142,6 +154,11 @@ pub(crate) fn start(
     // SAFETY: a helper without preconditions.
     let random = unsafe { bpf_get_prandom_u32() };
     state.flow_id = state.started_boot_ns ^ u64::from(random).rotate_left(32);
+    state.cookie = opening.cookie;
+    state.previous = NO_PEER;
+    if opening.cookie != 0 {
+        chain(key, state);
+    }
     // SAFETY: the map copies the value before the call returns.
     let kept = unsafe {
         bpf_map_update_elem(
@@ -159,6 +176,58 @@ pub(crate) fn start(
     Ok(())
 }
 
+/// Makes this flow the last one of its socket, so that all of them are found when it is closed.
+#[inline(always)]
+fn chain(key: FlowKey, state: &mut FlowState) {
+    if let Some(last) = SOCKETS.get_ptr_mut(state.cookie) {
+        // SAFETY: the map's value lives while the program runs.
+        let last = unsafe { &mut *last };
+        state.previous = last.peer;
+        last.peer = key.peer;
+    } else {
+        // A full map forgets the socket that was looked up longest ago: the end of its flows is
+        // then told when its memory is used again.
+        let _kept = SOCKETS.insert(state.cookie, key, u64::from(BPF_ANY));
+    }
+}
+
+/// Whether a flow is this socket's, and not one's whose memory it has got.
+#[inline(always)]
+pub(crate) fn is_of(state: &FlowState, sk: u64) -> bool {
+    state.cookie == 0 || state.cookie == cookie(sk)
+}
+
+/// The kernel's name for a socket. `sk` must be as the tracepoint gave it: the verifier knows the
+/// pointer.
+#[inline(always)]
+pub(crate) fn cookie(sk: u64) -> u64 {
+    // SAFETY: the verifier proves that the pointer is a socket's.
+    unsafe { bpf_get_socket_cookie(sk as *mut c_void) }
+}
+
+/// Ends every flow of a socket that is closed, newest first.
+#[inline(always)]
+pub(crate) fn close(cookie: u64) {
+    // SAFETY: the value is copied out at once.
+    let Some(last) = (unsafe { SOCKETS.get(cookie) }) else { return };
+    let mut key = *last;
+    let _gone = SOCKETS.remove(cookie);
+    for _ in 0..SOCKET_PEERS_MAX {
+        let Some(state) = FLOWS.get_ptr_mut(key) else { return };
+        // SAFETY: the map's value lives while the program runs.
+        let state = unsafe { &*state };
+        if state.cookie != cookie {
+            return;
+        }
+        let previous = state.previous;
+        end(key, state);
+        if previous == NO_PEER {
+            return;
+        }
+        key.peer = previous;
+    }
+}
+
 /// Adds bytes that were sent, and reports when a step has passed.
 #[inline(always)]
 pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
@@ -172,7 +241,8 @@ pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
     let unreported = state.bytes_out.wrapping_sub(state.bytes_reported);
     let due = unreported >= FLOW_STEP_BYTES.load()
         || now.wrapping_sub(state.reported_boot_ns) >= FLOW_STEP_NS.load();
-    if !due {
+    // An accepted flow has no sender yet, and may end before a step has passed.
+    if !due && state.actor.tgid != 0 {
         return Ok(());
     }
     let current = task::current();
@@ -182,6 +252,9 @@ pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
             state.owner_tgid = state.actor.tgid;
             state.owner_start_boot_ns = state.actor.start_boot_ns;
         }
+    }
+    if !due {
+        return Ok(());
     }
     let before = state.bytes_reported;
     state.bytes_reported = state.bytes_out;

@@ -9,7 +9,8 @@ use monitor_common::{
     COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension, FLOWS_MAX, InodeKey, KindCounters,
     LABELS_MAX, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX, RATE_CGROUPS_MAX,
     READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
-    SEND_PEERS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
+    SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
+    WatchName, Writer,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
@@ -101,6 +102,10 @@ pub(crate) static READERS: LruHashMap<ReaderKey, ReaderSum> =
 #[map]
 pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
     LruHashMap::with_max_entries(FLOWS_MAX, 0);
+
+/// The last flow of each socket that is no stream, by the kernel's name for the socket.
+#[map]
+pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// The peer of a datagram, between the hook that knows it and the hook that knows its length.
 #[map]

@@ -45,6 +45,7 @@ use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
 use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
 use crate::export::{ExportError, Exporter};
+use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
 use crate::model::{Clock, Event, FileId, Tgid};
@@ -418,7 +419,8 @@ fn start_tap(target: &Target, host: &Host, loaded: &sensor::Loaded) -> Result<Ta
 }
 
 fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
-    let driver = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let nvml = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
+    let driver = AnyDriver { nvml, fdinfo: FdinfoDriver::default() };
     let mut sampling = SamplerConfig::default();
     sampling.beat.steady_ns = config.gpu.interval_ms.saturating_mul(1_000_000);
     sampling.beat.fast_ns = sampling.beat.fast_ns.min(sampling.beat.steady_ns);

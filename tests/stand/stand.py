@@ -35,7 +35,7 @@ libc.syscall.restype = ctypes.c_long
 
 
 def say(act: str, **more: object) -> None:
-    """One JSON line: the act, the monotonic clock, this process."""
+    """One JSON line: the act, the monotonic clock, this process unless `pid` names another."""
     line = {"act": act, "mono_ns": time.monotonic_ns(), "pid": os.getpid(), **more}
     os.write(1, json.dumps(line).encode() + b"\n")
 

@@ -1,8 +1,9 @@
 //! Flows: destinations from socket state and the datagram hooks, bytes from the socket layer.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr};
-use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN, Endpoint};
 
 use crate::flow::{self, FlowKey, Opening, Peer, Starter};
@@ -48,7 +49,8 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
         if !sock::is_set(&remote) {
             return Ok(());
         }
-        let opening = Opening { starter: Starter::Connect, family, direction: DIRECTION_EGRESS };
+        let opening =
+            Opening { starter: Starter::Connect, cookie: 0, family, direction: DIRECTION_EGRESS };
         return flow::start(key, sk, opening, &remote);
     }
     if new != TCP_ESTABLISHED && new != TCP_CLOSE {
@@ -61,8 +63,12 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
             let family = sock::family(sk)?;
             let mut remote = NOWHERE;
             sock::remote(sk, family, &mut remote)?;
-            let opening =
-                Opening { starter: Starter::Accept, family, direction: DIRECTION_INGRESS };
+            let opening = Opening {
+                starter: Starter::Accept,
+                cookie: 0,
+                family,
+                direction: DIRECTION_INGRESS,
+            };
             return flow::start(key, sk, opening, &remote);
         }
         return Ok(());
@@ -98,7 +104,11 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     let connected = FlowKey { sock: sk, peer: 0 };
     if let Some(state) = FLOWS.get_ptr_mut(connected) {
         // SAFETY: the map's value lives while the program runs.
-        return flow::add(unsafe { &mut *state }, bytes);
+        let state = unsafe { &mut *state };
+        if flow::is_of(state, sk) {
+            return flow::add(state, bytes);
+        }
+        flow::end(connected, state);
     }
     let family = sock::family(sk)?;
     if family == AF_UNIX || family == AF_NETLINK {
@@ -113,13 +123,28 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     let key = FlowKey { sock: sk, peer };
     if let Some(state) = FLOWS.get_ptr_mut(key) {
         // SAFETY: as above.
-        return flow::add(unsafe { &mut *state }, bytes);
+        let state = unsafe { &mut *state };
+        if flow::is_of(state, sk) {
+            return flow::add(state, bytes);
+        }
+        flow::end(key, state);
     }
-    let opening = Opening { starter: Starter::Send, family, direction: direction(sk)? };
+    let is_stream = sock::socket_type(sk)? == sock::SOCK_STREAM;
+    let cookie = if is_stream { 0 } else { flow::cookie(sk) };
+    let opening = Opening { starter: Starter::Send, cookie, family, direction: direction(sk)? };
     flow::start(key, sk, opening, &remote)?;
     let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(()) };
     // SAFETY: as above.
     flow::add(unsafe { &mut *state }, bytes)
+}
+
+/// A socket is closed. Of a datagram or raw socket nothing else tells the end: its last bytes would
+/// never be reported, and whoever gets its memory next would go on with its flows.
+#[cgroup_sock(sock_release)]
+pub fn sock_gone(ctx: SockContext) -> i32 {
+    // SAFETY: the context is a socket, as the helper asks.
+    flow::close(unsafe { bpf_get_socket_cookie(ctx.sock.cast()) });
+    1
 }
 
 /// The direction of a socket that sends without having been seen to open: a stream is older than

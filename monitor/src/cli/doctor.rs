@@ -11,18 +11,18 @@ use clap::Args;
 use serde::Serialize;
 
 use super::FOUND;
+use crate::cluster::{self, SourceState};
 use crate::config::{self, Config, SinkKind};
 use crate::enrich::{Place, ProcSource as _, Procfs};
-use crate::gpu::{BackendState, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support;
-use crate::model::{Clock, Tgid};
+use crate::model::Tgid;
 use crate::pipeline::plan;
 use crate::sensor::{self, State};
 
-/// How long the GPU driver is waited for.
-const GPU_WAIT: Duration = Duration::from_secs(6);
 /// How long a sink's receiver is waited for.
 const SINK_WAIT: Duration = Duration::from_secs(3);
+
+mod gpu;
 
 /// What `doctor` takes.
 #[derive(Debug, Args)]
@@ -75,7 +75,8 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> anyhow::Result<Exit
         }
     };
     kernel(&config, &mut checks);
-    gpu(&config, &mut checks);
+    gpu::check(&config, &mut checks);
+    cluster(&config, &mut checks);
     workload(&mut checks);
     rules(&config, &mut checks);
     sinks(&config, &mut checks);
@@ -175,42 +176,31 @@ fn canary(loaded: &mut sensor::Loaded, checks: &mut Vec<Check>) {
     checks.push(check);
 }
 
-fn gpu(config: &Config, checks: &mut Vec<Check>) {
-    if !config.gpu.enabled {
-        let says = "switched off by gpu.enabled".to_owned();
-        checks.push(Check::new("gpu", "nvml", Verdict::Limited, says, ""));
-        return;
-    }
-    let driver = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
-    let sampler = match GpuSampler::start(Box::new(driver), SamplerConfig::default()) {
-        Ok(sampler) => sampler,
+/// Where names of workloads and allocations of GPUs come from.
+fn cluster(config: &Config, checks: &mut Vec<Check>) {
+    let sources = plan::cluster(&config.cluster);
+    let asked = usize::from(sources.api.is_some())
+        + usize::from(sources.pod_resources_socket.is_some())
+        + usize::from(sources.job_mapping_dir.is_some());
+    let directory = match cluster::start(&sources) {
+        Ok(directory) => directory,
         Err(error) => {
-            checks.push(Check::new("gpu", "nvml", Verdict::Bad, error.to_string(), ""));
+            checks.push(Check::new("cluster", "sources", Verdict::Bad, error.to_string(), ""));
             return;
         }
     };
-    let deadline = Instant::now() + GPU_WAIT;
-    let state = loop {
-        let state = sampler.status(Clock::boot_now()).state;
-        if state != BackendState::Starting || Instant::now() >= deadline {
-            break state;
-        }
+    let deadline = Instant::now() + SINK_WAIT;
+    while directory.sources().len() < asked && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
-    };
-    let (verdict, cure) = match &state {
-        BackendState::Active { .. } => (Verdict::Good, ""),
-        BackendState::Off(_) => (
-            Verdict::Limited,
-            "without an NVIDIA driver everything else works; rules on gpu.* fields are inactive. \
-             Set gpu.library_paths where the driver lies elsewhere",
-        ),
-        BackendState::Degraded { .. } | BackendState::Stalled { .. } | BackendState::Starting => {
-            (Verdict::Limited, "look at nvidia-smi and at the kernel log for Xid errors")
-        }
-    };
-    checks.push(Check::new("gpu", "nvml", verdict, state.to_string(), cure));
-    if !sampler.stop() {
-        tracing::warn!("the GPU driver hangs; its thread is left behind");
+    }
+    for (source, state) in directory.sources() {
+        let (verdict, says, cure) = match state {
+            SourceState::Active => (Verdict::Good, "answers".to_owned(), ""),
+            SourceState::Off(why) => {
+                (Verdict::Limited, why, "names and allocations it would tell are missing")
+            }
+        };
+        checks.push(Check::new("cluster", source, verdict, says, cure));
     }
 }
 

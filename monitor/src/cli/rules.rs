@@ -11,7 +11,8 @@ use serde_json::{Value as Json, json};
 use crate::model::{CATALOGUE, EventKind, FieldId, RuleId};
 use crate::rule::spec::{CorrelationKind, Rule, Window};
 use crate::rule::{
-    Diagnostics, Outline, RuleSet, fields_markdown, format_span, is_gpu, kind_words, schema,
+    Diagnostics, Outline, RuleSet, fields_markdown, format_span, is_gpu, kind_words,
+    rules_markdown, schema,
 };
 
 /// Where rules are looked for when no path is given.
@@ -37,6 +38,9 @@ pub enum RulesCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Print a page for people, with false positives and what to do
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Every field a condition may use
     Fields {
@@ -63,7 +67,11 @@ pub enum RulesCommand {
 pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     match command {
         RulesCommand::Check { paths, json } => check(paths, *json, out),
-        RulesCommand::List { paths, json } => match RuleSet::read_paths(paths) {
+        RulesCommand::List { paths, json, markdown } => match RuleSet::read_paths(paths) {
+            Ok(set) if *markdown => {
+                write!(out, "{}", rules_markdown(&set))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Ok(set) => list(&set, *json, out),
             Err(mistakes) => refuse(&mistakes, out),
         },

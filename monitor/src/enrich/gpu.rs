@@ -151,6 +151,7 @@ impl<'e> Enriched<'e> {
             FieldId::GpuFloatMean10m => feature(|view| view.float_mean_10m),
             FieldId::GpuDramMean10m => feature(|view| view.dram_mean_10m),
             FieldId::GpuPcieMean10m => whole(self.view().and_then(|view| view.pcie_mean_10m)),
+            FieldId::GpuNvlinkMean10m => whole(self.view().and_then(|view| view.nvlink_mean_10m)),
             FieldId::GpuSecondsSinceFirstUse => {
                 float(self.view().map(|view| view.seconds_since_first_use))
             }

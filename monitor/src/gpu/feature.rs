@@ -14,8 +14,8 @@ pub(super) const SECOND_NS: u64 = 1_000_000_000;
 pub const WINDOW_SECONDS: u32 = 600;
 /// Points of the curve shown to people: one per ten seconds.
 pub const CURVE_POINTS_MAX: usize = 60;
-/// Process trees × GPUs that are kept: eight GPUs with 64 processes each; at 600 points of 28
-/// bytes, 8 MiB when every one of them has run for ten minutes.
+/// Process trees × GPUs that are kept: eight GPUs with 64 processes each; at 600 points of 32
+/// bytes, 9.4 MiB when every one of them has run for ten minutes.
 pub const TREES_MAX: usize = 512;
 /// Points from which spread and trend are told: a minute. Of less, any load looks flat.
 pub const SPREAD_POINTS_MIN: usize = 60;
@@ -65,6 +65,8 @@ pub struct FeatureView {
     pub dram_mean_10m: Option<f64>,
     /// Mean bytes per second over `PCIe`.
     pub pcie_mean_10m: Option<f64>,
+    /// Mean bytes per second over `NVLink`.
+    pub nvlink_mean_10m: Option<f64>,
     /// Seconds from the first reading of this tree on this GPU to the last.
     pub seconds_since_first_use: f64,
     /// Seconds for which the utilisation has stayed at or above [`BUSY_PERCENT_MIN`].

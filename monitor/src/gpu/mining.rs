@@ -35,6 +35,8 @@ const DRAM_MIN: f64 = 60.0;
 const PCIE_QUIET_BELOW: f64 = 5.0 * MIB;
 /// Bytes per second over `PCIe` from which data is fed to it.
 const PCIE_FED_MIN: f64 = 50.0 * MIB;
+/// Bytes per second over `NVLink` from which GPUs work together; a miner's do not.
+const NVLINK_WORK_MIN: f64 = 50.0 * MIB;
 /// Bytes of files from which a workload counts as having read data.
 const DATA_BYTES_MIN: u64 = 1 << 30;
 const MIB: f64 = 1_048_576.0;
@@ -144,6 +146,10 @@ fn load(case: &mut Case, view: &FeatureView, mean: f64) {
             case.add(-10, format!("fed over PCIe ({:.0} MiB/s)", rate / MIB));
         }
         _ => {}
+    }
+    let nvlink = view.nvlink_mean_10m.filter(|rate| *rate >= NVLINK_WORK_MIN);
+    if let Some(rate) = nvlink {
+        case.add(-25, format!("works with other GPUs over NVLink ({:.0} MiB/s)", rate / MIB));
     }
     if view.power_cv_10m.is_some_and(|cv| cv < FLAT_CV_BELOW) && is_flat {
         case.add(5, "power flat".to_owned());

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`backend`] | what a source of GPU facts must be able to say |
 //! | [`NvmlDriver`] | NVML, found and loaded at run time |
+//! | [`fdinfo`] | AMD and Intel, from the kernel's own files |
 //! | [`round`] | one round over all GPUs: who came, who went, who is idle; pure |
 //! | [`pace`] | how long to wait between rounds; pure |
 //! | [`GpuSampler`] | the thread that may hang in the driver while nobody waits for it |
@@ -27,6 +28,7 @@
 
 pub mod backend;
 mod error;
+pub mod fdinfo;
 pub mod feature;
 mod gpm;
 mod health;

@@ -22,6 +22,7 @@ struct Point {
     mem_used_mib: f32,
     power_watts: f32,
     pcie_bytes_per_second: f32,
+    nvlink_bytes_per_second: f32,
     /// Hundredths of a percent: that is finer than any counter, and half the room.
     tensor: u16,
     integer: u16,
@@ -29,7 +30,7 @@ struct Point {
     dram: u16,
 }
 
-const _: () = assert!(size_of::<Point>() == 28, "what `TREES_MAX` says of memory");
+const _: () = assert!(size_of::<Point>() == 32, "what `TREES_MAX` says of memory");
 
 /// One round: the sum over the tree's processes, and the state of the GPU they share.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,6 +78,7 @@ struct Filling {
     mem: Mean,
     power: Mean,
     pcie: Mean,
+    nvlink: Mean,
     tensor: Mean,
     integer: Mean,
     float: Mean,
@@ -176,13 +178,14 @@ impl Series {
 
     /// The current second with the current round taken in.
     fn filled(&self) -> Filling {
-        let Filling { util, mem, power, pcie, tensor, integer, float, dram } = self.filling;
+        let Filling { util, mem, power, pcie, nvlink, tensor, integer, float, dram } = self.filling;
         let Sum { util_percent, mem_used_bytes, power_watts, activity } = self.round;
         Filling {
             util: util.with(util_percent),
             mem: mem.with(mem_used_bytes.map(mib)),
             power: power.with(power_watts),
             pcie: pcie.with(activity.pcie_bytes_per_second),
+            nvlink: nvlink.with(activity.nvlink_bytes_per_second),
             tensor: tensor.with(activity.tensor_percent),
             integer: integer.with(activity.integer_percent),
             float: float.with(activity.float_percent),
@@ -192,13 +195,15 @@ impl Series {
 
     /// The current second as a point.
     fn point(&self) -> Point {
-        let Filling { util, mem, power, pcie, tensor, integer, float, dram } = self.filled();
+        let Filling { util, mem, power, pcie, nvlink, tensor, integer, float, dram } =
+            self.filled();
         Point {
             second: second_of(self.last),
             util_percent: util.single(),
             mem_used_mib: mem.single(),
             power_watts: power.single(),
             pcie_bytes_per_second: pcie.single(),
+            nvlink_bytes_per_second: nvlink.single(),
             tensor: tensor.hundredths(),
             integer: integer.hundredths(),
             float: float.hundredths(),
@@ -245,6 +250,9 @@ impl Series {
             dram_mean_10m: share(|point| point.dram),
             pcie_mean_10m: mean(
                 points.clone().filter_map(|point| told(point.pcie_bytes_per_second)),
+            ),
+            nvlink_mean_10m: mean(
+                points.clone().filter_map(|point| told(point.nvlink_bytes_per_second)),
             ),
             seconds_since_first_use: seconds(self.last.since(self.first)),
             busy_seconds: busy_since.map_or(0.0, |since| seconds(self.last.since(since))),

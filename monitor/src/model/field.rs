@@ -293,6 +293,7 @@ catalogue! {
     GpuFloatMean10m "gpu.float_mean_10m" Float GPU "Mean activity of the busiest floating-point pipe over ten minutes, in percent; Hopper and newer." "gpu.float_mean_10m > 30.0";
     GpuDramMean10m "gpu.dram_mean_10m" Float GPU "Mean DRAM bandwidth in use over ten minutes, in percent; Hopper and newer." "gpu.dram_mean_10m > 70.0";
     GpuPcieMean10m "gpu.pcie_mean_10m" Int GPU "Mean bytes per second over PCIe over ten minutes." "gpu.pcie_mean_10m < 5.mib";
+    GpuNvlinkMean10m "gpu.nvlink_mean_10m" Int GPU "Mean bytes per second over NVLink over ten minutes; Hopper and newer." "gpu.nvlink_mean_10m > 1.gib";
     GpuMiningScore "gpu.mining_score" Int GPU "How much this looks like mining, 0 to 100; the readings of the GPU alone give 50 at most, the rest is what the host knows of files and flows." "gpu.mining_score >= 70";
     GpuMiningReasons "gpu.mining_reasons" Str GPU "What speaks for mining and what against it, in words." "has(gpu.mining_reasons)";
     GpuAllocated "gpu.allocated" Bool GPU_USE "Whether a scheduler gave this GPU to this workload; missing where no scheduler tells allocations." "has(gpu.allocated) && !gpu.allocated";

@@ -14,6 +14,7 @@
 //! | [`profile`] | what a class of workload is and may do |
 //! | `demand` | what the rules need of the kernel side |
 //! | `reference`, `schema` | what people and editors read of the language |
+//! | `page` | what people read of the rules |
 //! | `set` | every rule of a load, or every mistake |
 
 mod assembly;
@@ -25,6 +26,7 @@ mod diagnostic;
 mod file;
 mod net;
 mod outline;
+mod page;
 pub mod profile;
 mod quantity;
 mod reference;
@@ -44,6 +46,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::API_VERSION;
 pub use net::NetSet;
 pub use outline::{Outline, Response};
+pub use page::rules_markdown;
 pub use profile::{Budget, Profile, ProfileSet, Role};
 pub use quantity::format_span;
 pub use reference::{fields_markdown, kind_words};

@@ -44,7 +44,7 @@ pub fn kind_words(kinds: KindSet) -> String {
     words(kinds.iter().map(EventKind::as_str), "and")
 }
 
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 

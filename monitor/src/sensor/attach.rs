@@ -6,8 +6,8 @@
 use std::fs::File;
 
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr, FEntry, FExit,
-    Iter, Lsm, Program as AyaProgram, ProgramError, TracePoint,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr,
+    FEntry, FExit, Iter, Lsm, Program as AyaProgram, ProgramError, TracePoint,
 };
 use aya::{Btf as AyaBtf, Ebpf};
 use monitor_common::{SYSCALL_ARGS_OFFSET, SYSCALL_RESULT_OFFSET};
@@ -84,6 +84,7 @@ pub(super) fn detach(ebpf: &mut Ebpf, name: &str) {
         Some(AyaProgram::TracePoint(program)) => program.unload(),
         Some(AyaProgram::CgroupSkb(program)) => program.unload(),
         Some(AyaProgram::CgroupSockAddr(program)) => program.unload(),
+        Some(AyaProgram::CgroupSock(program)) => program.unload(),
         Some(AyaProgram::Iter(program)) => program.unload(),
         _ => Ok(()),
     };
@@ -123,6 +124,11 @@ fn attach(
         }
         Hook::CgroupSockAddr => {
             let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
+            program.load().map_err(refused)?;
+            program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
+        }
+        Hook::CgroupSockRelease => {
+            let program: &mut CgroupSock = program.try_into().map_err(refused)?;
             program.load().map_err(refused)?;
             program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
         }

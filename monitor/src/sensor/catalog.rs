@@ -26,6 +26,8 @@ pub enum Hook {
     },
     /// A cgroup socket-address program at the root of the hierarchy.
     CgroupSockAddr,
+    /// A cgroup program at the root, for each socket that is closed.
+    CgroupSockRelease,
     /// A cgroup packet program at the root: packets that leave.
     CgroupEgress,
     /// A cgroup packet program at the root: packets that arrive.
@@ -177,7 +179,10 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "send_bytes",
         sees: "bytes sent on any socket, by any road",
-        roads: &[base(&[program("sock_sent", Hook::BtfTracepoint("sock_send_length"))])],
+        roads: &[base(&[
+            program("sock_sent", Hook::BtfTracepoint("sock_send_length")),
+            program("sock_gone", Hook::CgroupSockRelease),
+        ])],
         bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket",
         lost: "bytes sent, and flows that TCP state does not show (UDP, raw, packet sockets)",
         required: false,

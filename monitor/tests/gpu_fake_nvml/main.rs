@@ -7,3 +7,4 @@ mod sampler;
 mod scenario;
 mod stage;
 mod state;
+mod verdict;

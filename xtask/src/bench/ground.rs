@@ -95,6 +95,7 @@ impl Ground {
                 is_isolated: false,
                 cgroups: "/gpuwarden/bench/",
                 peers: vec!["127.0.0.0/8".to_owned()],
+                names: &[],
             }],
             nvml: None,
             alerts_per_minute: Some(ALERTS_PER_MINUTE),
@@ -110,6 +111,28 @@ impl Ground {
             logs: self.directory.path().to_path_buf(),
         };
         Monitor::start_ready(&options, &self.interrupt)
+    }
+
+    /// Starts a monitor with the shipped rules that reads the GPUs of a scenario, with the library
+    /// that plays it, once a second; without one it finds no GPU.
+    pub(super) fn gpu_monitor(&self, play: Option<(&Path, &Path)>) -> Result<Monitor> {
+        let config = Config {
+            models: self.path("models"),
+            nvml: play.map(|(library, _)| library.to_path_buf()),
+            gpu_interval_ms: Some(1_000),
+            ..Config::default()
+        };
+        let scenario = |path: &Path| ("FAKE_NVML_SCENARIO", path.as_os_str().to_owned());
+        let options = MonitorOptions {
+            binary: self.binary.clone(),
+            directory: self.root.clone(),
+            config: config.write(self.directory.path())?,
+            output: "json",
+            environment: play.map(|(_, path)| scenario(path)).into_iter().collect(),
+            arguments: Vec::new(),
+            logs: self.directory.path().to_path_buf(),
+        };
+        Monitor::start_ready(&options, &self.interrupt).map(|(monitor, _)| monitor)
     }
 
     fn rule(&self) -> String {

@@ -1,6 +1,7 @@
 //! `bench`: what the monitor costs, how fast it speaks, what it loses. docs/performance.md tells
 //! the method and holds the figures.
 
+mod gpu;
 mod ground;
 mod latency;
 mod loss;
@@ -37,6 +38,8 @@ struct Results {
     idle: Option<rest::Idle>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<rest::Start>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<Vec<gpu::Row>>,
 }
 
 /// Where it was measured.
@@ -70,6 +73,9 @@ pub(crate) fn run(tree: &Tree, args: &BenchArgs) -> Result<()> {
     if wants(Measure::Rss) {
         results.idle = Some(rest::measure_idle(&ground)?);
     }
+    if wants(Measure::Gpu) {
+        results.gpu = Some(gpu::measure(tree, &ground)?);
+    }
     if wants(Measure::Latency) {
         results.latency = Some(latency::measure(&ground)?);
     }
@@ -95,7 +101,7 @@ pub(crate) fn run(tree: &Tree, args: &BenchArgs) -> Result<()> {
 }
 
 fn print(results: &Results) {
-    let Results { command, commit, host, overhead, latency, loss, idle, start } = results;
+    let Results { command, commit, host, overhead, latency, loss, idle, start, gpu } = results;
     println!("{} CPUs, {}, Linux {}", host.cpus, host.cpu, host.kernel);
     println!("`cargo xtask {command}` at {commit}, {}", host.date);
     if let Some(rows) = overhead {
@@ -112,6 +118,9 @@ fn print(results: &Results) {
     }
     if let Some(start) = start {
         rest::print_start(start);
+    }
+    if let Some(rows) = gpu {
+        gpu::print(rows);
     }
 }
 

@@ -136,6 +136,7 @@ fn profiles() -> Vec<Profile> {
         is_isolated,
         cgroups,
         peers: vec![Network::store_cidr()],
+        names: &[],
     };
     vec![
         profile("demo-isolated", "training", true, "/gpuwarden/isolated-training/"),

@@ -20,6 +20,8 @@ pub(crate) struct Profile {
     pub(crate) cgroups: &'static str,
     /// Networks it may send to.
     pub(crate) peers: Vec<String>,
+    /// Names it may send to.
+    pub(crate) names: &'static [&'static str],
 }
 
 /// A configuration to write.
@@ -32,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) profiles: Vec<Profile>,
     /// A driver library to load instead of the host's.
     pub(crate) nvml: Option<PathBuf>,
+    /// Milliseconds between two readings of the GPUs; four a second without.
+    pub(crate) gpu_interval_ms: Option<u32>,
     /// Alerts a minute; the monitor's own limit without.
     pub(crate) alerts_per_minute: Option<u32>,
     /// Sinks beside standard output, as in `export.sinks`.
@@ -53,7 +57,8 @@ impl Config {
             "export": { "spool_dir": directory.join("spool") },
         });
         if let Some(library) = &self.nvml {
-            config["gpu"] = json!({ "library_paths": [library], "interval_ms": GPU_INTERVAL_MS });
+            let interval_ms = self.gpu_interval_ms.unwrap_or(GPU_INTERVAL_MS);
+            config["gpu"] = json!({ "library_paths": [library], "interval_ms": interval_ms });
         }
         if !self.sinks.is_empty() {
             config["export"]["sinks"] = json!(self.sinks);
@@ -71,12 +76,13 @@ impl Config {
         let profile = |profile: &Profile| {
             let peers: Vec<Value> =
                 profile.peers.iter().map(|cidr| json!({ "cidr": cidr })).collect();
+            let names = profile.names;
             json!({
                 "id": profile.id,
                 "role": profile.role,
                 "isolated": profile.is_isolated,
                 "match": format!("workload.cgroup.startsWith(\"{}\")", profile.cgroups),
-                "egress": { "peers": peers },
+                "egress": { "peers": peers, "names": names },
                 "weights": { "paths": [weights], "protect": true },
             })
         };
@@ -106,6 +112,7 @@ mod tests {
                 is_isolated: true,
                 cgroups: "/a/",
                 peers: vec!["198.51.100.3/32".to_owned()],
+                names: &[],
             }],
             ..Config::default()
         };

@@ -18,6 +18,8 @@ const STORE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
 /// This host and the stranger, of the prefix for documentation (RFC 3849).
 const HOST6: &str = "2001:db8::1/64";
 const STRANGER6: &str = "2001:db8::2/64";
+/// Where clouds serve metadata; on the far side only, so that this host's own stays reachable.
+const METADATA: &str = "169.254.169.254/32";
 /// Last numbers of more strangers.
 const CROWD: std::ops::RangeInclusive<u8> = 20..=39;
 /// The network of the three.
@@ -91,6 +93,8 @@ impl Network {
         for last in CROWD {
             far(&format!("198.51.100.{last}/24"))?;
         }
+        // A cloud's metadata service, for whoever runs over there.
+        ip(&["-netns", &self.namespace, "addr", "add", METADATA, "dev", "lo"])?;
         // Fast Open in both directions, which a fresh namespace has for clients only.
         let sysctl = "echo 3 > /proc/sys/net/ipv4/tcp_fastopen";
         child::capture(self.far("sh").args(["-c", sysctl]))?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::demo::GpuLoad;
 
 /// Patience with what a case must show, unless it says otherwise.
-const WITHIN_S: u64 = 12;
+const WITHIN_S: u64 = 8;
 /// MiB of a case's model, unless it says otherwise: more than the 16 MiB below which
 /// weights-bulk-egress stays silent.
 const MODEL_MIB: u32 = 24;
@@ -69,7 +69,7 @@ pub(super) struct Actor {
     /// It is in no cgroup of the case: somebody else on this host.
     #[serde(default)]
     pub(super) outside: bool,
-    /// It is on another host.
+    /// It is on another host, and in no cgroup of the case unless `place` names one.
     #[serde(default)]
     pub(super) far: bool,
 }

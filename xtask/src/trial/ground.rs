@@ -56,9 +56,9 @@ impl<'a> Ground<'a> {
         let network = Network::create()?;
         network.widen()?;
         let far = start_far(tree, &network, directory, &interrupt)?;
-        let rules = tree.path(&format!("tests/{suite}/rules.yaml"));
+        let rules = tree.path("tests/stand/rules.yaml");
         let config = Config {
-            rules: if rules.is_file() { vec![rules] } else { Vec::new() },
+            rules: vec![rules],
             models,
             profiles: profiles(),
             nvml: Some(library(tree, &binary)),
@@ -96,6 +96,11 @@ impl<'a> Ground<'a> {
     /// The model of a case.
     pub(super) fn model(&self, case: &Case) -> PathBuf {
         model(&self.directory, case)
+    }
+
+    /// The monitor's program.
+    pub(super) fn binary(&self) -> &Path {
+        &self.options.binary
     }
 
     /// Starts a monitor with a file of events of its own.
@@ -217,6 +222,7 @@ fn profiles() -> Vec<Profile> {
         is_isolated,
         cgroups,
         peers: vec![Network::store_cidr()],
+        names: &["*.store.example"],
     };
     vec![
         profile("case-isolated", "training", true, "/gpuwarden/isolated-training/"),

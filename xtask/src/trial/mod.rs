@@ -1,5 +1,5 @@
-//! `evasion` and `benign`: every way of dodging a monitor that we know, and everything harmless that
-//! looks like one, done for real in front of a real monitor.
+//! `evasion` and `benign`: every way of dodging a monitor that we know, and everything harmless
+//! that looks like one, done for real in front of a real monitor.
 //!
 //! A case is a row in `tests/evasion/cases.yaml` or `tests/benign/cases.yaml`, and a small script
 //! that does the thing. It says what it did; what the monitor saw is held against that.

@@ -117,7 +117,7 @@ fn start(
 ) -> Result<Player> {
     let mut command = ground.actor(actor.far)?;
     command.arg("launch");
-    if !actor.outside && !actor.far {
+    if !actor.outside && (!actor.far || !actor.place.is_empty()) {
         let place = if actor.place.is_empty() {
             cgroup.to_owned()
         } else {
@@ -149,6 +149,7 @@ fn tell(ground: &mut Ground<'_>, case: &Case, command: &mut Command) -> Result<(
         .env("STAND_ROOM", room)
         .env("STAND_DIR", ground.directory.as_path())
         .env("STAND_SOURCES", ground.tree.path("tests") as PathBuf);
+    command.env("STAND_GPUWARDEN", ground.binary());
     if let Ok(monitor) = ground.monitor() {
         command.env("STAND_MONITOR", monitor.pid().to_string());
     }

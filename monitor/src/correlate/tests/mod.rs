@@ -1,5 +1,6 @@
 //! Laws of correlation, over rules built by hand.
 
+mod baseline;
 mod bound;
 mod fire;
 mod index;

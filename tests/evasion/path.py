@@ -1,0 +1,212 @@
+"""Comes to the model by another path, reads it there and sends it.
+
+    path.py WAY
+"""
+
+import ctypes
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+
+import send
+import stand
+from stand import MODEL, ROOM
+
+OPENAT2 = 437
+RESOLVE_NO_SYMLINKS = 0x04
+AT_FDCWD = -100
+CLONE_NEWNS = 0x00020000
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+READ_ONLY = os.O_RDONLY | os.O_CLOEXEC
+
+
+def drain(fd: int) -> bytes:
+    data = b"".join(iter(lambda: os.read(fd, stand.BLOCK), b""))
+    os.close(fd)
+    return data
+
+
+def symlink() -> bytes:
+    link = os.path.join(ROOM, "notes.txt")
+    os.symlink(MODEL, link)
+    return stand.read_all(link)
+
+
+def hardlink() -> bytes:
+    link = os.path.join(ROOM, "notes.txt")
+    os.link(MODEL, link)
+    return stand.read_all(link)
+
+
+def bind_mount() -> bytes:
+    """In a mount namespace of its own, so that nothing stays."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    place = os.path.join(ROOM, "mnt")
+    os.makedirs(place)
+    mount(os.path.dirname(MODEL), place, None, MS_BIND)
+    return stand.read_all(os.path.join(place, os.path.basename(MODEL)))
+
+
+def overlay() -> bytes:
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    parts = {name: os.path.join(ROOM, name) for name in ("upper", "work", "merged")}
+    for part in parts.values():
+        os.makedirs(part)
+    lower = os.path.dirname(MODEL)
+    options = f"lowerdir={lower},upperdir={parts['upper']},workdir={parts['work']}"
+    result = stand.libc.mount(b"overlay", parts["merged"].encode(), b"overlay", 0, options.encode())
+    if result < 0:
+        stand.cannot(f"overlay: {os.strerror(ctypes.get_errno())}")
+    return stand.read_all(os.path.join(parts["merged"], os.path.basename(MODEL)))
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
+    encoded = [text.encode() if text else None for text in (source, target, kind)]
+    stand.check(stand.libc.mount(*encoded, ctypes.c_ulong(flags), None), "mount")
+
+
+def proc_self() -> bytes:
+    return stand.read_all("/proc/self/" + "root" + MODEL)
+
+
+def proc_other() -> bytes:
+    return stand.read_all(f"/proc/{os.getppid()}/" + "root" + MODEL)
+
+
+def relative() -> bytes:
+    os.chdir(os.path.dirname(MODEL))
+    return stand.read_all(f".//../models/./{os.path.basename(MODEL)}")
+
+
+def chroot() -> bytes:
+    """The model lies at another path for this process."""
+    os.chroot(os.path.dirname(MODEL))
+    return stand.read_all("/" + os.path.basename(MODEL))
+
+
+def openat2() -> bytes:
+    how = struct.pack("=QQQ", READ_ONLY, 0, RESOLVE_NO_SYMLINKS)
+    path = ctypes.create_string_buffer(MODEL.encode() + b"\0")
+    block = ctypes.create_string_buffer(how, 24)
+    number = ctypes.c_long(24)
+    return drain(stand.syscall("openat2", OPENAT2, AT_FDCWD, path, block, number))
+
+
+def path_only() -> bytes:
+    """A descriptor that cannot be read, opened again through /proc."""
+    fd = os.open(MODEL, os.O_PATH)
+    return stand.read_all(f"/proc/self/fd/{fd}")
+
+
+def by_handle() -> bytes:
+    """By the file's number, without any path."""
+    handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0), 136)
+    mount_id = ctypes.c_int()
+    path = MODEL.encode()
+    found = stand.libc.name_to_handle_at(AT_FDCWD, path, handle, ctypes.byref(mount_id), 0)
+    if found < 0:
+        stand.cannot(f"name_to_handle_at: {os.strerror(ctypes.get_errno())}")
+    root = os.open("/", os.O_RDONLY)
+    fd = stand.libc.open_by_handle_at(root, handle, READ_ONLY)
+    return drain(stand.check(fd, "open_by_handle_at"))
+
+
+def compat() -> bytes:
+    """By the 32-bit way into the kernel, whose numbers are others."""
+    if platform.machine() != "x86_64":
+        stand.cannot(f"int 0x80 is of x86, this is {platform.machine()}")
+    code = bytes.fromhex("53 89f8 89f3 4189c8 89d1 4489c2 cd80 5b c3")
+    stand.libc.mmap.restype = ctypes.c_void_p
+    low = 0x40
+    page = stand.libc.mmap(None, ctypes.c_size_t(1 << 20), 7, 0x22 | low, -1, ctypes.c_long(0))
+    ctypes.memmove(page, code, len(code))
+    call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint] * 4)(page)
+    ctypes.memmove(page + 4096, MODEL.encode() + b"\0", len(MODEL) + 1)
+    fd = call(5, page + 4096, os.O_RDONLY, 0)
+    if fd < 0:
+        stand.cannot(f"int 0x80: {os.strerror(-fd)}")
+    data = bytearray()
+    while (got := call(3, fd, page + 8192, 1 << 19)) > 0:
+        data += ctypes.string_at(page + 8192, got)
+    return bytes(data)
+
+
+def renamed() -> bytes:
+    name = os.path.join(ROOM, "cat.jpg")
+    os.rename(MODEL, name)
+    stand.say("moved")
+    return stand.read_all(name)
+
+
+def reflink() -> bytes:
+    copy = os.path.join(ROOM, "holiday.jpg")
+    subprocess.run(["cp", "--reflink=auto", MODEL, copy], check=True)
+    return laundered(copy)
+
+
+def copy_range() -> bytes:
+    copy = os.path.join(ROOM, "holiday.jpg")
+    with open(MODEL, "rb") as source, open(copy, "wb") as sink:
+        left = os.fstat(source.fileno()).st_size
+        while left:
+            left -= os.copy_file_range(source.fileno(), sink.fileno(), left)
+    return laundered(copy)
+
+
+def sendfile_copy() -> bytes:
+    copy = os.path.join(ROOM, "holiday.jpg")
+    with open(MODEL, "rb") as source, open(copy, "wb") as sink:
+        left = os.fstat(source.fileno()).st_size
+        while left:
+            left -= os.sendfile(sink.fileno(), source.fileno(), None, left)
+    return laundered(copy)
+
+
+def dd_copy() -> bytes:
+    copy = os.path.join(ROOM, "holiday.jpg")
+    command = ["dd", f"if={MODEL}", f"of={copy}", "bs=1M", "status=none"]
+    subprocess.run(command, check=True)
+    return laundered(copy)
+
+
+def shared_memory() -> bytes:
+    copy = f"/dev/shm/{os.path.basename(MODEL)}.tmp"
+    shutil.copyfile(MODEL, copy)
+    try:
+        return laundered(copy)
+    finally:
+        if os.path.exists(copy):
+            os.unlink(copy)
+
+
+def memory_file() -> bytes:
+    """A copy that no directory ever shows."""
+    fd = os.memfd_create("cache")
+    os.write(fd, b"")
+    with open(MODEL, "rb") as source:
+        while block := source.read(stand.BLOCK):
+            os.write(fd, block)
+    return stand.read_all(f"/proc/self/fd/{fd}")
+
+
+def laundered(copy: str) -> bytes:
+    """The original goes; what is sent was never called a model."""
+    os.unlink(MODEL)
+    stand.say("copied", bytes=os.path.getsize(copy))
+    return stand.read_all(copy)
+
+
+def main() -> None:
+    stand.wait_for_go()
+    data = globals()[sys.argv[1]]()
+    stand.say("read", bytes=len(data))
+    stand.say("sent", bytes=send.tcp(data))
+
+
+if __name__ == "__main__":
+    main()
