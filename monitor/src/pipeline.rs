@@ -134,7 +134,7 @@ pub enum Control {
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
     /// Something to tell of a sensor.
-    Note(Event),
+    Note(Box<Event>),
     /// A reload failed; the old rules stay.
     ReloadFailed,
     /// Take what is left and end.
@@ -232,7 +232,7 @@ impl Pipeline {
     pub fn mend(&mut self) {
         for (sensor, detail) in self.loaded.mend() {
             let now = Clock::boot_now();
-            self.order(Control::Note(vital::note(now, sensor, "detached", detail)));
+            self.order(Control::Note(Box::new(vital::note(now, sensor, "detached", detail))));
         }
     }
 

@@ -5,12 +5,9 @@ use crate::model::{
     AccessMethod, CgroupMove, Channel, MemoryAccess, Stdio, StreamKind, Tamper, TamperOp,
 };
 
-fn pipe(id: u64) -> Option<Channel> {
-    Some(Channel { kind: StreamKind::Pipe, id, inode: id })
-}
-
-fn stdio(channels: [Option<Channel>; 3]) -> Body {
-    Body::Stdio(Stdio { is_whole: true, channels, ..Stdio::default() })
+fn stdio(pipes: [u64; 3]) -> Body {
+    let pipe = |id| (id != 0).then_some(Channel { kind: StreamKind::Pipe, id, inode: id });
+    Body::Stdio(Stdio { is_whole: true, channels: pipes.map(pipe), ..Stdio::default() })
 }
 
 fn sends(pid: u32, to: &str, phase: FlowPhase) -> Body {
@@ -25,14 +22,14 @@ fn relay(stage: &mut Stage, flow_first: bool) -> (Event, Observation) {
     stage.fork(10, 12);
     let talks = |stage: &mut Stage| {
         stage.exec(12, "/bin/nc");
-        stage.act(actor(12), stdio([pipe(2), pipe(1), None]));
+        stage.act(actor(12), stdio([2, 1, 0]));
         stage.act(actor(12), sends(12, "198.51.100.7", FlowPhase::Start));
     };
     if flow_first {
         talks(stage);
     }
     stage.exec(11, "/bin/sh");
-    let shell = stage.act(actor(11), stdio([pipe(1), pipe(2), pipe(2)]));
+    let shell = stage.act(actor(11), stdio([1, 2, 2]));
     if !flow_first {
         talks(stage);
     }
@@ -63,16 +60,16 @@ fn pipes_that_lead_nowhere_and_loopback_are_no_relay() {
     stage.fork(10, 11);
     stage.fork(10, 12);
     stage.exec(11, "/bin/sh");
-    let shell = stage.act(actor(11), stdio([pipe(1), pipe(2), pipe(2)]));
+    let shell = stage.act(actor(11), stdio([1, 2, 2]));
     stage.exec(12, "/bin/nc");
-    stage.act(actor(12), stdio([pipe(2), pipe(1), None]));
+    stage.act(actor(12), stdio([2, 1, 0]));
     stage.act(actor(12), sends(12, "127.0.0.1", FlowPhase::Start));
-    stage.act(actor(12), stdio([pipe(7), pipe(8), None]));
+    stage.act(actor(12), stdio([7, 8, 0]));
     stage.act(actor(12), sends(12, "198.51.100.7", FlowPhase::Progress));
     assert_eq!(stage.text(&shell, FieldId::ProcStdioRelay), "false");
     // A program that only reads from the talker, as in `curl … | sh`, writes elsewhere.
     stage.exec(11, "/bin/sh");
-    let shell = stage.act(actor(11), stdio([pipe(8), None, None]));
+    let shell = stage.act(actor(11), stdio([8, 0, 0]));
     stage.act(actor(12), sends(12, "198.51.100.7", FlowPhase::Progress));
     assert_eq!(stage.text(&shell, FieldId::ProcStdioRelay), "false");
 }
@@ -88,7 +85,7 @@ fn a_socket_on_a_stream_stays_with_the_children_until_they_execute() {
     stage.fork(10, 11);
     let child = stage.act(actor(11), Body::Exit(Exit { code: 0 }));
     assert_eq!(stage.text(&child, FieldId::ProcStdioSocket), "true");
-    let shell = stage.act(actor(10), stdio([pipe(1), None, None]));
+    let shell = stage.act(actor(10), stdio([1, 0, 0]));
     assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "false");
 }
 
