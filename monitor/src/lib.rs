@@ -20,6 +20,7 @@
 //! | [`alert`] | dedupe, severity, evidence, redaction |
 //! | [`export`] | encoders, sinks, the disk spool |
 //! | [`telemetry`] | every metric name in one place; `/metrics`, `/livez`, `/readyz` |
+//! | [`import`] | rules of others in our form |
 //! | [`recording`] | events and samples in files: written beside the line, read by replay |
 //! | [`pipeline`] | the only file that knows every stage |
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod decode;
 pub mod enrich;
 pub mod export;
 pub mod gpu;
+pub mod import;
 pub mod kernel;
 pub mod model;
 pub mod pipeline;

@@ -18,6 +18,7 @@
 //! | `change` | whether rule files have changed |
 //! | `journal` | the file of events |
 //! | `loss` | what was lost, as events and as completeness |
+//! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
 //! | `state` | long windows on disk |
 
@@ -28,6 +29,7 @@ mod journal;
 mod loss;
 pub mod plan;
 mod pushdown;
+mod replay;
 mod report;
 mod state;
 mod vital;
@@ -49,7 +51,7 @@ use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
 use crate::model::{Clock, Event, FileId, Tgid};
-use crate::recording::{FORMAT, Header, SensorRow, Tap, Target, Writer};
+use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
@@ -60,6 +62,7 @@ use journal::Journal;
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
 pub use pushdown::wanted;
+pub use replay::Replay;
 use state::WindowStore;
 
 /// Messages to the engine that wait; label seeds are the only ones that come in numbers, and the
@@ -198,9 +201,9 @@ impl Pipeline {
         let wake = drain.wake();
         let (control, orders) = sync_channel(CONTROL_MAX);
         let inputs = Inputs { high, bulk, orders, stats };
-        let tap = extras.record.as_ref().map(|target| start_tap(target, &host, &loaded));
+        let taps = start_taps(&config, extras, &host, &loaded)?;
         let mut stages = stages(&config, rules, host, &exporter, &mut loaded)?;
-        stages.tap = tap.transpose()?;
+        stages.taps = taps;
         stages.pushdown.everything = extras.only_look || extras.record.is_some();
         stages.pushdown.apply(&stages.rules, &mut stages.maps);
         if extras.only_look {
@@ -382,7 +385,7 @@ fn stages(
         rules,
         directory,
         windows: Some(windows),
-        tap: None,
+        taps: Vec::new(),
         pushdown: Pushdown {
             everything: false,
             accounts: config.telemetry.enabled,
@@ -391,31 +394,46 @@ fn stages(
     })
 }
 
-/// Starts the thread that writes a recording.
-fn start_tap(target: &Target, host: &Host, loaded: &sensor::Loaded) -> Result<Tap, PipelineError> {
+/// Starts the threads that write a recording and the store of events.
+fn start_taps(
+    config: &Config,
+    extras: &Extras,
+    host: &Host,
+    loaded: &sensor::Loaded,
+) -> Result<Vec<Tap>, PipelineError> {
+    let header = recording_header(host, loaded);
+    let failed = |what| move |source| PipelineError::Start { what, source };
+    let mut taps = Vec::new();
+    if let Some(target) = &extras.record {
+        let writer = Writer::create(target, &header).map(TapSink::File);
+        taps.push(writer.and_then(Tap::start).map_err(failed("the recording"))?);
+    }
+    if config.store.enabled && !extras.only_look {
+        let store = Store::open(plan::store(&config.store), header)
+            .map(|store| TapSink::Store(Box::new(store)));
+        taps.push(store.and_then(Tap::start).map_err(failed("the store of events"))?);
+    }
+    Ok(taps)
+}
+
+fn recording_header(host: &Host, loaded: &sensor::Loaded) -> Header {
     let sensors = loaded
         .status
         .iter()
-        .map(|status| {
-            let gap = status.gap();
-            SensorRow {
-                name: status.sensor.name.to_owned(),
-                state: gap.as_ref().map_or_else(|| "attached".to_owned(), |gap| gap.state.clone()),
-                reason: gap.map(|gap| gap.reason).unwrap_or_default(),
-            }
+        .map(|status| SensorRow {
+            name: status.sensor.name.to_owned(),
+            state: status.state.as_str().to_owned(),
+            reason: status.state.reason().to_owned(),
         })
         .collect();
-    let header = Header {
+    Header {
         format: FORMAT,
         version: BUILD.version.to_owned(),
         revision: BUILD.revision.to_owned(),
         host: host.clone(),
         wall_at_boot_ns: Clock::measure().wall_at_boot_ns,
         sensors,
-    };
-    Writer::create(target, &header)
-        .and_then(Tap::start)
-        .map_err(|source| PipelineError::Start { what: "the recording", source })
+    }
 }
 
 fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {

@@ -296,7 +296,7 @@ fn move_to_another_cgroup_and_its_freezing_are_told() {
 #[test]
 fn link_that_others_detach_is_told_and_put_back() {
     let mut watch = Watch::start();
-    assert_eq!(watch.mend(), [], "nothing is amiss");
+    assert_eq!(watch.loaded.mend(), [], "nothing is amiss");
     let script = "
 import glob
 for path in glob.glob(f'/proc/{sys.argv[1]}/fdinfo/*'):
@@ -312,10 +312,10 @@ for path in glob.glob(f'/proc/{sys.argv[1]}/fdinfo/*'):
                 if tamper.op == op && tamper.is_self && tamper.object_id != 0)
         });
     }
-    let mended = watch.mend();
+    let mended = watch.loaded.mend();
     for sensor in ["udp_peer", "packet", "dns"] {
         let told = mended.iter().find(|(name, _)| *name == sensor);
         assert!(told.is_some_and(|(_, detail)| detail.contains("attached again")), "{mended:?}");
     }
-    assert_eq!(watch.mend(), [], "all is as it was");
+    assert_eq!(watch.loaded.mend(), [], "all is as it was");
 }

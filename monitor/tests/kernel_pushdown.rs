@@ -29,8 +29,8 @@ fn load(watch: &mut Watch, rules: &str) {
     watch.want(&wanted(&Demand::of(&set, false)));
 }
 
-/// Makes an AF_PACKET and an AF_VSOCK socket, opens a file of weights, and then runs a program, by
-/// which one can tell that the rest would have come.
+/// Makes an `AF_PACKET` and an `AF_VSOCK` socket, opens a file of weights, and then runs a program,
+/// by which one can tell that the rest would have come.
 fn play(watch: &Watch, mark: &str) -> u32 {
     let script = "
 import os, socket, sys

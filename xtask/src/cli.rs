@@ -208,6 +208,8 @@ pub(crate) enum Measure {
     Rss,
     /// Time from start to ready
     Start,
+    /// Events a second through rules, cost of a condition, memory of rules and windows (no root)
+    Rules,
     /// CPU time of reading eight GPUs with many processes, over the fake driver library
     Gpu,
     /// All of these

@@ -4,14 +4,19 @@
 //! |---|---|
 //! | `run` | `run`: watch this host |
 //! | `doctor` | `doctor`: what can be seen here, and what to do about the rest |
+//! | `replay`, `backtest` | rules over recorded events |
 //! | `record` | `record`, `events`: what this host does, in a file or as it comes |
 //! | `config` | `config check`, `config print` |
-//! | `rules`, `rules_test` | `rules …` |
+//! | `rules`, `rules_test`, `explain`, `import` | `rules …` |
 
+mod backtest;
 mod config;
 mod doctor;
+mod explain;
+mod import;
 mod log;
 mod record;
+mod replay;
 pub mod rules;
 pub mod rules_test;
 mod run;
@@ -49,6 +54,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Print the events and GPU samples of this host as JSON lines.
     Events(record::EventsArgs),
+    /// Run rules over a recording, at full speed.
+    Replay(replay::ReplayArgs),
     /// Check, test, list and explain rules and profiles.
     #[command(subcommand)]
     Rules(RulesCommand),
@@ -73,6 +80,10 @@ enum Command {
 enum RulesCommand {
     /// Run the tests that stand in the rules' files. Needs neither root nor a GPU.
     Test(rules_test::TestArgs),
+    /// Convert rules of Falco or Sigma, and tell what did not convert and why.
+    Import(import::ImportArgs),
+    /// Tell what rules would have found in the local store of events.
+    Backtest(backtest::BacktestArgs),
     #[command(flatten)]
     Other(rules::RulesCommand),
 }
@@ -94,8 +105,11 @@ pub fn main() -> ExitCode {
             drop(out);
             return record::events(&args);
         }
+        Command::Replay(args) => replay::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
         Command::Rules(RulesCommand::Test(args)) => rules_test::run(&args, &mut out),
+        Command::Rules(RulesCommand::Import(args)) => import::run(&args, &mut out),
+        Command::Rules(RulesCommand::Backtest(args)) => backtest::run(&args, &mut out),
         Command::Rules(RulesCommand::Other(command)) => rules::run(&command, &mut out),
         Command::Config(command) => config::run(&command, &mut out),
         Command::Completion { shell } => {

@@ -1,19 +1,16 @@
-//! `gpuwarden rules`: check, list, explain, and the reference of the language.
+//! `gpuwarden rules`: check, list, and the reference of the language.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 
-use crate::model::{CATALOGUE, EventKind, FieldId, RuleId};
-use crate::rule::spec::{CorrelationKind, Rule, Window};
-use crate::rule::{
-    Diagnostics, Outline, RuleSet, fields_markdown, format_span, is_gpu, kind_words,
-    rules_markdown, schema,
-};
+use super::explain::{explain, needs};
+use crate::model::{CATALOGUE, EventKind};
+use crate::rule::spec::Rule;
+use crate::rule::{Diagnostics, RuleSet, fields_markdown, kind_words, rules_markdown, schema};
 
 /// Where rules are looked for when no path is given.
 pub const RULES_DIR: &str = "/etc/gpuwarden/rules.d";
@@ -58,6 +55,12 @@ pub enum RulesCommand {
         /// Rule files, or folders of them
         #[arg(default_value = RULES_DIR)]
         paths: Vec<PathBuf>,
+        /// Also try the sensors it needs on this host (needs root; changes nothing)
+        #[arg(long)]
+        host: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// JSON Schema of the rule file, for editors
     Schema,
@@ -76,8 +79,8 @@ pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCo
             Err(mistakes) => refuse(&mistakes, out),
         },
         RulesCommand::Fields { json, markdown } => fields(*json, *markdown, out),
-        RulesCommand::Explain { id, paths } => match RuleSet::read_paths(paths) {
-            Ok(set) => explain(&set, id, out),
+        RulesCommand::Explain { id, paths, host, json } => match RuleSet::read_paths(paths) {
+            Ok(set) => explain(&set, id, *host, *json, out),
             Err(mistakes) => refuse(&mistakes, out),
         },
         RulesCommand::Schema => {
@@ -87,7 +90,7 @@ pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCo
     }
 }
 
-fn refuse(mistakes: &Diagnostics, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+pub(super) fn refuse(mistakes: &Diagnostics, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let count = mistakes.0.len();
     let word = if count == 1 { "mistake" } else { "mistakes" };
     writeln!(out, "{mistakes}\n\n{count} {word}; nothing was loaded")?;
@@ -153,7 +156,7 @@ fn list(set: &RuleSet, as_json: bool, out: &mut dyn Write) -> anyhow::Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn rule_json(set: &RuleSet, rule: &Rule) -> Json {
+pub(super) fn rule_json(set: &RuleSet, rule: &Rule) -> Json {
     let kinds: Vec<&str> = rule.kinds.iter().map(EventKind::as_str).collect();
     let fields: Vec<&str> = rule.fields.iter().map(|id| id.name()).collect();
     let mut json = serde_json::to_value(&*rule.meta).unwrap_or_default();
@@ -191,163 +194,6 @@ fn fields(as_json: bool, markdown: bool, out: &mut dyn Write) -> anyhow::Result<
         writeln!(out, "    {}\n    e.g. {}", field.meaning, field.example)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn explain(set: &RuleSet, id: &str, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let id = RuleId::from(id);
-    let Some(rule) = set.get(&id) else {
-        bail!("no rule has the id `{id}`; `gpuwarden rules list` shows all");
-    };
-    let outline = set.outline(&id).context("a loaded rule has a text")?;
-    let meta = &rule.meta;
-    writeln!(out, "{} ({}, version {})", meta.id, meta.severity, meta.version)?;
-    writeln!(out, "{}\nfrom {}\n", meta.title, meta.source)?;
-    writeln!(out, "It looks at {} events.", kind_words(rule.kinds))?;
-    if !outline.when.is_empty() {
-        writeln!(out, "An event counts when\n{}", indent(&outline.when))?;
-    }
-    for (name, when) in &outline.exceptions {
-        writeln!(out, "but not ({name}) when\n{}", indent(when))?;
-    }
-    explain_window(rule, outline, out)?;
-    match (rule.dedupe.for_ns, rule.dedupe.key.as_slice()) {
-        (0, _) => writeln!(out, "Every match is an alert of its own.")?,
-        (for_ns, []) => writeln!(out, "Matches within {} are one alert.", format_span(for_ns))?,
-        (for_ns, key) => {
-            let (span, key) = (format_span(for_ns), names(key));
-            writeln!(out, "Matches within {span} with the same {key} are one alert.")?;
-        }
-    }
-    writeln!(out, "The alert says\n{}", indent(&outline.message))?;
-    if !set.responses(&id).is_empty() {
-        let words = serde_json::to_string(set.responses(&id))?;
-        writeln!(out, "It asks the daemon to respond with {words}, if that is switched on.")?;
-    }
-    writeln!(out, "\nIt reads {}.", names(&rule.fields))?;
-    writeln!(out, "It needs:")?;
-    for need in needs(rule) {
-        writeln!(out, "  - {need}")?;
-    }
-    explain_profiles(set, rule, out)?;
-    for harmless in &meta.false_positives {
-        writeln!(out, "It also fires on {harmless}.")?;
-    }
-    if !meta.runbook.is_empty() {
-        writeln!(out, "What to do: {}", meta.runbook.trim())?;
-    }
-    writeln!(out, "It has {} tests.", rule.tests.len())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn explain_window(rule: &Rule, outline: &Outline, out: &mut dyn Write) -> anyhow::Result<()> {
-    let Some(correlation) = &rule.correlation else {
-        writeln!(out, "Each such event is a match.")?;
-        return Ok(());
-    };
-    let span = match correlation.window {
-        Window::Sliding { span_ns } => format!("the last {}", format_span(span_ns)),
-        Window::Tumbling { span_ns } => format!("consecutive spans of {}", format_span(span_ns)),
-        Window::Session { gap_ns, span_max_ns } => format!(
-            "a session that ends after {} of silence, at the latest after {}",
-            format_span(gap_ns),
-            format_span(span_max_ns)
-        ),
-    };
-    let what = match &correlation.kind {
-        CorrelationKind::EventCount => "It counts such events (count)".to_owned(),
-        CorrelationKind::ValueCount(id) => {
-            format!("It counts the distinct values of {} (distinct)", id.name())
-        }
-        CorrelationKind::ValueSum(id) => format!("It adds up {} (sum)", id.name()),
-        CorrelationKind::Temporal(_) => {
-            format!("It waits for {} in any order", outline.rules.join(", "))
-        }
-        CorrelationKind::TemporalOrdered(_) => {
-            format!("It waits for {} in this order", outline.rules.join(", "))
-        }
-    };
-    let key = names(&correlation.group_by);
-    writeln!(out, "{what} over {span}, apart for each {key}.")?;
-    if let Some(condition) = &outline.condition {
-        writeln!(out, "It matches when\n{}", indent(condition))?;
-    }
-    Ok(())
-}
-
-fn explain_profiles(set: &RuleSet, rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
-    let linked = [
-        FieldId::NetAllowed,
-        FieldId::WorkloadProfile,
-        FieldId::WorkloadRole,
-        FieldId::WorkloadIsolated,
-    ];
-    if !rule.fields.iter().any(|id| linked.contains(id)) {
-        return Ok(());
-    }
-    let ids: Vec<&str> = set.profiles.iter().map(|profile| profile.id.as_str()).collect();
-    let ids = if ids.is_empty() { "none is loaded".to_owned() } else { ids.join(", ") };
-    writeln!(out, "What is allowed, isolated or of which role, the profiles say: {ids}.")?;
-    Ok(())
-}
-
-fn names(fields: &[FieldId]) -> String {
-    let names: Vec<&str> = fields.iter().map(|id| id.name()).collect();
-    names.join(", ")
-}
-
-fn indent(text: &str) -> String {
-    let lines: Vec<String> = text.trim().lines().map(|line| format!("    {line}")).collect();
-    lines.join("\n")
-}
-
-/// What a rule needs of this host, in words.
-fn needs(rule: &Rule) -> Vec<&'static str> {
-    let mut needs: Vec<&'static str> = rule
-        .kinds
-        .iter()
-        .map(|kind| match kind {
-            EventKind::Exec => "the exec sensor",
-            EventKind::Fork => "the task sensor",
-            EventKind::Exit => "the exit sensor",
-            EventKind::FileOpen | EventKind::FileRead | EventKind::FileChange => "the file sensors",
-            EventKind::Flow => "the flow sensors",
-            EventKind::Socket => "the socket sensor",
-            EventKind::Dns => "the DNS sensor",
-            EventKind::Stdio => "the standard-stream sensor",
-            EventKind::MemoryAccess => "the memory-access sensors",
-            EventKind::Tamper => "the tamper sensors",
-            EventKind::Namespace => "the namespace sensor",
-            EventKind::AsyncIo => "the async-I/O sensor",
-            EventKind::GpuSample | EventKind::GpuFault => "the GPU driver",
-            EventKind::Sensor => "nothing: the monitor speaks of itself",
-        })
-        .collect();
-    for id in &rule.fields {
-        let need = match id.name() {
-            "gpu.tensor_util"
-            | "gpu.tensor_mean_10m"
-            | "gpu.int_util"
-            | "gpu.int_mean_10m"
-            | "gpu.float_util"
-            | "gpu.float_mean_10m"
-            | "gpu.dram_util"
-            | "gpu.dram_mean_10m"
-            | "gpu.sm_active" => "GPU performance metrics (Hopper and newer)",
-            "gpu.allocated" | "gpu.allocated_to" => "a scheduler that tells its allocations",
-            "net.dst.name" => "DNS answers seen on the wire",
-            "net.app_proto" | "net.sni" | "workload.stratum_seen" => "first payloads of flows",
-            "net.allowed" => "a profile that selects the workload",
-            name if name.starts_with("weights.") => "labels on weight files",
-            name if name.starts_with("k8s.") => "the Kubernetes API or kubelet",
-            name if name.starts_with("slurm.") => "a SLURM cgroup",
-            _ if is_gpu(*id) => "the GPU driver",
-            _ => continue,
-        };
-        if !needs.contains(&need) {
-            needs.push(need);
-        }
-    }
-    needs
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::section::{Issues, Key, Section};
 use super::sink_check;
 use super::types::{
     AlertConfig, ClusterConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig,
-    LogFormat, LogLevel, NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
+    LogFormat, LogLevel, NameClasses, RulesConfig, StoreConfig, TelemetryConfig, WatchConfig,
 };
 
 /// Bytes of one ring, at least: a page on every architecture the kernel side is built for.
@@ -51,6 +51,7 @@ pub(super) fn check(node: &Node, issues: &mut Issues) -> Config {
             &Section::open("telemetry", root.get("telemetry"), &[key::TELEMETRY], issues),
             issues,
         ),
+        store: store(&Section::open("store", root.get("store"), &[key::STORE], issues), issues),
         log: log(&Section::open("log", root.get("log"), &[key::LOG], issues), issues),
         events: None,
     }
@@ -274,6 +275,16 @@ fn telemetry(section: &Section<'_>, issues: &mut Issues) -> TelemetryConfig {
         }
     }
     TelemetryConfig { enabled: section.truth("enabled", default.enabled, issues), listen }
+}
+
+fn store(section: &Section<'_>, issues: &mut Issues) -> StoreConfig {
+    let default = StoreConfig::default();
+    StoreConfig {
+        enabled: section.truth("enabled", default.enabled, issues),
+        dir: section.path("dir", issues).unwrap_or(default.dir),
+        bytes_max: section.bytes("bytes_max", default.bytes_max, (1 << 20, 1 << 40), issues),
+        age_max_s: section.count("age_max_s", default.age_max_s, (60, 366 * 24 * 3_600), issues),
+    }
 }
 
 fn log(section: &Section<'_>, issues: &mut Issues) -> LogConfig {

@@ -27,6 +27,11 @@ pub(super) const SECTIONS: &[SectionKeys] = &[
     SectionKeys { name: "alert", meaning: "Alerts.", keys: ALERT },
     SectionKeys { name: "export", meaning: "Where alerts go.", keys: EXPORT },
     SectionKeys { name: "telemetry", meaning: "Metrics and health over HTTP.", keys: TELEMETRY },
+    SectionKeys {
+        name: "store",
+        meaning: "Events kept on this host, for `gpuwarden rules backtest`; off by default.",
+        keys: STORE,
+    },
     SectionKeys { name: "log", meaning: "The daemon's own log.", keys: LOG },
 ];
 
@@ -82,6 +87,12 @@ pub(super) const EXPORT: &[Key] = &[
 pub(super) const TELEMETRY: &[Key] = &[
     key("enabled", "Whether /metrics, /livez and /readyz are served."),
     key("listen", "Address and port they are served at."),
+];
+pub(super) const STORE: &[Key] = &[
+    key("enabled", "Whether events are kept: arguments and paths are among them."),
+    key("dir", "Its directory; readable by its owner only."),
+    key("bytes_max", "Bytes on disk, at most; the oldest go first."),
+    key("age_max_s", "Age at which events are dropped."),
 ];
 pub(super) const LOG: &[Key] =
     &[key("format", "text or json."), key("level", "error, warn, info, debug or trace.")];

@@ -34,7 +34,7 @@ pub use sink::{
 };
 pub use types::{
     AlertConfig, ClusterConfig, Config, ExportConfig, GpuConfig, KernelConfig, LogConfig,
-    LogFormat, LogLevel, NameClasses, RulesConfig, TelemetryConfig, WatchConfig,
+    LogFormat, LogLevel, NameClasses, RulesConfig, StoreConfig, TelemetryConfig, WatchConfig,
 };
 
 /// Where the configuration is looked for when no file is named.

@@ -33,8 +33,19 @@ impl Config {
     /// The value of one key, with the space or line break before it.
     fn show(&self, section: &str, key: &str) -> String {
         // The file of events is asked for on the command line, and no key of the file.
-        let Self { kernel, watch, rules, gpu, cluster, alert, export, telemetry, log, events: _ } =
-            self;
+        let Self {
+            kernel,
+            watch,
+            rules,
+            gpu,
+            cluster,
+            alert,
+            export,
+            telemetry,
+            store,
+            log,
+            events: _,
+        } = self;
         match (section, key) {
             ("kernel", "ring_high_bytes") => bytes(kernel.ring_high_bytes.into()),
             ("kernel", "ring_bulk_bytes") => bytes(kernel.ring_bulk_bytes.into()),
@@ -79,6 +90,10 @@ impl Config {
             ("export", "sinks") => sinks(&export.sinks),
             ("telemetry", "enabled") => plain(telemetry.enabled),
             ("telemetry", "listen") => text(&telemetry.listen.to_string()),
+            ("store", "enabled") => plain(store.enabled),
+            ("store", "dir") => text(&store.dir.to_string_lossy()),
+            ("store", "bytes_max") => bytes(store.bytes_max),
+            ("store", "age_max_s") => plain(store.age_max_s),
             ("log", "format") => plain(log.format.as_str()),
             ("log", "level") => plain(log.level.as_str()),
             // A key of the table without a value here; a test reads the print back and finds it.

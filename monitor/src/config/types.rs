@@ -24,6 +24,8 @@ pub struct Config {
     pub export: ExportConfig,
     /// Metrics and health.
     pub telemetry: TelemetryConfig,
+    /// The local store of events.
+    pub store: StoreConfig,
     /// The daemon's own log.
     pub log: LogConfig,
     /// A file that gets every event that reaches the rules; the command line alone sets it.
@@ -263,6 +265,30 @@ pub struct TelemetryConfig {
 impl Default for TelemetryConfig {
     fn default() -> Self {
         Self { enabled: true, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9753)) }
+    }
+}
+
+/// The local store of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Whether events are kept.
+    pub enabled: bool,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Bytes on disk, at most.
+    pub bytes_max: u64,
+    /// Age at which events are dropped, in seconds.
+    pub age_max_s: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            dir: PathBuf::from("/var/lib/gpuwarden/events"),
+            bytes_max: 1 << 30,
+            age_max_s: 7 * 24 * 3_600,
+        }
     }
 }
 

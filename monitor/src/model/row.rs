@@ -70,6 +70,12 @@ impl FactRow {
         Self { kind: facts.kind(), time: facts.time(), fields }
     }
 
+    /// The same event at another time.
+    #[must_use]
+    pub fn at(self, time: BootNs) -> Self {
+        Self { time, ..self }
+    }
+
     /// Reads a row from a JSON object. `evt.time_ns` defaults to zero.
     pub fn from_json(object: &Map<String, Json>) -> Result<Self, RowError> {
         let kind = match object.get("evt.kind") {

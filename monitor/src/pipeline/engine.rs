@@ -58,7 +58,7 @@ pub(super) struct Stages {
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     pub(super) rules: RuleSet,
     pub(super) windows: Option<WindowStore>,
-    pub(super) tap: Option<Tap>,
+    pub(super) taps: Vec<Tap>,
     pub(super) pushdown: Pushdown,
     pub(super) directory: Arc<Directory>,
 }
@@ -171,11 +171,12 @@ impl Engine {
     }
 
     fn finish_recording(&mut self) {
-        let Some(tap) = self.stages.tap.take() else { return };
-        let lost = tap.counts().lost;
-        match tap.stop() {
-            Ok(rows) => tracing::info!(rows, lost, "the recording is complete"),
-            Err(error) => tracing::error!(%error, "the recording is cut off"),
+        for tap in std::mem::take(&mut self.stages.taps) {
+            let lost = tap.counts().lost;
+            match tap.stop() {
+                Ok(rows) => tracing::info!(rows, lost, "the recording is complete"),
+                Err(error) => tracing::error!(%error, "the recording is cut off"),
+            }
         }
     }
 
@@ -292,7 +293,7 @@ impl Engine {
         }
         if event.body.kind().is_some() {
             let facts = stages.enricher.facts(event, &seen, &stages.features);
-            if let Some(tap) = &mut stages.tap {
+            for tap in &mut stages.taps {
                 tap.offer(&facts);
             }
             if let Some(journal) = &mut self.journal {

@@ -12,6 +12,7 @@ use crate::export::config::{
     WebhookConfig,
 };
 use crate::export::spool::SpoolConfig;
+use crate::recording::StoreConfig;
 use crate::rule::{Diagnostics, RuleSet, shipped};
 use crate::sensor::Settings;
 
@@ -66,6 +67,15 @@ pub fn alert(config: &config::AlertConfig) -> AlertConfig {
         per_minute_max: config.rate_per_minute,
         redact: config.redact,
         ..AlertConfig::default()
+    }
+}
+
+/// What the store of events is told.
+pub fn store(config: &config::StoreConfig) -> StoreConfig {
+    StoreConfig {
+        dir: config.dir.clone(),
+        bytes_max: config.bytes_max,
+        age_max: Duration::from_secs(config.age_max_s),
     }
 }
 

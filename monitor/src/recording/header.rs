@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Host;
+use crate::model::SensorGap;
 
 /// Version of the form; a reader refuses another one.
 pub const FORMAT: u32 = 1;
@@ -23,6 +24,19 @@ pub struct Header {
     pub wall_at_boot_ns: u64,
     /// What became of each sensor.
     pub sensors: Vec<SensorRow>,
+}
+
+impl Header {
+    /// What the host could not see while the recording was made.
+    pub fn gaps(&self) -> Vec<SensorGap> {
+        let rows = self.sensors.iter().filter(|row| row.state != "attached");
+        rows.map(|row| SensorGap {
+            sensor: row.name.clone(),
+            state: row.state.clone(),
+            reason: row.reason.clone(),
+        })
+        .collect()
+    }
 }
 
 /// One sensor of the host a recording was made on.

@@ -9,10 +9,12 @@
 //! | `header` | the first and the last line |
 //! | `writer` | lines to a file |
 //! | `reader` | lines from a file, bounded |
+//! | `store` | recordings in segments, the oldest dropped |
 //! | `tap` | the thread that writes, and the queue before it |
 
 mod header;
 mod reader;
+mod store;
 mod tap;
 mod writer;
 
@@ -21,5 +23,6 @@ mod tests;
 
 pub use header::{FORMAT, Footer, Header, SensorRow};
 pub use reader::{LINE_BYTES_MAX, ReadError, Reader};
-pub use tap::{TAP_QUEUE_MAX, Tap, TapCounts};
+pub use store::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, Store, StoreConfig, StoredSegment, segments};
+pub use tap::{TAP_QUEUE_MAX, Tap, TapCounts, TapSink};
 pub use writer::{Target, Writer};

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Writer;
+use super::{Store, Writer};
 use crate::model::{FactRow, Facts};
 
 /// Rows that wait for the writing thread, some 16 MiB; what does not fit is counted as lost.
@@ -24,6 +24,37 @@ pub struct TapCounts {
     pub lost: u64,
 }
 
+/// What the thread writes to.
+pub enum TapSink {
+    /// One file.
+    File(Writer),
+    /// The store of events.
+    Store(Box<Store>),
+}
+
+impl TapSink {
+    fn row(&mut self, row: &FactRow) -> io::Result<()> {
+        match self {
+            Self::File(writer) => writer.row(row.to_json()),
+            Self::Store(store) => store.row(row.to_json()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(writer) => writer.flush(),
+            Self::Store(store) => store.flush(),
+        }
+    }
+
+    fn finish(self, lost: u64) -> io::Result<()> {
+        match self {
+            Self::File(writer) => writer.finish(lost),
+            Self::Store(store) => store.finish(lost),
+        }
+    }
+}
+
 /// Where the engine hands rows in.
 pub struct Tap {
     queue: Option<SyncSender<FactRow>>,
@@ -33,14 +64,14 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Starts the thread that writes to `writer`.
-    pub fn start(writer: Writer) -> io::Result<Self> {
+    /// Starts the thread that writes to `sink`.
+    pub fn start(sink: TapSink) -> io::Result<Self> {
         let (queue, rows) = sync_channel(TAP_QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&lost);
         let thread = std::thread::Builder::new()
             .name("recorder".into())
-            .spawn(move || write(writer, &rows, &seen))?;
+            .spawn(move || write(sink, &rows, &seen))?;
         Ok(Self { queue: Some(queue), thread: Some(thread), lost, taken: 0 })
     }
 
@@ -76,23 +107,23 @@ impl Tap {
     }
 }
 
-fn write(mut writer: Writer, rows: &Receiver<FactRow>, lost: &AtomicU64) -> io::Result<u64> {
-    let (mut dirty, mut flushed) = (true, Instant::now());
+fn write(mut sink: TapSink, rows: &Receiver<FactRow>, lost: &AtomicU64) -> io::Result<u64> {
+    let (mut written, mut dirty, mut flushed) = (0, true, Instant::now());
     loop {
         match rows.recv_timeout(FLUSH_EVERY) {
             Ok(row) => {
-                writer.row(row.to_json())?;
+                sink.row(&row)?;
+                written += 1;
                 dirty = true;
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if dirty && flushed.elapsed() >= FLUSH_EVERY {
-            writer.flush()?;
+            sink.flush()?;
             (dirty, flushed) = (false, Instant::now());
         }
     }
-    let written = writer.rows();
-    writer.finish(lost.load(Ordering::Relaxed))?;
+    sink.finish(lost.load(Ordering::Relaxed))?;
     Ok(written)
 }

@@ -111,7 +111,7 @@ fn what_does_not_fit_is_counted_in_the_last_line() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("a.jsonl");
     let writer = Writer::create(&Target::of(&path), &header()).expect("creates");
-    let mut tap = Tap::start(writer).expect("starts");
+    let mut tap = Tap::start(TapSink::File(writer)).expect("starts");
     let offered = 40_000;
     for at in 0..offered {
         tap.offer(&row(at));
@@ -133,4 +133,71 @@ fn recording_is_for_its_owner_only() {
     Writer::create(&Target::of(&path), &header()).expect("creates").finish(0).expect("ends");
     let mode = std::fs::metadata(&path).expect("is there").permissions().mode();
     assert_eq!(mode & 0o077, 0, "arguments may hold secrets");
+}
+
+fn store(dir: &std::path::Path, bytes_max: u64) -> Store {
+    let age_max = std::time::Duration::from_hours(1);
+    let config = StoreConfig { dir: dir.to_owned(), bytes_max, age_max };
+    Store::open(config, header()).expect("opens")
+}
+
+fn stored_rows(dir: &std::path::Path) -> usize {
+    let segments = segments(dir).expect("lists");
+    segments.iter().map(|segment| rows_of(&mut segment.open().expect("opens")).len()).sum()
+}
+
+#[test]
+fn store_is_read_back_over_restarts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for _ in 0..3 {
+        let mut store = store(dir.path(), 1 << 30);
+        for at in 0..10 {
+            store.row(row(at).to_json()).expect("writes");
+        }
+        store.finish(0).expect("ends");
+    }
+    assert_eq!(segments(dir.path()).expect("lists").len(), 3);
+    assert_eq!(stored_rows(dir.path()), 30);
+}
+
+#[test]
+fn oldest_segments_go_when_the_store_is_full_or_they_are_old() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |bytes_max: u64, first: u64| {
+        let mut store = store(dir.path(), bytes_max);
+        for at in first..first + 1_000 {
+            store.row(row(at).to_json()).expect("writes");
+        }
+        store.finish(0).expect("ends");
+    };
+    for first in 0..4 {
+        write(1 << 30, first * 1_000);
+    }
+    let before = segments(dir.path()).expect("lists");
+    assert_eq!(before.len(), 4);
+    let bytes = before[0].bytes;
+    drop(store(dir.path(), 2 * bytes + bytes / 2));
+    let after = segments(dir.path()).expect("lists");
+    let paths = |segments: &[StoredSegment]| -> Vec<_> {
+        segments.iter().map(|segment| segment.path.clone()).collect()
+    };
+    assert_eq!(paths(&after), paths(&before)[2..], "the newest stay");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
+    let file = std::fs::File::options().write(true).open(&after[0].path).expect("opens");
+    file.set_modified(old).expect("sets");
+    drop(store(dir.path(), 1 << 30));
+    assert_eq!(paths(&segments(dir.path()).expect("lists")), paths(&before)[3..]);
+}
+
+#[test]
+fn segment_ends_at_its_bound() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut store = store(dir.path(), 1 << 40);
+    let mut long = row(1).to_json();
+    long.insert("proc.cmdline".into(), "x".repeat(1 << 19).into());
+    for _ in 0..70 {
+        store.row(long.clone()).expect("writes");
+    }
+    store.finish(0).expect("ends");
+    assert_eq!(segments(dir.path()).expect("lists").len(), 2, "35 MiB of rows");
 }

@@ -56,6 +56,7 @@ impl Out {
 pub struct Writer {
     out: Out,
     rows: u64,
+    bytes: u64,
     line: Vec<u8>,
 }
 
@@ -73,7 +74,7 @@ impl Writer {
                 Out::Compressed(encoder)
             }
         };
-        let mut writer = Self { out, rows: 0, line: Vec::new() };
+        let mut writer = Self { out, rows: 0, bytes: 0, line: Vec::new() };
         writer.put(&serde_json::to_value(header)?)?;
         Ok(writer)
     }
@@ -89,6 +90,7 @@ impl Writer {
         self.line.clear();
         serde_json::to_writer(&mut self.line, value)?;
         self.line.push(b'\n');
+        self.bytes += self.line.len() as u64;
         self.out.write().write_all(&self.line)
     }
 
@@ -96,6 +98,11 @@ impl Writer {
     /// little.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.write().flush()
+    }
+
+    /// Bytes written, before compression.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Rows written.

@@ -110,7 +110,7 @@ impl Demand {
     /// What this leaves out.
     pub fn spared(&self) -> Spared {
         let always = [EventKind::Exec, EventKind::Fork, EventKind::Exit];
-        let never_filtered = [EventKind::GpuSample, EventKind::Sensor];
+        let never_filtered = [EventKind::GpuSample, EventKind::GpuFault, EventKind::Sensor];
         let kinds = EventKind::ALL
             .iter()
             .filter(|kind| !always.contains(kind) && !never_filtered.contains(kind))

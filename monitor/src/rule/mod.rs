@@ -48,7 +48,7 @@ pub use net::NetSet;
 pub use outline::{Outline, Response};
 pub use page::rules_markdown;
 pub use profile::{Budget, Profile, ProfileSet, Role};
-pub use quantity::format_span;
+pub use quantity::{format_span, parse_span};
 pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;
 pub use set::{RuleSet, is_gpu};

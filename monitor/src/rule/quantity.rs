@@ -68,7 +68,7 @@ fn bytes(number: Number, factor: i64) -> Option<i64> {
 }
 
 /// A span of time as YAML writes it, `90s`, `10m`, `24h`, `1h30m`: nanoseconds.
-pub(crate) fn parse_span(text: &str) -> Option<u64> {
+pub fn parse_span(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut total: u64 = 0;
     while !rest.is_empty() {

@@ -23,7 +23,7 @@ pub(crate) struct Watch {
     wake: Wake,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    loaded: sensor::Loaded,
+    pub(crate) loaded: sensor::Loaded,
 }
 
 /// Reports everything: loopback, small files, and each open.
@@ -96,11 +96,6 @@ impl Watch {
         assert!(self.maps.label(key, Some(label)));
     }
 
-    /// Puts back what was detached, as the daemon does every few seconds.
-    pub(crate) fn mend(&mut self) -> Vec<(&'static str, String)> {
-        self.loaded.mend()
-    }
-
     /// The first event that matches, past or to come.
     pub(crate) fn wait(&self, at_most: Duration, matches: impl Fn(&Event) -> bool) -> Event {
         let deadline = Instant::now() + at_most;
@@ -153,7 +148,8 @@ impl Watch {
             .take(12)
             .collect();
         format!(
-            "drain {:?}, decode {:?}, kernel {:?}, noisiest {:?}, last events {tail:?}",
+            "{} sensors, drain {:?}, decode {:?}, kernel {:?}, noisiest {:?}, last events {tail:?}",
+            self.loaded.status.len(),
             self.drained,
             self.stats.lock().expect("not poisoned"),
             self.counters(),

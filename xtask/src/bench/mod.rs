@@ -53,6 +53,9 @@ struct Host {
 
 /// `cargo xtask bench`.
 pub(crate) fn run(tree: &Tree, args: &BenchArgs) -> Result<()> {
+    if args.measure == Measure::Rules {
+        return rules(tree);
+    }
     suite::require_root("the benchmark loads programs into the kernel, which needs root", "bench")?;
     let binary = demo::build(tree, args.monitor.as_deref())?;
     let ground = Ground::lay(tree, binary, args)?;
@@ -97,6 +100,17 @@ pub(crate) fn run(tree: &Tree, args: &BenchArgs) -> Result<()> {
         print(&results);
         println!("\nwritten to {}", out.display());
     }
+    Ok(())
+}
+
+/// Rules alone: a program of its own, optimised, on one core.
+fn rules(tree: &Tree) -> Result<()> {
+    let host = host();
+    println!("{} CPUs, {}, Linux {}", host.cpus, host.cpu, host.kernel);
+    let mut cargo = Command::new("cargo");
+    cargo.args(["bench", "--quiet", "-p", "monitor", "--bench", "rules"]);
+    let status = cargo.current_dir(tree.root()).status().context("run cargo bench")?;
+    anyhow::ensure!(status.success(), "the benchmark of rules failed: {status}");
     Ok(())
 }
 
