@@ -14,6 +14,17 @@ pub struct InodeKey {
     pub generation: u32,
 }
 
+/// Words of the map of marks: 2²⁰ bits. With as many marks as there can be, one inode in thirteen
+/// that is not marked looks like one, and costs a look into the map behind.
+pub const MARK_WORDS: u32 = 1 << 14;
+
+/// Word and bit of an inode's number in the map of marks.
+pub const fn mark_of(inode: u64) -> (u32, u64) {
+    // Fibonacci hashing: the golden ratio of 2⁶⁴; the upper bits are the mixed ones.
+    let bit = (inode.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as u32;
+    (bit / 64, 1 << (bit % 64))
+}
+
 /// Key of the name-class map: a lower-case extension without its dot, right-justified, zero bytes
 /// in front.
 #[repr(C)]
@@ -177,6 +188,7 @@ pub struct RateWindow {
 }
 
 const _: () = assert!(size_of::<InodeKey>() == 16);
+const _: () = assert!(mark_of(u64::MAX).0 < MARK_WORDS);
 const _: () = assert!(size_of::<RateWindow>() == 24);
 const _: () = assert!(size_of::<Writer>() == 24);
 const _: () = assert!(size_of::<ReaderKey>() == 24);

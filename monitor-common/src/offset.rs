@@ -8,6 +8,20 @@
 /// An offset that the running kernel does not have. Never zero: zero is a legal offset.
 pub const OFFSET_ABSENT: u32 = u32::MAX;
 
+/// A field as the kernel side is told of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes from the start of the struct, or [`OFFSET_ABSENT`].
+    pub offset: u32,
+    /// The struct's id in the kernel's type information; zero when it was not found.
+    pub strukt: u32,
+}
+
+/// The number in the call that the kernel side makes for the kernel function `bpf_rdonly_cast`: far
+/// from every helper's. The daemon looks for it in the object's instructions.
+pub const CAST_CALL: u32 = 0x6777_6361;
+
 /// Where a system call's exit tracepoint keeps the result. The verifier allows no variable here, so
 /// the daemon compares it with the tracepoint's format and leaves the sensor off when they differ.
 pub const SYSCALL_RESULT_OFFSET: usize = 16;

@@ -1,7 +1,5 @@
 //! The counters that must balance: `seen = sent + filtered + lost`.
 
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::maps::RingBuf;
 use monitor_common::KindCounters;
 
 use crate::maps::COUNTERS;
@@ -15,33 +13,6 @@ pub(crate) enum Outcome {
     MapFull,
     ReadFault,
     RateLimited,
-}
-
-/// Which ring a record goes to.
-#[derive(Clone, Copy)]
-pub(crate) enum Lane {
-    /// Wakes the reader.
-    High,
-    /// Polled by the reader: a wake-up costs ten times the record.
-    Bulk,
-}
-
-impl Lane {
-    #[inline(always)]
-    pub(crate) fn ring(self) -> &'static RingBuf {
-        match self {
-            Self::High => &crate::maps::RING_HIGH,
-            Self::Bulk => &crate::maps::RING_BULK,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn flags(self) -> u64 {
-        match self {
-            Self::High => 0,
-            Self::Bulk => u64::from(BPF_RB_NO_WAKEUP),
-        }
-    }
 }
 
 /// Counts one thing seen and its outcome.

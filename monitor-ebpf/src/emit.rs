@@ -7,8 +7,9 @@ use monitor_common::{
     ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileOpenRecord, PATH_BYTES_MAX, RECORD_BYTES_MAX,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::filter;
+use crate::lane::{Lane, QUIET};
 use crate::read::Fault;
 use crate::read::file::InodeHead;
 use crate::read::name::NameHead;
@@ -52,10 +53,11 @@ pub(crate) fn fixed<T: 'static>(
         return count(kind, Outcome::RingFull);
     };
     if fill(&mut entry).is_err() {
-        entry.discard(lane.flags());
+        entry.discard(QUIET);
         return count(kind, Outcome::ReadFault);
     }
-    entry.submit(lane.flags());
+    entry.submit(QUIET);
+    lane.knock();
     count(kind, Outcome::Sent);
 }
 
@@ -73,8 +75,12 @@ pub(crate) fn scratch(kind: u16, lane: Lane, record: *const u8, len: u32) {
             core::ptr::from_ref(lane.ring()).cast_mut().cast(),
             record.cast_mut().cast(),
             u64::from(len),
-            lane.flags(),
+            QUIET,
         )
     };
-    count(kind, if sent == 0 { Outcome::Sent } else { Outcome::RingFull });
+    if sent != 0 {
+        return count(kind, Outcome::RingFull);
+    }
+    lane.knock();
+    count(kind, Outcome::Sent);
 }

@@ -2,11 +2,11 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use monitor_common::{RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS};
+use monitor_common::{RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS, mark_of};
 
-use crate::count::Lane;
 use crate::globals::{RATE_BULK, RATE_HIGH};
-use crate::maps::{RATES, UNWANTED};
+use crate::lane::Lane;
+use crate::maps::{MARKS, RATES, UNWANTED};
 
 /// Length of a rate window.
 const RATE_WINDOW_NS: u64 = 1_000_000_000;
@@ -32,7 +32,7 @@ pub(crate) fn family_wanted(family: u16) -> bool {
 #[inline(always)]
 pub(crate) fn within_rate(cgroup: u64, lane: Lane) -> bool {
     let (key, limit) = match lane {
-        Lane::High => (cgroup | HIGH_BIT, RATE_HIGH.load()),
+        Lane::High | Lane::Life => (cgroup | HIGH_BIT, RATE_HIGH.load()),
         Lane::Bulk => (cgroup, RATE_BULK.load()),
     };
     // SAFETY: a helper without preconditions.
@@ -56,6 +56,14 @@ pub(crate) fn within_rate(cgroup: u64, lane: Lane) -> bool {
         return false;
     }
     true
+}
+
+/// Whether an inode of this number may be labelled, or be a watched directory. Two maps have to be
+/// asked, by the file system too, only where this says yes; what is not wanted costs one bit.
+#[inline(always)]
+pub(crate) fn may_be_marked(number: u64) -> bool {
+    let (word, bit) = mark_of(number);
+    MARKS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
 /// Whether an address, IPv6 or IPv4-mapped, is a loopback address.

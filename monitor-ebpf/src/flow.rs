@@ -12,10 +12,11 @@ use monitor_common::{
     FLOW_START, FlowRecord, KIND_FLOW, SOCKET_PEERS_MAX,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::filter::is_loopback;
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
+use crate::lane::Lane;
 use crate::maps::{FLOW_SCRATCH, FLOWS, SOCKETS};
 use crate::read::{self, Fault, sock, task};
 

@@ -4,11 +4,34 @@
 use aya_ebpf::Global;
 use monitor_common::{OFFSET_ABSENT, for_each_offset};
 
+/// Where a field is, as the daemon found it: `monitor_common::Place`, frozen.
+#[repr(C)]
+pub(crate) struct Place {
+    offset: Global<u32>,
+    strukt: Global<u32>,
+}
+
+impl Place {
+    const ABSENT: Self = Self { offset: Global::new(OFFSET_ABSENT), strukt: Global::new(0) };
+
+    /// Bytes from the start of the struct, or [`OFFSET_ABSENT`].
+    #[inline(always)]
+    pub(crate) fn load(&self) -> u32 {
+        self.offset.load()
+    }
+
+    /// The struct's id in the kernel's type information.
+    #[inline(always)]
+    pub(crate) fn strukt(&self) -> u32 {
+        self.strukt.load()
+    }
+}
+
 macro_rules! globals {
     ($($global:ident $strukt:literal $path:literal $width:literal [$($sensor:literal),*];)+) => {
         $(
             #[unsafe(no_mangle)]
-            pub(crate) static $global: Global<u32> = Global::new(OFFSET_ABSENT);
+            pub(crate) static $global: Place = Place::ABSENT;
         )+
     };
 }
@@ -18,6 +41,11 @@ for_each_offset!(globals);
 /// The monitor's own process: its files and flows are counted, not reported.
 #[unsafe(no_mangle)]
 pub(crate) static SELF_TGID: Global<u32> = Global::new(0);
+
+/// Whether the kernel has `bpf_rdonly_cast` (6.2 and newer), and the daemon has put its id into the
+/// calls of it.
+#[unsafe(no_mangle)]
+pub(crate) static TYPE_CAST: Global<u32> = Global::new(0);
 
 /// Whether flows to loopback peers are reported.
 #[unsafe(no_mangle)]

@@ -8,7 +8,8 @@
 //! | `read` | the only code that touches kernel memory |
 //! | `filter` | what is wanted, and how much of it per cgroup |
 //! | `count` | the counters that must balance |
-//! | `emit` | the two rings |
+//! | `lane` | the two rings, and when their reader is woken |
+//! | `emit` | from a filled record to a ring |
 //! | `flow` | the state of flows |
 //! | `hook` | the programs |
 #![feature(asm_experimental_arch)]
@@ -21,6 +22,7 @@ mod filter;
 mod flow;
 mod globals;
 mod hook;
+mod lane;
 mod maps;
 mod read;
 

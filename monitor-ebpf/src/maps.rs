@@ -7,32 +7,42 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
     COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension, FLOWS_MAX, InodeKey, KindCounters,
-    LABELS_MAX, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX, RATE_CGROUPS_MAX,
-    READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
-    SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
-    WatchName, Writer,
+    LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX,
+    RATE_CGROUPS_MAX, READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey,
+    ReaderSum, SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX,
+    WRITERS_MAX, WatchName, Writer,
 };
 
 use crate::emit::{ExecScratch, OpenScratch};
 use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
 use crate::hook::file::OpenKey;
 
-/// Process life, flow starts, label hits: wakes the reader.
+/// Process life, flow starts, label hits.
 #[map]
 pub(crate) static RING_HIGH: RingBuf = RingBuf::with_byte_size(RING_HIGH_BYTES, 0);
 
-/// Everything else: polled.
+/// Everything else.
 #[map]
 pub(crate) static RING_BULK: RingBuf = RingBuf::with_byte_size(RING_BULK_BYTES, 0);
+
+/// Whether the reader sleeps until it is woken: one entry, set by the daemon, cleared by who wakes
+/// it.
+#[map]
+pub(crate) static READER_IDLE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The end of the high-priority ring when the reader was last woken for it: one entry.
+#[map]
+pub(crate) static WOKEN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Counters by record kind.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<KindCounters> =
     PerCpuArray::with_max_entries(COUNTERS_LEN, 0);
 
-/// Whether any inode is labelled: one entry, read before the map below is asked.
+/// One bit for each inode that is labelled or a watched directory, by a hash of its number; read
+/// before one of those maps is asked.
 #[map]
-pub(crate) static LABELS_ON: Array<u32> = Array::with_max_entries(1, 0);
+pub(crate) static MARKS: Array<u64> = Array::with_max_entries(MARK_WORDS, 0);
 
 /// Labelled inodes; written by the daemon.
 #[map]

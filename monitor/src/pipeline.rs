@@ -194,9 +194,9 @@ impl Pipeline {
         let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
         let server = start_server(&config, &metrics, &readiness)?;
         let mut loaded = load(&config)?;
-        let (high, bulk) = loaded.take_rings()?;
+        let rings = loaded.take_rings()?;
         let stats = Arc::new(DrainStats::default());
-        let (drain, high, bulk) = Drain::new(high, bulk, Arc::clone(&stats))
+        let (drain, high, bulk) = Drain::new(rings, Arc::clone(&stats))
             .map_err(|source| PipelineError::Start { what: "the ring reader", source })?;
         let wake = drain.wake();
         let (control, orders) = sync_channel(CONTROL_MAX);

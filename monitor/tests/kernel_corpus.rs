@@ -44,9 +44,9 @@ fn records_of_this_kernel_become_stored_inputs() {
     let mut loaded = sensor::load(&settings, &root).expect("the sensors load");
     let mut maps = loaded.take_maps().expect("the maps are there");
     assert!(maps.name_class("safetensors", monitor_common::CLASS_WEIGHTS));
-    let (high, bulk) = loaded.take_rings().expect("the rings are there");
+    let rings = loaded.take_rings().expect("the rings are there");
     let (drain, mut high, mut bulk) =
-        Drain::new(high, bulk, Arc::new(DrainStats::default())).expect("a reader");
+        Drain::new(rings, Arc::new(DrainStats::default())).expect("a reader");
     let wake = drain.wake();
     let reader = std::thread::spawn(move || drain.run(|| {}));
     let mut child = Command::new("/usr/bin/env")

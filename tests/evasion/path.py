@@ -20,6 +20,7 @@ RESOLVE_NO_SYMLINKS = 0x04
 AT_FDCWD = -100
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+NOTE = os.path.join(ROOM, "copy")
 READ_ONLY = os.O_RDONLY | os.O_CLOEXEC
 
 
@@ -143,45 +144,41 @@ def renamed() -> bytes:
     return stand.read_all(name)
 
 
-def reflink() -> bytes:
+def reflink() -> None:
     copy = os.path.join(ROOM, "holiday.jpg")
     subprocess.run(["cp", "--reflink=auto", MODEL, copy], check=True)
-    return laundered(copy)
+    laundered(copy)
 
 
-def copy_range() -> bytes:
+def copy_range() -> None:
     copy = os.path.join(ROOM, "holiday.jpg")
     with open(MODEL, "rb") as source, open(copy, "wb") as sink:
         left = os.fstat(source.fileno()).st_size
         while left:
             left -= os.copy_file_range(source.fileno(), sink.fileno(), left)
-    return laundered(copy)
+    laundered(copy)
 
 
-def sendfile_copy() -> bytes:
+def sendfile_copy() -> None:
     copy = os.path.join(ROOM, "holiday.jpg")
     with open(MODEL, "rb") as source, open(copy, "wb") as sink:
         left = os.fstat(source.fileno()).st_size
         while left:
             left -= os.sendfile(sink.fileno(), source.fileno(), None, left)
-    return laundered(copy)
+    laundered(copy)
 
 
-def dd_copy() -> bytes:
+def dd_copy() -> None:
     copy = os.path.join(ROOM, "holiday.jpg")
     command = ["dd", f"if={MODEL}", f"of={copy}", "bs=1M", "status=none"]
     subprocess.run(command, check=True)
-    return laundered(copy)
+    laundered(copy)
 
 
-def shared_memory() -> bytes:
+def shared_memory() -> None:
     copy = f"/dev/shm/{os.path.basename(MODEL)}.tmp"
     shutil.copyfile(MODEL, copy)
-    try:
-        return laundered(copy)
-    finally:
-        if os.path.exists(copy):
-            os.unlink(copy)
+    laundered(copy)
 
 
 def memory_file() -> bytes:
@@ -194,16 +191,28 @@ def memory_file() -> bytes:
     return stand.read_all(f"/proc/self/fd/{fd}")
 
 
-def laundered(copy: str) -> bytes:
-    """The original goes; what is sent was never called a model."""
+def laundered(copy: str) -> None:
+    """The original goes; what is left was never called a model."""
     os.unlink(MODEL)
+    with open(NOTE, "w") as file:
+        file.write(copy)
     stand.say("copied", bytes=os.path.getsize(copy))
-    return stand.read_all(copy)
+
+
+def copied() -> bytes:
+    """The other workload, which never saw the original."""
+    with open(NOTE) as file:
+        copy = file.read()
+    data = stand.read_all(copy)
+    os.unlink(copy)
+    return data
 
 
 def main() -> None:
     stand.wait_for_go()
     data = globals()[sys.argv[1]]()
+    if data is None:
+        return
     stand.say("read", bytes=len(data))
     stand.say("sent", bytes=send.tcp(data))
 

@@ -10,10 +10,11 @@ use monitor_common::{
 };
 
 use super::call::{argument, keep, take};
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::{OFF_KIOCB_OPCODE, SELF_TGID};
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::maps::URING_USERS;
 use crate::read::{self, Fault, task};
 

@@ -5,8 +5,9 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::{CGROUP_PATH_BYTES_MAX, CgroupMoveRecord, KIND_CGROUP_MOVE};
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
+use crate::lane::Lane;
 use crate::maps::MOVE_SCRATCH;
 use crate::read::{Fault, task};
 

@@ -11,13 +11,14 @@ use monitor_common::{
     OPEN_NAME_CLASS, OPEN_WATCHED_DIR, OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
 use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OPEN_REPEAT_NS, SELF_TGID};
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::maps::{
-    DEVICE_NODES, DEVICES, LABELS, LABELS_ON, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
+    DEVICE_NODES, DEVICES, LABELS, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
     OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
 };
 use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFMT, S_IFREG};
@@ -35,6 +36,26 @@ struct Opened {
     reason: u16,
     name_class: u16,
     label: u32,
+}
+
+impl Opened {
+    /// The same, read from memory: from there the reasons are numbers like any other to the
+    /// verifier, which else follows the whole path's walk for each combination of them.
+    #[inline(always)]
+    fn through(self, record: &mut FileOpenRecord) -> Self {
+        // SAFETY: our own fields; volatile so that they go through memory.
+        unsafe {
+            core::ptr::write_volatile(&raw mut record.reason, self.reason);
+            core::ptr::write_volatile(&raw mut record.name_class, self.name_class);
+            core::ptr::write_volatile(&raw mut record.label, self.label);
+            Self {
+                reason: core::ptr::read_volatile(&raw const record.reason),
+                name_class: core::ptr::read_volatile(&raw const record.name_class),
+                label: core::ptr::read_volatile(&raw const record.label),
+                ..self
+            }
+        }
+    }
 }
 
 /// One program for `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`: what they return
@@ -63,7 +84,7 @@ pub(crate) fn opened(descriptor: u32, scratch: &mut OpenScratch) {
         Ok(None) => count(KIND_FILE_OPEN, Outcome::Filtered),
         Ok(Some(opened)) => match open_is_repeated(&opened, &scratch.head) {
             Ok(true) => count(KIND_FILE_OPEN, Outcome::Filtered),
-            Ok(false) => open_report(&opened, scratch),
+            Ok(false) => open_report(opened.through(&mut scratch.record), scratch),
             Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
         },
         Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
@@ -97,7 +118,7 @@ fn open_wanted(descriptor: u32, scratch: &mut OpenScratch) -> Result<Option<Open
         reason |= OPEN_BIG_FILE;
     }
     let mut label = 0;
-    if LABELS_ON.get(0).is_some_and(|on| *on != 0) {
+    if filter::may_be_marked(head.number()?) {
         // SAFETY: the value is copied out at once.
         label = unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label);
         if label != 0 {
@@ -220,9 +241,12 @@ fn name_is_watched(
 
 #[inline(always)]
 fn open_in_watched(dentry: u64) -> Result<bool, Fault> {
-    let key = file::key(file::parent_inode(dentry)?)?;
+    let directory = file::parent_inode(dentry)?;
+    if !filter::may_be_marked(file::number(directory)?) {
+        return Ok(false);
+    }
     // SAFETY: only presence is asked.
-    Ok(unsafe { WATCH_DIRS.get(key) }.is_some())
+    Ok(unsafe { WATCH_DIRS.get(file::key(directory)?) }.is_some())
 }
 
 /// What tells one open from another: who, which file, and whether to read or to write.
@@ -269,10 +293,10 @@ fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
 }
 
 #[inline(always)]
-fn open_report(opened: &Opened, scratch: &mut OpenScratch) {
+fn open_report(opened: Opened, scratch: &mut OpenScratch) {
     // Labelled inodes carry verdicts; the rest may wait for the poll.
     let lane = if opened.label != 0 { Lane::High } else { Lane::Bulk };
-    match open_fill(opened, scratch) {
+    match open_fill(&opened, scratch) {
         Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
         Ok(_) if scratch.record.header.actor.tgid == SELF_TGID.load() => {
             count(KIND_FILE_OPEN, Outcome::Filtered);

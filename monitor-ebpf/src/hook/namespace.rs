@@ -9,10 +9,11 @@ use monitor_common::{
 };
 
 use super::call::{argument, keep, take};
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::SELF_TGID;
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::maps::NAMESPACE_SCRATCH;
 use crate::read::task;
 

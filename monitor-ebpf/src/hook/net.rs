@@ -101,16 +101,19 @@ pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
-    let connected = FlowKey { sock: sk, peer: 0 };
-    if let Some(state) = FLOWS.get_ptr_mut(connected) {
-        // SAFETY: the map's value lives while the program runs.
-        let state = unsafe { &mut *state };
-        if flow::is_of(state, sk) {
-            return flow::add(state, bytes);
-        }
-        flow::end(connected, state);
-    }
     let family = sock::family(sk)?;
+    // A datagram's flow is found by its peer below, whether the socket is connected or not.
+    if sock::protocol(sk)? != IPPROTO_UDP {
+        let connected = FlowKey { sock: sk, peer: 0 };
+        if let Some(state) = FLOWS.get_ptr_mut(connected) {
+            // SAFETY: the map's value lives while the program runs.
+            let state = unsafe { &mut *state };
+            if flow::is_of(state, sk) {
+                return flow::add(state, bytes);
+            }
+            flow::end(connected, state);
+        }
+    }
     if family == AF_UNIX || family == AF_NETLINK {
         return Ok(());
     }

@@ -10,10 +10,11 @@ use monitor_common::{
     DIRECTION_EGRESS, Endpoint, KIND_DNS, KIND_PAYLOAD, PAYLOAD_BYTES_MAX, PayloadRecord,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::filter;
 use crate::flow::{FlowKey, FlowState, peer_hash};
 use crate::hook::net::keep_peer;
+use crate::lane::{Lane, QUIET};
 use crate::maps::FLOWS;
 use crate::read::sock::{IPPROTO_TCP, IPPROTO_UDP, mapped};
 
@@ -218,10 +219,11 @@ fn payload_report(ctx: &SkBuffContext, kind: u16, state: &FlowState, offset: u32
         )
     };
     if loaded == 0 {
-        entry.submit(Lane::High.flags());
+        entry.submit(QUIET);
+        Lane::High.knock();
         count(kind, Outcome::Sent);
     } else {
-        entry.discard(Lane::High.flags());
+        entry.discard(QUIET);
         count(kind, Outcome::ReadFault);
     }
 }

@@ -12,13 +12,14 @@ use monitor_common::{
     PATH_TRUNCATED, TASK_IO_WORKER, TASK_KTHREAD, TaskNewRecord, TaskSeenRecord, Writer,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit::{self, ExecScratch};
 use crate::filter;
 use crate::globals::{
     OFF_BPRM_FILE, OFF_FS_PWD, OFF_MM_ARG_END, OFF_MM_ARG_START, OFF_PATH_DENTRY, OFF_PATH_MNT,
     OFF_TASK_FS,
 };
+use crate::lane::Lane;
 use crate::maps::{EXEC_SCRATCH, WRITERS};
 use crate::read::{self, Fault, field, file, task};
 
@@ -39,10 +40,10 @@ pub fn exec_done(ctx: BtfTracePointContext) -> i32 {
             count(KIND_EXEC, Outcome::ReadFault);
             aya_log_ebpf::warn!(&ctx, "exec by pid {} was seen but could not be read", ctx.tgid());
         }
-        Ok(_) if !filter::within_rate(scratch.record.header.actor.cgroup_id, Lane::High) => {
+        Ok(_) if !filter::within_rate(scratch.record.header.actor.cgroup_id, Lane::Life) => {
             count(KIND_EXEC, Outcome::RateLimited);
         }
-        Ok(len) => emit::scratch(KIND_EXEC, Lane::High, (&raw const *scratch).cast(), len),
+        Ok(len) => emit::scratch(KIND_EXEC, Lane::Life, (&raw const *scratch).cast(), len),
     }
     0
 }
@@ -152,7 +153,7 @@ pub fn task_new(ctx: BtfTracePointContext) -> i32 {
     let creator = task::current();
     // SAFETY: a helper without preconditions.
     let cgroup = unsafe { aya_ebpf::helpers::generated::bpf_get_current_cgroup_id() };
-    emit::fixed::<TaskNewRecord>(KIND_TASK_NEW, Lane::High, cgroup, |slot| {
+    emit::fixed::<TaskNewRecord>(KIND_TASK_NEW, Lane::Life, cgroup, |slot| {
         // SAFETY: the slot is as long as the record, and every field is written here.
         let record = unsafe { &mut *slot.as_mut_ptr() };
         task::header(creator, KIND_TASK_NEW, size_of::<TaskNewRecord>(), &mut record.header)?;
@@ -187,7 +188,7 @@ pub fn task_exit(ctx: BtfTracePointContext) -> i32 {
     }
     // SAFETY: a helper without preconditions.
     let cgroup = unsafe { aya_ebpf::helpers::generated::bpf_get_current_cgroup_id() };
-    emit::fixed::<ExitRecord>(KIND_EXIT, Lane::High, cgroup, |slot| {
+    emit::fixed::<ExitRecord>(KIND_EXIT, Lane::Life, cgroup, |slot| {
         // SAFETY: the slot is as long as the record, and every field is written here.
         let record = unsafe { &mut *slot.as_mut_ptr() };
         task::header(dying, KIND_EXIT, size_of::<ExitRecord>(), &mut record.header)?;

@@ -4,11 +4,12 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{KIND_SOCKET_NEW, SocketNewRecord};
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::filter;
 use crate::globals::SELF_TGID;
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::read::sock::{
     self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
 };

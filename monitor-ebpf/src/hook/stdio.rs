@@ -4,9 +4,10 @@ use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use monitor_common::{KIND_STDIO, STDIO_DUP, STDIO_EXEC, STREAM_OTHER, STREAM_SOCKET, StdioRecord};
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::maps::STDIO_SCRATCH;
 use crate::read::sock::AF_UNIX;
 use crate::read::stream::stream;

@@ -12,10 +12,11 @@ use monitor_common::{
 };
 
 use super::call::{argument, keep, take};
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::{OFF_MODULE_NAME, SELF_TGID};
 use crate::hook::returned;
+use crate::lane::Lane;
 use crate::maps::{OWN_CGROUPS, OWN_OBJECTS, TAMPER_SCRATCH};
 use crate::read::pid::{self, Target};
 use crate::read::{self, Fault, bpf, task};

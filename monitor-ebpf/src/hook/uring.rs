@@ -10,11 +10,13 @@ use monitor_common::{
     FileReadRecord, InodeKey, KIND_FILE_READ, READ_STEP_BYTES, ReaderKey, ReaderSum,
 };
 
-use crate::count::{Lane, Outcome, count};
+use crate::count::{Outcome, count};
 use crate::emit;
+use crate::filter;
 use crate::globals::{IO_RESULT_IN_CQE, OFF_INODE_SIZE, OFF_IO_FILE, OFF_IO_OPCODE, SELF_TGID};
 use crate::hook::file;
-use crate::maps::{LABELS, LABELS_ON, OPEN_SCRATCH, READERS};
+use crate::lane::Lane;
+use crate::maps::{LABELS, OPEN_SCRATCH, READERS};
 use crate::read::file as files;
 use crate::read::{Fault, at, field, task};
 
@@ -73,9 +75,6 @@ pub fn uring_done(ctx: BtfTracePointContext) -> i32 {
 /// Sums what was read of a labelled file, and tells of it in steps.
 #[inline(always)]
 fn read_done(request: u64, bytes: u64) {
-    if LABELS_ON.get(0).is_none_or(|on| *on == 0) {
-        return;
-    }
     match read_sum(request, bytes) {
         Ok(None) => {}
         Ok(Some(read)) => read_tell(&read),
@@ -98,6 +97,9 @@ fn read_sum(request: u64, bytes: u64) -> Result<Option<Read>, Fault> {
         return Ok(None);
     }
     let inode = files::inode(file)?;
+    if !filter::may_be_marked(files::number(inode)?) {
+        return Ok(None);
+    }
     let key: InodeKey = files::key(inode)?;
     // SAFETY: the value is copied out at once.
     let Some(label) = (unsafe { LABELS.get(key) }).copied() else { return Ok(None) };

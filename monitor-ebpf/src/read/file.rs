@@ -1,17 +1,16 @@
 //! Files, inodes, file tables.
 
-use aya_ebpf::Global;
 use monitor_common::{
     EXTENSION_BYTES, Extension, FileIdRecord, INODE_HEAD_BYTES, InodeKey, OFFSET_ABSENT,
 };
 
-use super::{Fault, at, field};
+use super::{Fault, field};
 use crate::globals::{
     OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD,
     OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT,
     OFF_INODE_CTIME, OFF_INODE_GEN, OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_NLINK, OFF_INODE_RDEV,
     OFF_INODE_SB, OFF_INODE_SIZE, OFF_PATH_DENTRY, OFF_PATH_MNT, OFF_SB_DEV, OFF_SB_MAGIC,
-    OFF_TASK_FILES,
+    OFF_TASK_FILES, Place, TYPE_CAST,
 };
 
 /// `S_IFMT` and three of its values (include/uapi/linux/stat.h).
@@ -20,8 +19,8 @@ pub(crate) const S_IFREG: u16 = 0o100_000;
 pub(crate) const S_IFCHR: u16 = 0o020_000;
 pub(crate) const S_IFBLK: u16 = 0o060_000;
 
-/// The start of an inode, read at once: one read instead of six. Lives in a scratch slot, for the
-/// BPF stack has 512 bytes.
+/// An inode. Where its fields cannot be read by plain loads, its start is read at once: one helper
+/// instead of six. Lives in a scratch slot, for the BPF stack has 512 bytes.
 #[repr(C)]
 pub(crate) struct InodeHead {
     address: u64,
@@ -29,21 +28,24 @@ pub(crate) struct InodeHead {
 }
 
 impl InodeHead {
-    /// Reads the start of the inode at `address`.
+    /// Looks at the inode at `address`.
     #[inline(always)]
     pub(crate) fn fill(&mut self, address: u64) -> Result<(), Fault> {
         self.address = address;
+        if TYPE_CAST.load() != 0 {
+            return Ok(());
+        }
         super::into(address, &mut self.bytes)
     }
 
     #[inline(always)]
-    fn get<T: Copy>(&self, offset: &Global<u32>) -> Result<T, Fault> {
-        let offset = offset.load();
+    fn get<T: Copy>(&self, place: &Place) -> Result<T, Fault> {
+        let offset = place.load();
         if offset == OFFSET_ABSENT {
             return Err(Fault);
         }
-        if offset as usize > INODE_HEAD_BYTES - size_of::<T>() {
-            return at(self.address + u64::from(offset));
+        if TYPE_CAST.load() != 0 || offset as usize > INODE_HEAD_BYTES - size_of::<T>() {
+            return field(self.address, place);
         }
         // SAFETY: the offset was checked to lie inside the array; the read may be unaligned.
         Ok(unsafe { self.bytes.as_ptr().add(offset as usize).cast::<T>().read_unaligned() })
@@ -67,6 +69,12 @@ impl InodeHead {
     #[inline(always)]
     pub(crate) fn superblock(&self) -> Result<u64, Fault> {
         self.get(&OFF_INODE_SB)
+    }
+
+    /// Inode number.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> Result<u64, Fault> {
+        self.get(&OFF_INODE_INO)
     }
 
     /// Key of the label map. Without the generation: the daemon cannot ask for it without opening
@@ -113,6 +121,12 @@ pub(crate) fn id(inode: u64) -> Result<FileIdRecord, Fault> {
     })
 }
 
+/// Number of an inode that is looked at once, without its head.
+#[inline(always)]
+pub(crate) fn number(inode: u64) -> Result<u64, Fault> {
+    field(inode, &OFF_INODE_INO)
+}
+
 /// Key of an inode that is looked at once, without its head.
 #[inline(always)]
 pub(crate) fn key(inode: u64) -> Result<InodeKey, Fault> {
@@ -148,7 +162,7 @@ pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> 
     let table: u64 = field(files, &OFF_FILES_FDT)?;
     // No bound is asked for: the descriptor was just given out by this very table.
     let slots: u64 = field(table, &OFF_FDT_FD)?;
-    let file: u64 = at(slots + u64::from(descriptor) * 8)?;
+    let file: u64 = super::at(slots + u64::from(descriptor) * 8)?;
     if file == 0 { Err(Fault) } else { Ok(file) }
 }
 
@@ -196,7 +210,7 @@ pub(crate) fn is_process_memory(file: u64, head: &InodeHead) -> Result<bool, Fau
     if length != 3 {
         return Ok(false);
     }
-    let name: [u8; 3] = at(field(dentry, &OFF_DENTRY_NAME)?)?;
+    let name: [u8; 3] = super::at(field(dentry, &OFF_DENTRY_NAME)?)?;
     Ok(name == *b"mem")
 }
 
@@ -218,7 +232,7 @@ pub(crate) fn extension(dentry: u64) -> Result<Option<Extension>, Fault> {
     }
     // The last 16 bytes of the name. A name shorter than that lives inside its dentry, behind the
     // other members, so what is read before its start is memory of the same dentry, and is ignored.
-    let tail: [u8; EXTENSION_BYTES] = at(name + u64::from(length) - EXTENSION_BYTES as u64)?;
+    let tail: [u8; EXTENSION_BYTES] = super::at(name + u64::from(length) - EXTENSION_BYTES as u64)?;
     let first = (EXTENSION_BYTES as u32).saturating_sub(length);
     let mut out = [0u8; EXTENSION_BYTES];
     let mut found = false;

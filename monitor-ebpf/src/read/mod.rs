@@ -12,22 +12,57 @@ pub(crate) mod sock;
 pub(crate) mod stream;
 pub(crate) mod task;
 
-use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
-use monitor_common::OFFSET_ABSENT;
+use monitor_common::{CAST_CALL, OFFSET_ABSENT};
+
+use crate::globals::{Place, TYPE_CAST};
 
 /// Kernel memory could not be read, or the kernel does not have the field.
 #[derive(Clone, Copy)]
 pub(crate) struct Fault;
 
-/// Reads the field at `offset` of the struct at `base`.
+/// Reads a field of the struct at `base`: by a plain load, which costs a nanosecond where a helper
+/// costs ten, if the kernel takes our word for the type; else by the helper.
+///
+/// The plain load yields zero where the helper would report a fault.
 #[inline(always)]
-pub(crate) fn field<T: Copy>(base: u64, offset: &Global<u32>) -> Result<T, Fault> {
-    let offset = offset.load();
+pub(crate) fn field<T: Copy>(base: u64, place: &Place) -> Result<T, Fault> {
+    let offset = place.load();
     if offset == OFFSET_ABSENT || base == 0 {
         return Err(Fault);
     }
-    at(base + u64::from(offset))
+    if TYPE_CAST.load() == 0 {
+        return at(base + u64::from(offset));
+    }
+    Ok(load(cast(base, place.strukt()) + u64::from(offset)))
+}
+
+/// A plain load from a struct whose type the verifier knows.
+///
+/// The offset is a constant to the verifier, because the map it stands in is frozen (from 5.5), so
+/// it finds the member and turns the load into one that yields zero on a fault
+/// (kernel/bpf/verifier.c, `check_ptr_to_btf_access`). At any other address the program is refused
+/// when it is loaded.
+#[inline(always)]
+fn load<T: Copy>(address: u64) -> T {
+    // SAFETY: the verifier accepts this load only at a member of a type that it knows, and guards
+    // it against faults; members are aligned.
+    unsafe { core::ptr::read_volatile(address as *const T) }
+}
+
+/// `bpf_rdonly_cast` (kernel/bpf/helpers.c, 6.2): the same address as a pointer to a struct, which
+/// may be read and nothing else. The verifier makes a register move of it.
+///
+/// It is a function of the kernel and not a helper, and the compiler cannot write the call of one.
+/// So this calls a helper with a number that no helper has, and the daemon rewrites the call.
+#[inline(always)]
+fn cast(address: u64, strukt: u32) -> u64 {
+    // SAFETY: as for every helper, the verifier checks the call; a kernel without the function
+    // never reaches it, for `TYPE_CAST` is zero there.
+    unsafe {
+        let call: unsafe extern "C" fn(u64, u32) -> u64 = core::mem::transmute(CAST_CALL as usize);
+        call(address, strukt)
+    }
 }
 
 /// Reads a value at an address.
@@ -39,7 +74,7 @@ pub(crate) fn at<T: Copy>(address: u64) -> Result<T, Fault> {
 
 /// The address of a member that is a struct itself.
 #[inline(always)]
-pub(crate) fn member(base: u64, offset: &Global<u32>) -> Result<u64, Fault> {
+pub(crate) fn member(base: u64, offset: &Place) -> Result<u64, Fault> {
     let offset = offset.load();
     if offset == OFFSET_ABSENT || base == 0 { Err(Fault) } else { Ok(base + u64::from(offset)) }
 }

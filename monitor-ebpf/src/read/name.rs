@@ -3,28 +3,38 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use monitor_common::{OFFSET_ABSENT, WATCH_NAME_BYTES, WatchName, name_slot};
 
-use super::{Fault, at};
-use crate::globals::{OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT};
+use super::{Fault, at, field};
+use crate::globals::{OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, Place, TYPE_CAST};
 
 /// Bytes read at once from the start of a `struct dentry`: parent, name and a short name's text.
 const DENTRY_HEAD_BYTES: usize = 64;
 
-/// The start of a dentry, read at once, and room for a name. Lives in a scratch slot.
+/// A dentry, and room for its name. Where its fields cannot be read by plain loads, its start is
+/// read at once. Lives in a scratch slot.
 #[repr(C)]
 pub(crate) struct NameHead {
     key: WatchName,
+    address: u64,
     bytes: [u8; DENTRY_HEAD_BYTES],
 }
 
 impl NameHead {
-    /// Reads the start of the dentry at `address`.
+    /// Looks at the dentry at `address`.
     #[inline(always)]
     pub(crate) fn fill(&mut self, address: u64) -> Result<(), Fault> {
+        self.address = address;
+        if TYPE_CAST.load() != 0 {
+            return Ok(());
+        }
         super::into(address, &mut self.bytes)
     }
 
     #[inline(always)]
-    fn get<T: Copy>(&self, offset: u32) -> Result<T, Fault> {
+    fn get<T: Copy>(&self, place: &Place) -> Result<T, Fault> {
+        if TYPE_CAST.load() != 0 {
+            return field(self.address, place);
+        }
+        let offset = place.load();
         if offset == OFFSET_ABSENT || offset as usize > DENTRY_HEAD_BYTES - size_of::<T>() {
             return Err(Fault);
         }
@@ -35,18 +45,18 @@ impl NameHead {
     /// The dentry of the directory it stands in.
     #[inline(always)]
     pub(crate) fn parent(&self) -> Result<u64, Fault> {
-        self.get(OFF_DENTRY_PARENT.load())
+        self.get(&OFF_DENTRY_PARENT)
     }
 
     /// Bytes of the name.
     #[inline(always)]
     pub(crate) fn len(&self) -> Result<u32, Fault> {
-        self.get(OFF_DENTRY_LEN.load())
+        self.get(&OFF_DENTRY_LEN)
     }
 
     #[inline(always)]
     fn text(&self) -> Result<u64, Fault> {
-        self.get(OFF_DENTRY_NAME.load())
+        self.get(&OFF_DENTRY_NAME)
     }
 
     /// The name's slot in the filter; `None` for a name too long to be watched.

@@ -18,11 +18,13 @@ use crate::globals::{
 /// `position` stands in memory and not in a register: with its value known, the verifier follows
 /// every way through 32 steps that each may or may not cross a mount, and gives up after a million
 /// instructions (6.18: "Argument list too long"). From memory it is a number like any other, and
-/// the ways through one step meet again.
+/// the ways through one step meet again. So do `vfsmount` and `dentry`, for the same reason.
 #[repr(C)]
 pub(crate) struct PathBuffer {
     position: u32,
     reserved: u32,
+    vfsmount: u64,
+    dentry: u64,
     bytes: [u8; PATH_BYTES_MAX + NAME_BYTES_MAX],
 }
 
@@ -49,15 +51,36 @@ impl PathBuffer {
         unsafe { core::ptr::write_volatile(&raw mut self.position, position) }
     }
 
+    /// The step that the walk is at: mount and dentry.
+    #[inline(always)]
+    fn step(&self) -> (u64, u64) {
+        // SAFETY: our own fields; volatile so that they are read from memory.
+        unsafe {
+            (
+                core::ptr::read_volatile(&raw const self.vfsmount),
+                core::ptr::read_volatile(&raw const self.dentry),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn set_step(&mut self, vfsmount: u64, dentry: u64) {
+        // SAFETY: our own fields; volatile so that they are written to memory.
+        unsafe {
+            core::ptr::write_volatile(&raw mut self.vfsmount, vfsmount);
+            core::ptr::write_volatile(&raw mut self.dentry, dentry);
+        }
+    }
+
     /// Walks from `dentry` on mount `vfsmount` to the root.
     #[inline(always)]
     pub(crate) fn walk(&mut self, vfsmount: u64, dentry: u64) -> Result<PathSpan, Fault> {
-        let mut vfsmount = vfsmount;
-        let mut dentry = dentry;
+        self.set_step(vfsmount, dentry);
         let mut truncated = true;
         let mut unplaced = false;
         self.set_position(PATH_BYTES_MAX as u32);
         for _ in 0..PATH_DEPTH_MAX {
+            let (vfsmount, dentry) = self.step();
             let root: u64 = field(vfsmount, &OFF_VFSMNT_ROOT)?;
             let parent: u64 = field(dentry, &OFF_DENTRY_PARENT)?;
             if dentry == parent && dentry != root {
@@ -75,8 +98,8 @@ impl PathBuffer {
                     truncated = false;
                     break;
                 }
-                dentry = field(mount, &OFF_MOUNT_POINT)?;
-                vfsmount = above + u64::from(mount_offset);
+                let point: u64 = field(mount, &OFF_MOUNT_POINT)?;
+                self.set_step(above + u64::from(mount_offset), point);
                 continue;
             }
             let length: u32 = field(dentry, &OFF_DENTRY_LEN)?;
@@ -91,7 +114,7 @@ impl PathBuffer {
             if unplaced {
                 break;
             }
-            dentry = parent;
+            self.set_step(vfsmount, parent);
         }
         if self.position() == PATH_BYTES_MAX as u32 {
             // The root itself.

@@ -102,6 +102,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
@@ -210,6 +211,19 @@ impl Btf {
             holder = self.plain(kind, 0);
         }
         Ok(Member { offset, width })
+    }
+
+    /// The id of a struct.
+    pub fn struct_id(&self, name: &str) -> Option<u32> {
+        self.structs.get(name).copied()
+    }
+
+    /// The id of a function of the kernel.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        let is_it = |found: &Type| {
+            found.kind() == KIND_FUNC && self.text(found.name).is_some_and(|text| text == name)
+        };
+        u32::try_from(self.types.iter().position(is_it)?).ok()
     }
 
     /// Parameters of a tracepoint's handler, by type. The first is the handler's own pointer and is
@@ -333,6 +347,8 @@ mod tests {
         let len = btf.member("dentry", "d_name.len").expect("through two anonymous parts");
         assert!(len.offset < name.offset);
         assert_eq!(btf.member("sock", "__sk_common.skc_v6_daddr").expect("there").width, 16);
+        assert!(btf.function_id("bpf_get_current_task").is_some());
+        assert!(btf.function_id("bpf_get_current_taskk").is_none());
         assert!(matches!(btf.member("nothing", "x"), Err(MemberError::NoStruct(_))));
         assert!(matches!(btf.member("file", "nothing"), Err(MemberError::NoMember { .. })));
         assert!(matches!(

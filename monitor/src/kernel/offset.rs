@@ -1,6 +1,6 @@
 //! Offsets of the running kernel, for the list in `monitor_common`.
 
-use monitor_common::{OFFSET_ABSENT, OFFSETS, Offset};
+use monitor_common::{OFFSET_ABSENT, OFFSETS, Offset, Place};
 
 use super::btf::{Btf, Member, MemberError};
 
@@ -11,19 +11,29 @@ pub struct Resolved {
     pub offset: &'static Offset,
     /// Where it is, or why it is of no use.
     pub found: Result<u32, String>,
+    /// The struct's id in the kernel's type information.
+    pub strukt: Option<u32>,
 }
 
 impl Resolved {
     /// What is handed to the kernel side.
-    pub fn value(&self) -> u32 {
-        *self.found.as_ref().unwrap_or(&OFFSET_ABSENT)
+    pub fn place(&self) -> Place {
+        Place {
+            offset: *self.found.as_ref().unwrap_or(&OFFSET_ABSENT),
+            strukt: self.strukt.unwrap_or(0),
+        }
     }
 }
 
 /// Resolves every field. A field that is missing or has another width turns off the sensors that
 /// need it, never the daemon.
 pub fn resolve(btf: &Btf) -> Vec<Resolved> {
-    OFFSETS.iter().map(|offset| Resolved { offset, found: resolve_one(btf, offset) }).collect()
+    let one = |offset: &'static Offset| Resolved {
+        offset,
+        found: resolve_one(btf, offset),
+        strukt: btf.struct_id(offset.strukt),
+    };
+    OFFSETS.iter().map(one).collect()
 }
 
 fn resolve_one(btf: &Btf, offset: &Offset) -> Result<u32, String> {
@@ -67,8 +77,9 @@ mod tests {
     #[test]
     fn missing_field_names_the_sensors_it_turns_off() {
         let offset = &OFFSETS[0];
-        let resolved = [Resolved { offset, found: Err("struct a has no member b".into()) }];
-        assert_eq!(resolved[0].value(), OFFSET_ABSENT);
+        let resolved =
+            [Resolved { offset, found: Err("struct a has no member b".into()), strukt: None }];
+        assert_eq!(resolved[0].place(), Place { offset: OFFSET_ABSENT, strukt: 0 });
         assert_eq!(missing_for(&resolved, offset.sensors[0]).len(), 1);
         assert!(missing_for(&resolved, "no_such_sensor").is_empty());
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use monitor_common::RECORD_BYTES_MAX;
 use ringbuf::traits::{Consumer as _, Observer as _, Producer as _, Split as _};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
@@ -19,10 +19,12 @@ pub const QUEUE_HIGH_BYTES_MAX: usize = 8 << 20;
 pub const QUEUE_BULK_BYTES_MAX: usize = 8 << 20;
 /// Records that are taken from one ring before the other is looked at.
 pub const DRAIN_BATCH_MAX: usize = 1024;
-/// How long the reader sleeps while bulk records keep coming.
+/// How long the reader sleeps while records keep coming: nobody pays for waking it then.
 const POLL_BUSY: Duration = Duration::from_millis(2);
-/// How long the reader sleeps at most when none come; the bulk ring holds more than this brings.
-const POLL_IDLE: Duration = Duration::from_millis(20);
+/// Times it finds nothing before it sleeps until it is woken.
+const IDLE_AFTER: u32 = 2;
+/// How long it sleeps then, whether it is woken or not.
+const POLL_IDLE: Duration = Duration::from_millis(250);
 /// Bytes in front of each frame: its length.
 const LENGTH_BYTES: usize = 4;
 
@@ -72,14 +74,18 @@ impl Frames {
 struct Lane {
     ring: RingBuf<MapData>,
     queue: HeapProd<u8>,
+    /// Whether records were left in the ring, because the queue is full.
+    is_stalled: bool,
 }
 
 impl Lane {
     /// Moves records while there are any and the queue has room. Returns how many.
     fn drain(&mut self, stats: &DrainStats) -> usize {
         let mut moved = 0;
+        self.is_stalled = false;
         while moved < DRAIN_BATCH_MAX {
             if self.queue.vacant_len() < LENGTH_BYTES + RECORD_BYTES_MAX {
+                self.is_stalled = true;
                 stats.stalls.fetch_add(1, Ordering::Relaxed);
                 break;
             }
@@ -116,10 +122,21 @@ impl Wake {
     }
 }
 
+/// The rings, and where their reader says that it sleeps until it is woken.
+pub struct Rings {
+    /// Process life, flow starts, label hits.
+    pub high: RingBuf<MapData>,
+    /// Everything else.
+    pub bulk: RingBuf<MapData>,
+    /// One entry: whether the reader sleeps until it is woken. Who wakes it clears it.
+    pub idle: Array<MapData, u32>,
+}
+
 /// The reader of both rings.
 pub struct Drain {
     high: Lane,
     bulk: Lane,
+    idle: Array<MapData, u32>,
     poll: OwnedFd,
     wake: Wake,
     stats: Arc<DrainStats>,
@@ -127,21 +144,22 @@ pub struct Drain {
 
 impl Drain {
     /// Makes the reader and the two ends that the engine takes frames from, high priority first.
-    pub fn new(
-        high: RingBuf<MapData>,
-        bulk: RingBuf<MapData>,
-        stats: Arc<DrainStats>,
-    ) -> std::io::Result<(Self, Frames, Frames)> {
+    pub fn new(rings: Rings, stats: Arc<DrainStats>) -> std::io::Result<(Self, Frames, Frames)> {
+        let Rings { high, bulk, idle } = rings;
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&poll, high.as_fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        // At the edge, so that records do not wake the reader while it polls.
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&poll, bulk.as_fd(), epoll::EventData::new_u64(2), edge)?;
         epoll::add(&poll, &event, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?;
         let wake = Wake { event: Arc::new(event), stop: Arc::new(AtomicBool::new(false)) };
         let (high_in, high_out) = HeapRb::new(QUEUE_HIGH_BYTES_MAX).split();
         let (bulk_in, bulk_out) = HeapRb::new(QUEUE_BULK_BYTES_MAX).split();
         let drain = Self {
-            high: Lane { ring: high, queue: high_in },
-            bulk: Lane { ring: bulk, queue: bulk_in },
+            high: Lane { ring: high, queue: high_in, is_stalled: false },
+            bulk: Lane { ring: bulk, queue: bulk_in, is_stalled: false },
+            idle,
             poll,
             wake,
             stats,
@@ -157,7 +175,7 @@ impl Drain {
     /// Reads until told to stop, then takes what is left. `notify` is called when frames were
     /// handed over.
     pub fn run(mut self, notify: impl Fn()) {
-        let mut pause = POLL_BUSY;
+        let mut empty = 0;
         loop {
             let stopping = self.wake.stop.load(Ordering::Acquire);
             let high = self.high.drain(&self.stats);
@@ -173,8 +191,25 @@ impl Drain {
             if stopping {
                 return;
             }
-            pause = if bulk > 0 { POLL_BUSY } else { (pause * 2).min(POLL_IDLE) };
-            self.wait(pause);
+            let is_stalled = self.high.is_stalled || self.bulk.is_stalled;
+            empty = if high + bulk > 0 || is_stalled { 0 } else { empty + 1 };
+            match empty {
+                // What was submitted before it is said is found by one more look; what comes after
+                // wakes us.
+                IDLE_AFTER => self.say_idle(1),
+                0..IDLE_AFTER => self.wait(POLL_BUSY),
+                _ => {
+                    self.wait(POLL_IDLE);
+                    self.say_idle(0);
+                    empty = 0;
+                }
+            }
+        }
+    }
+
+    fn say_idle(&mut self, idle: u32) {
+        if let Err(error) = self.idle.set(0, idle, 0) {
+            tracing::debug!(%error, "the kernel side cannot be told whether the reader sleeps");
         }
     }
 

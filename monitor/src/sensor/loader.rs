@@ -3,6 +3,7 @@
 //! A program that the kernel refuses turns its sensor off with the kernel's own words. Dropping
 //! [`Loaded`] detaches everything; so does the end of the process, however it ends.
 
+use std::collections::HashMap as HashTable;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,13 @@ use monitor_common::{
     WatchName,
 };
 use thiserror::Error;
+use zerocopy::IntoBytes as _;
 
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
 use super::own::Own;
 use super::probe::{self, Tiers};
-use super::{State, Status, Wanted};
+use super::{Rings, State, Status, Wanted, object};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::support::SupportError;
@@ -122,7 +124,9 @@ pub struct Loaded {
 /// What the daemon writes for the kernel side to read.
 pub struct SharedMaps {
     labels: HashMap<MapData, InodeKey, u32>,
-    labels_on: Array<MapData, u32>,
+    marks: Array<MapData, u64>,
+    /// What the map of marks holds: only this side writes it.
+    mark_words: HashTable<u32, u64>,
     classes: HashMap<MapData, Extension, u32>,
     directories: HashMap<MapData, InodeKey, u32>,
     directories_on: Array<MapData, u32>,
@@ -153,14 +157,18 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     }
     let types = Btf::from_kernel()?;
     let offsets = offset::resolve(&types);
-    let completion = types.tracepoint_argument("io_uring_complete", 2);
+    let shape = Shape {
+        cast: types.function_id("bpf_rdonly_cast"),
+        in_cqe: types.tracepoint_argument("io_uring_complete", 2) == Some("io_uring_cqe"),
+    };
+    let has_request = types.tracepoint_takes_pointer("io_uring_complete", 1);
+    drop(types);
     let tracefs = Tracefs::open();
-    let mut ebpf = load_object(settings, &offsets, completion)?;
+    let mut ebpf = load_object(settings, &offsets, &shape)?;
     let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
     let tiers = probe::tiers(&mut ebpf, &btf);
-    let has_request = types.tracepoint_takes_pointer("io_uring_complete", 1);
     let place =
         Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref(), tiers: &tiers, has_request };
     let mut status = Vec::with_capacity(CATALOG.len());
@@ -190,24 +198,33 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     })
 }
 
-/// The object with what the kernel is like; `completion` is the struct that the completion
-/// tracepoint of `io_uring` hands over third, where it is one.
+/// What the kernel is like, beside the places of fields.
+struct Shape {
+    /// The kernel function that gives an address a type (6.2): fields are read by plain loads then.
+    cast: Option<u32>,
+    /// Whether the completion tracepoint of `io_uring` hands over a struct third (6.16).
+    in_cqe: bool,
+}
+
 fn load_object(
     settings: &Settings,
     offsets: &[Resolved],
-    completion: Option<&str>,
+    shape: &Shape,
 ) -> Result<Ebpf, LoadError> {
-    let in_cqe = u32::from(completion == Some("io_uring_cqe"));
-    let values: Vec<(&str, u32)> =
-        offsets.iter().map(|field| (field.offset.global, field.value())).collect();
+    let places: Vec<_> = offsets.iter().map(|field| (field.offset.global, field.place())).collect();
+    let type_cast = u32::from(shape.cast.is_some());
+    let in_cqe = u32::from(shape.in_cqe);
+    let rewritten = shape.cast.map(|id| object::with_cast(OBJECT, id));
+    let bytes = rewritten.as_ref().map_or(OBJECT, |words| words.as_bytes());
     let own = std::process::id();
     let loopback = u32::from(settings.report_loopback);
     let mut loader = EbpfLoader::new();
-    for (name, value) in &values {
-        loader.override_global(name, value, true);
+    for (name, place) in &places {
+        loader.override_global(name, place, true);
     }
     loader
         .override_global("SELF_TGID", &own, true)
+        .override_global("TYPE_CAST", &type_cast, true)
         .override_global("IO_RESULT_IN_CQE", &in_cqe, true)
         .override_global("REPORT_LOOPBACK", &loopback, true)
         .override_global("BIG_FILE_BYTES", &settings.big_file_bytes, true)
@@ -217,7 +234,7 @@ fn load_object(
         .override_global("RATE_BULK", &settings.rate_bulk_per_s, true)
         .map_max_entries("RING_HIGH", settings.ring_high_bytes)
         .map_max_entries("RING_BULK", settings.ring_bulk_bytes);
-    loader.load(OBJECT).map_err(|error| LoadError::Object(chain(&error)))
+    loader.load(bytes).map_err(|error| LoadError::Object(chain(&error)))
 }
 
 impl Loaded {
@@ -227,9 +244,11 @@ impl Loaded {
         RingBuf::try_from(map).map_err(|error| LoadError::Object(chain(&error)))
     }
 
-    /// Takes both rings, high priority first.
-    pub fn take_rings(&mut self) -> Result<(RingBuf<MapData>, RingBuf<MapData>), LoadError> {
-        Ok((self.take_ring("RING_HIGH")?, self.take_ring("RING_BULK")?))
+    /// Takes both rings and what their reader needs.
+    pub fn take_rings(&mut self) -> Result<Rings, LoadError> {
+        let idle = self.ebpf.take_map("READER_IDLE").ok_or_else(|| missing_map("READER_IDLE"))?;
+        let idle = Array::try_from(idle).map_err(|error| LoadError::Object(chain(&error)))?;
+        Ok(Rings { high: self.take_ring("RING_HIGH")?, bulk: self.take_ring("RING_BULK")?, idle })
     }
 
     /// Takes the maps the daemon writes and reads.
@@ -239,7 +258,8 @@ impl Loaded {
         let wrong = |error: aya::maps::MapError| LoadError::Object(chain(&error));
         Ok(SharedMaps {
             labels: HashMap::try_from(take("LABELS")?).map_err(wrong)?,
-            labels_on: Array::try_from(take("LABELS_ON")?).map_err(wrong)?,
+            marks: Array::try_from(take("MARKS")?).map_err(wrong)?,
+            mark_words: HashTable::new(),
             classes: HashMap::try_from(take("NAME_CLASSES")?).map_err(wrong)?,
             directories: HashMap::try_from(take("WATCH_DIRS")?).map_err(wrong)?,
             directories_on: Array::try_from(take("WATCH_DIRS_ON")?).map_err(wrong)?,
@@ -276,9 +296,7 @@ impl SharedMaps {
     /// Labels an inode, or with `None` forgets it. `false` when the map is full or refuses.
     pub fn label(&mut self, inode: InodeKey, label: Option<u32>) -> bool {
         match label {
-            Some(label) => {
-                self.labels.insert(inode, label, 0).is_ok() && self.labels_on.set(0, 1, 0).is_ok()
-            }
+            Some(label) => self.labels.insert(inode, label, 0).is_ok() && self.mark(inode),
             None => self.labels.remove(&inode).is_ok(),
         }
     }
@@ -300,7 +318,18 @@ impl SharedMaps {
 
     /// Watches a directory: every file opened in it is reported. `false` when the map is full.
     pub fn watch_directory(&mut self, inode: InodeKey) -> bool {
-        self.directories.insert(inode, 1, 0).is_ok() && self.directories_on.set(0, 1, 0).is_ok()
+        self.directories.insert(inode, 1, 0).is_ok()
+            && self.mark(inode)
+            && self.directories_on.set(0, 1, 0).is_ok()
+    }
+
+    /// Sets the bit of an inode's number. It stays when the inode's label goes: it may be another's
+    /// too, and costs a look into a map.
+    fn mark(&mut self, inode: InodeKey) -> bool {
+        let (word, bit) = monitor_common::mark_of(inode.inode);
+        let bits = self.mark_words.entry(word).or_insert(0);
+        *bits |= bit;
+        self.marks.set(word, *bits, 0).is_ok()
     }
 
     /// Watches a name of files or directories. `false` when the map is full.

@@ -5,6 +5,7 @@ mod catalog;
 mod drain;
 pub mod interest;
 mod loader;
+mod object;
 mod own;
 mod probe;
 mod seed;
@@ -14,7 +15,7 @@ mod wanted;
 pub use catalog::{CATALOG, Hook, Program, Road, Sensor, Tier};
 pub use drain::{
     DRAIN_BATCH_MAX, Drain, DrainStats, Frame, Frames, QUEUE_BULK_BYTES_MAX, QUEUE_HIGH_BYTES_MAX,
-    Wake,
+    Rings, Wake,
 };
 pub use loader::{
     KernelCounters, LoadError, Loaded, NAME_CLASS_BYTES_MIN, OPEN_REPEAT_NS, Settings, SharedMaps,

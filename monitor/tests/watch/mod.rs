@@ -47,13 +47,13 @@ impl Watch {
         support::check().expect("run as root on a kernel with BTF");
         let root = support::cgroup2_root().expect("a cgroup v2 hierarchy");
         let mut loaded = sensor::load(&settings, &root).expect("the sensors load");
-        let (high, bulk) = loaded.take_rings().expect("the rings are there");
+        let rings = loaded.take_rings().expect("the rings are there");
         let mut maps = loaded.take_maps().expect("the maps are there");
         assert!(maps.name_class("safetensors", CLASS_WEIGHTS));
         sensor::interest::tell(&mut maps);
         let drained = Arc::new(DrainStats::default());
         let (drain, mut high, mut bulk) =
-            Drain::new(high, bulk, Arc::clone(&drained)).expect("a reader");
+            Drain::new(rings, Arc::clone(&drained)).expect("a reader");
         let wake = drain.wake();
         let stop = Arc::new(AtomicBool::new(false));
         let events = Arc::new(Mutex::new(Vec::new()));

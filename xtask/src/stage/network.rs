@@ -82,6 +82,11 @@ impl Network {
         command
     }
 
+    /// Words before a command that is to run on the far side, but sees this host's files.
+    pub(crate) fn enter(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--net=/var/run/netns/{}", self.namespace)]
+    }
+
     /// Adds the second address family, and a crowd of peers that no profile allows.
     pub(crate) fn widen(&self) -> Result<()> {
         let far = |address: &str| {

@@ -83,6 +83,8 @@ pub(super) enum MonitorPart {
     Shared,
     /// A new one that starts once every actor is ready.
     Later,
+    /// The one that looked on before; it is of no use afterwards, and a new one is started.
+    Spent,
     /// One that an actor kills; a new one starts after that, and the actor is told to go on.
     Killed,
 }

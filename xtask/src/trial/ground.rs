@@ -98,6 +98,11 @@ impl<'a> Ground<'a> {
         model(&self.directory, case)
     }
 
+    /// Words before a command that is to run on the far side.
+    pub(super) fn enter_far(&self) -> [String; 2] {
+        self.network.enter()
+    }
+
     /// The monitor's program.
     pub(super) fn binary(&self) -> &Path {
         &self.options.binary
@@ -165,14 +170,9 @@ impl<'a> Ground<'a> {
         Ok((events, alerts))
     }
 
-    /// This program as an actor, on this host or on another.
-    pub(super) fn actor(&self, far: bool) -> Result<Command> {
-        if far {
-            return self.network.far_actor();
-        }
-        let mut command = child::command(std::env::current_exe().context("find this program")?);
-        command.arg("actor");
-        Ok(command)
+    /// A program on the far side, which sees neither cgroups nor other namespaces of this host.
+    pub(super) fn far(&self, program: &str) -> Command {
+        self.network.far(program)
     }
 }
 

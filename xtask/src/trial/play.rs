@@ -11,6 +11,7 @@ use super::case::{Actor, Case, MonitorPart};
 use super::event::Event;
 use super::ground::Ground;
 use super::judge::{Verdict, judge};
+use crate::child;
 use crate::demo::{Alert, GpuLoad};
 use crate::stage::{Cgroup, Metrics, Player};
 
@@ -76,6 +77,8 @@ pub(super) fn play(ground: &mut Ground<'_>, case: &Case) -> Result<Verdict> {
 
 fn act(ground: &mut Ground<'_>, case: &Case, stand: &mut Stand, played: &mut Played) -> Result<()> {
     stand.cgroups.push(Cgroup::create(&played.cgroup)?);
+    // What was said about cases before is not about this one.
+    ground.look()?;
     if case.monitor == MonitorPart::Later {
         ground.stop_monitor()?;
     }
@@ -92,8 +95,6 @@ fn act(ground: &mut Ground<'_>, case: &Case, stand: &mut Stand, played: &mut Pla
         ground.start_monitor()?;
     }
     ground.gpus.play(case.gpu.into(), u32::try_from(pid).context("a process id")?)?;
-    // What was said about cases before is not about this one.
-    ground.look()?;
     let before = lost(&ground.metrics()?);
     let began = Instant::now();
     for at in 0..stand.players.len() {
@@ -103,7 +104,10 @@ fn act(ground: &mut Ground<'_>, case: &Case, stand: &mut Stand, played: &mut Pla
     played.seconds = began.elapsed().as_secs_f64();
     // A monitor that was started meanwhile began to count anew.
     let after = lost(&ground.metrics()?);
-    let is_same = case.monitor == MonitorPart::Shared;
+    if case.monitor == MonitorPart::Spent {
+        ground.stop_monitor()?;
+    }
+    let is_same = matches!(case.monitor, MonitorPart::Shared | MonitorPart::Spent);
     played.lost = if is_same { after.saturating_sub(before) } else { after };
     Ok(())
 }
@@ -115,19 +119,28 @@ fn start(
     stand: &mut Stand,
     cgroup: &str,
 ) -> Result<Player> {
-    let mut command = ground.actor(actor.far)?;
-    command.arg("launch");
-    if !actor.outside && (!actor.far || !actor.place.is_empty()) {
+    // A shell joins the cgroup and becomes the actor. Not this program: it may have been built a
+    // minute ago, which is a reason to alert.
+    let mut command = child::command("/bin/sh");
+    if actor.far && actor.place.is_empty() {
+        command = ground.far("/bin/sh");
+    }
+    command.args(["-c", "[ -z \"$0\" ] || echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]);
+    if actor.outside || actor.far && actor.place.is_empty() {
+        command.arg("");
+    } else {
         let place = if actor.place.is_empty() {
             cgroup.to_owned()
         } else {
             format!("{cgroup}/{}", actor.place)
         };
         let place = Cgroup::create(&place)?;
-        command.arg("--cgroup").arg(place.directory());
+        command.arg(place.directory());
         stand.cgroups.push(place);
     }
-    command.arg("--");
+    if actor.far && !actor.place.is_empty() {
+        command.args(ground.enter_far());
+    }
     let script = ground.tree.path(&format!("tests/{}/{}", ground.suite, actor.run[0]));
     let is_python = script.extension().is_some_and(|extension| extension == "py");
     command.arg(if is_python { "/usr/bin/python3" } else { "/bin/bash" });
@@ -213,7 +226,18 @@ fn wait(
 }
 
 fn said(stand: &mut Stand) -> Vec<Value> {
-    stand.players.iter_mut().flat_map(|(_, part)| part.said().to_vec()).collect()
+    let mut said = Vec::new();
+    for (actor, part) in &mut stand.players {
+        let mut lines = part.said().to_vec();
+        if actor.far && actor.place.is_empty() {
+            // What is said of another host is not said of the case.
+            lines.iter_mut().filter_map(Value::as_object_mut).for_each(|line| {
+                line.remove("pid");
+            });
+        }
+        said.append(&mut lines);
+    }
+    said
 }
 
 fn gather(ground: &mut Ground<'_>, played: &mut Played) -> Result<()> {
