@@ -182,7 +182,11 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         }
         status.push(found);
     }
-    let own = Own::register(&mut ebpf, cgroup_root).map_err(LoadError::Object)?;
+    // Without it the monitor watches all the same; only what touches it goes untold.
+    let own = Own::register(&mut ebpf, cgroup_root).unwrap_or_else(|why| {
+        tracing::warn!(why, "the kernel side does not know what is the monitor's own");
+        Own::default()
+    });
     let tracefs = tracefs.ok();
     let cgroup_root = cgroup_root.to_owned();
     Ok(Loaded {
