@@ -17,6 +17,7 @@
 //! | `pushdown` | what the kernel side need not send |
 //! | `change` | whether rule files have changed |
 //! | `journal` | the file of events |
+//! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
@@ -27,6 +28,7 @@ mod engine;
 mod gpu;
 mod journal;
 mod loss;
+mod notice;
 pub mod plan;
 mod pushdown;
 mod replay;
@@ -34,8 +36,8 @@ mod report;
 mod state;
 mod vital;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,7 @@ use crate::kernel::support::{self, SupportError};
 use crate::model::{Clock, Event, FileId, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
+use crate::sensor::label_watch::LabelWatch;
 use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
@@ -209,11 +212,15 @@ impl Pipeline {
         if extras.only_look {
             stages.windows = None;
         } else if let Some(windows) = &stages.windows {
-            windows.load(&mut stages.correlator, &mut stages.enricher);
+            stages.restored = windows.load(&mut stages.correlator, &mut stages.enricher);
         }
+        let engine_thread = Arc::new(OnceLock::new());
+        stages.label_watch = start_label_watch(&loaded.status, &engine_thread);
         let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
+        // Set once, here: what was noticed before is taken at the first tick.
+        let _first = engine_thread.set(notified.clone());
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;
         scan_labels(&config, &control)?;
         readiness.set_ready();
@@ -385,6 +392,8 @@ fn stages(
         rules,
         directory,
         windows: Some(windows),
+        label_watch: None,
+        restored: Vec::new(),
         taps: Vec::new(),
         pushdown: Pushdown {
             everything: false,
@@ -434,6 +443,26 @@ fn recording_header(host: &Host, loaded: &sensor::Loaded) -> Header {
         wall_at_boot_ns: Clock::measure().wall_at_boot_ns,
         sensors,
     }
+}
+
+/// Starts the watch on labelled files, where it is not off.
+fn start_label_watch(
+    status: &[sensor::Status],
+    engine: &Arc<OnceLock<std::thread::Thread>>,
+) -> Option<LabelWatch> {
+    let row = status.iter().find(|row| row.sensor.name == "label_watch")?;
+    if matches!(row.state, sensor::State::Off(_)) {
+        return None;
+    }
+    let engine = Arc::clone(engine);
+    let wake = move || {
+        if let Some(thread) = engine.get() {
+            thread.unpark();
+        }
+    };
+    LabelWatch::start(wake)
+        .inspect_err(|why| tracing::error!(why, "labelled files are not watched"))
+        .ok()
 }
 
 fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {

@@ -2,7 +2,7 @@
 
 use super::enricher::Enricher;
 use super::limit::WORKLOADS_MAX;
-use crate::model::{Actor, ProcessKey, Tgid, Tid, WorkloadEvidence};
+use crate::model::{Actor, CgroupId, ProcessKey, Tgid, Tid, WorkloadEvidence};
 
 /// Workloads of one census; as many as are known.
 pub const CENSUS_MAX: usize = WORKLOADS_MAX;
@@ -28,6 +28,25 @@ impl Enricher {
             cgroup: process.cgroup,
             uid: process.uid,
             comm: process.image.name.clone(),
+        })
+    }
+
+    /// The process that has this pid now, as an actor; of one that no record told of, as `/proc`
+    /// tells.
+    pub fn actor_by_id(&self, pid: Tgid) -> Option<Actor> {
+        let living = |actor: &Actor| {
+            self.processes.lookup(actor.process).is_some_and(|process| process.ended.is_none())
+        };
+        if let Some(actor) = self.actor(pid).filter(living) {
+            return Some(actor);
+        }
+        let Some(info) = self.source.process(pid) else { return self.actor(pid) };
+        Some(Actor {
+            process: ProcessKey { tgid: pid, start: info.start },
+            tid: Tid(pid.0),
+            cgroup: CgroupId(0),
+            uid: info.uid,
+            comm: info.name,
         })
     }
 

@@ -67,6 +67,13 @@ impl Format {
         }
     }
 
+    /// The format with this word; unknown for any other.
+    pub(super) fn from_str(word: &str) -> Self {
+        let all =
+            [Self::Safetensors, Self::Gguf, Self::TorchZip, Self::Pickle, Self::Hdf5, Self::Onnx];
+        all.into_iter().find(|format| format.as_str() == word).unwrap_or_default()
+    }
+
     /// Whether the format is used for nothing but weights, so that no name is needed.
     pub const fn is_weights_only(self) -> bool {
         matches!(self, Self::Safetensors | Self::Gguf | Self::TorchZip)

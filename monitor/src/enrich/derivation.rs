@@ -5,7 +5,7 @@
 use super::enricher::Enricher;
 use super::label::LabelId;
 use super::limit::{
-    DERIVED_BYTES_MIN, DERIVED_PART_MIN, WRITERS_LOOKED_AT_MAX, WRITTEN_CHECK_NS,
+    DERIVED_BYTES_MIN, DERIVED_PART_MIN, FOLLOWED_MAX, WRITERS_LOOKED_AT_MAX, WRITTEN_CHECK_NS,
     WRITTEN_CHECKS_MAX, WRITTEN_IDLE_NS,
 };
 use super::table::Handle;
@@ -77,6 +77,9 @@ impl Enricher {
             checked: BootNs(0),
         };
         self.written.insert(id, written);
+        if self.followed.len() < FOLLOWED_MAX {
+            self.followed.push((id, process.tgid, path.to_owned()));
+        }
     }
 
     /// When a workload first reads weights, what its processes have open for writing already is
@@ -119,11 +122,30 @@ impl Enricher {
     }
 
     fn look_at_written(&mut self, id: FileId, now: BootNs) -> Option<Event> {
+        let written = self.written.get(self.written.find(&id)?)?;
+        let found = self.source.stat(written.process.tgid, &written.path);
+        let size = found.filter(|file| file.inode == id.inode).map(|file| file.size_bytes);
+        self.written_is(id, size, now)
+    }
+
+    /// A file that is followed was closed by who wrote it: its size is known, whatever its name is
+    /// by now.
+    pub fn closed(&mut self, id: &FileId, path: &str, size: u64, now: BootNs) -> Option<Event> {
+        let handle = self.written.find(id)?;
+        let written = self.written.get_mut(handle)?;
+        path.clone_into(&mut written.path);
+        self.written_is(*id, Some(size), now)
+    }
+
+    /// Files that are followed since this was last asked, with a process that sees them.
+    pub fn take_followed(&mut self) -> Vec<(FileId, Tgid, String)> {
+        std::mem::take(&mut self.followed)
+    }
+
+    fn written_is(&mut self, id: FileId, size: Option<u64>, now: BootNs) -> Option<Event> {
         let handle = self.written.find(&id)?;
         let written = self.written.get(handle)?;
         let (process, workload) = (written.process, written.workload);
-        let found = self.source.stat(process.tgid, &written.path);
-        let size = found.filter(|file| file.inode == id.inode).map(|file| file.size_bytes);
         let least = self.derived_from_bytes(workload);
         self.written.touch(handle);
         let written = self.written.get_mut(handle)?;

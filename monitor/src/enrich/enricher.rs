@@ -129,6 +129,8 @@ pub struct Enricher {
     pub(super) reads_exact: bool,
     /// Files being written by workloads that have read weights.
     pub(super) written: Table<FileId, Written>,
+    /// Of these, the ones that nobody has marked yet.
+    pub(super) followed: Vec<(FileId, Tgid, String)>,
     /// Cgroups in which every file opened for writing is told of.
     pub(super) marked: Table<CgroupId, ()>,
     pub(super) flows: Flows,
@@ -170,6 +172,7 @@ impl Enricher {
             reads: Table::new(READS_MAX),
             reads_exact: false,
             written: Table::new(WRITTEN_MAX),
+            followed: Vec::new(),
             marked: Table::new(monitor_common::MARKED_CGROUPS_MAX as usize),
             flows: Flows::new(),
             relays: Relays::default(),

@@ -134,6 +134,11 @@ impl Enricher {
         Some(&self.labels.lookup(id)?.path)
     }
 
+    /// Size of a labelled file as far as known.
+    pub fn label_bytes(&self, id: &FileId) -> Option<u64> {
+        Some(self.labels.lookup(id)?.size_bytes)
+    }
+
     /// Whether bytes read are counted exactly, so that an open says nothing about them.
     pub fn set_reads_exact(&mut self, is_exact: bool) {
         self.reads_exact = is_exact;

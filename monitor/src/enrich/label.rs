@@ -1,7 +1,7 @@
 //! Labels: which files are weights, by identity. A label follows the inode through rename, link
 //! and copy of the name; the path only tells how it was found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -61,6 +61,8 @@ pub(super) struct Labelled {
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     pub(super) name: String,
+    /// What the paths of its files have in common.
+    pub(super) root: String,
     /// Sum of its labelled files (shards), in bytes.
     pub(super) size_bytes: u64,
 }
@@ -94,6 +96,10 @@ pub(super) struct Labels {
     big_file_bytes: u64,
     heads_second: u64,
     heads: u32,
+    /// Inodes that were labelled before a restart.
+    by_inode: HashSet<(u32, u64), DefaultHashBuilder>,
+    /// Changes of labels so far.
+    pub(super) revision: u64,
     /// Files left unlabelled because there were too many models.
     pub(super) refused: u64,
     /// Files not looked into because too many were opened at once.
@@ -128,6 +134,8 @@ impl Labels {
             big_file_bytes,
             heads_second: 0,
             heads: 0,
+            by_inode: HashSet::default(),
+            revision: 0,
             refused: 0,
             unread: 0,
         }
@@ -160,7 +168,9 @@ impl Labels {
 
     /// Labels a file that the scan found.
     pub(super) fn add(&mut self, seed: &LabelSeed, changes: &mut Vec<LabelChange>) {
-        if self.known(&seed.id, changes).is_none() {
+        // A file that was restored is known with its generation, which the scan cannot tell.
+        let is_restored = self.by_inode.contains(&(seed.id.device, seed.id.inode));
+        if !is_restored && self.known(&seed.id, changes).is_none() {
             self.set(seed.id, &seed.path, seed.size_bytes, seed.format, changes);
         }
     }
@@ -307,6 +317,7 @@ impl Labels {
         }
         let path = Arc::from(path);
         let file = Labelled { label, size_bytes: 0, format, path, is_derived };
+        self.revision += 1;
         let (handle, victim) = self.files.insert(id, file);
         if let Some((id, file)) = victim {
             if !file.is_derived {
@@ -321,16 +332,50 @@ impl Labels {
 
     fn label(&mut self, path: &str) -> Option<LabelId> {
         let model = model_of(path);
-        if let Some(label) = self.by_root.get(model.root) {
+        self.label_of(model.root, model.name)
+    }
+
+    fn label_of(&mut self, root: &str, name: String) -> Option<LabelId> {
+        if let Some(label) = self.by_root.get(root) {
             return Some(*label);
         }
         if self.models.len() >= MODELS_MAX {
             return None;
         }
         let label = LabelId(u32::try_from(self.models.len() + 1).ok()?);
-        self.by_root.insert(model.root.to_owned(), label);
-        self.models.push(Model { name: model.name, size_bytes: 0 });
+        self.by_root.insert(root.to_owned(), label);
+        self.models.push(Model { name, root: root.to_owned(), size_bytes: 0 });
         Some(label)
+    }
+
+    /// Labels a file as it was labelled before a restart.
+    #[expect(clippy::too_many_arguments, reason = "what is known of a file when it is labelled")]
+    pub(super) fn restore(
+        &mut self,
+        id: FileId,
+        (root, name): (&str, &str),
+        path: &str,
+        size_bytes: u64,
+        format: Format,
+        is_derived: bool,
+        changes: &mut Vec<LabelChange>,
+    ) {
+        if self.known(&id, changes).is_some() {
+            return;
+        }
+        if let Some(label) = self.label_of(root, name.to_owned()) {
+            self.put(id, label, path, size_bytes, format, is_derived, changes);
+            self.by_inode.insert((id.device, id.inode));
+        }
+    }
+
+    /// Labelled files, the latest used first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = (&FileId, &Labelled)> {
+        let handles: Vec<_> = self.files.oldest_first().collect();
+        handles
+            .into_iter()
+            .rev()
+            .filter_map(|handle| Some((self.files.key(handle)?, self.files.get(handle)?)))
     }
 
     pub(super) fn resize(&mut self, handle: Handle<Labelled>, size_bytes: u64) {
@@ -350,6 +395,7 @@ impl Labels {
             && !path.is_empty()
         {
             file.path = Arc::from(path);
+            self.revision += 1;
         }
     }
 

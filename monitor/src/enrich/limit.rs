@@ -152,3 +152,9 @@ pub const RESOLV_CONF_BYTES_MAX: usize = 8_192;
 
 /// How long a workload's resolvers are believed, in nanoseconds.
 pub const RESOLVERS_TTL_NS: u64 = 600_000_000_000;
+
+/// Newly followed files that wait to be marked.
+pub const FOLLOWED_MAX: usize = 1_024;
+
+/// Labels that are saved for the next start: some 300 bytes each.
+pub const LABELS_SAVED_MAX: usize = 16_384;

@@ -122,7 +122,14 @@ impl ProcSource for Procfs {
         let full = self.path(process, "root").join(path.trim_start_matches('/'));
         // Where the process has gone, its view has gone too; the host's own is tried.
         let meta = fs::symlink_metadata(full).or_else(|_| fs::symlink_metadata(path)).ok()?;
-        meta.is_file().then(|| FileHead { inode: meta.ino(), size_bytes: meta.len(), filled: 0 })
+        let seconds = u64::try_from(meta.mtime()).unwrap_or(0);
+        let rest = u64::try_from(meta.mtime_nsec()).unwrap_or(0);
+        meta.is_file().then(|| FileHead {
+            inode: meta.ino(),
+            size_bytes: meta.len(),
+            filled: 0,
+            modified_ns: seconds.saturating_mul(1_000_000_000).saturating_add(rest),
+        })
     }
 
     fn written(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
@@ -189,7 +196,7 @@ impl ProcSource for Procfs {
         let file = File::from(open(&again, read, Mode::empty()).ok()?);
         let filled = read_start(file, into)?;
         let size_bytes = u64::try_from(stat.st_size).unwrap_or(0);
-        Some(FileHead { inode: stat.st_ino, size_bytes, filled })
+        Some(FileHead { inode: stat.st_ino, size_bytes, filled, modified_ns: 0 })
     }
 }
 

@@ -36,6 +36,8 @@ pub struct FileHead {
     pub size_bytes: u64,
     /// Bytes of the buffer that were filled.
     pub filled: usize,
+    /// When its content was changed last, in nanoseconds since the epoch; zero where not asked.
+    pub modified_ns: u64,
 }
 
 /// Where facts that no record carries come from. Every answer may be missing: the process may

@@ -10,6 +10,7 @@ use monitor_common::InodeKey;
 
 use super::journal::Journal;
 use super::loss::LossMeter;
+use super::notice::Desk;
 use super::pushdown::Pushdown;
 use super::state::WindowStore;
 use super::{Control, next_order, report};
@@ -20,9 +21,10 @@ use crate::decode::{self, DecodeStats};
 use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
-use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity};
+use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
 use crate::recording::Tap;
 use crate::rule::RuleSet;
+use crate::sensor::label_watch::LabelWatch;
 use crate::sensor::{DrainStats, Frame, Frames, SharedMaps, Status};
 use crate::telemetry::{Metrics, Readiness};
 
@@ -60,6 +62,9 @@ pub(super) struct Stages {
     pub(super) windows: Option<WindowStore>,
     pub(super) taps: Vec<Tap>,
     pub(super) pushdown: Pushdown,
+    pub(super) label_watch: Option<LabelWatch>,
+    /// Labels that were taken back and that the kernel side does not know yet.
+    pub(super) restored: Vec<LabelChange>,
     pub(super) directory: Arc<Directory>,
 }
 
@@ -87,6 +92,7 @@ pub(super) struct Engine {
     journal: Option<Journal>,
     pub(super) tally: Tally,
     losses: LossMeter,
+    pub(super) desk: Desk,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     findings: Vec<Finding>,
@@ -111,6 +117,7 @@ impl Engine {
             journal,
             tally,
             losses: LossMeter::default(),
+            desk: Desk::default(),
             metrics,
             readiness,
             findings: Vec::new(),
@@ -125,11 +132,14 @@ impl Engine {
         let mut ticked = Instant::now();
         let mut saved = Instant::now();
         let mut end = End::default();
+        let restored = std::mem::take(&mut self.stages.restored);
+        self.apply_labels(&restored, Tgid(std::process::id()));
         self.tick();
         loop {
             let stop_ordered = self.take_orders();
             let moved = self.take_frames(&mut frame);
             self.take_gpu();
+            self.take_notices(Clock::boot_now());
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
                 self.tick();
@@ -147,7 +157,7 @@ impl Engine {
             if let Some(journal) = &mut self.journal {
                 journal.flush();
             }
-            std::thread::park_timeout(TICK.saturating_sub(ticked.elapsed()));
+            std::thread::park_timeout(self.rest(TICK.saturating_sub(ticked.elapsed())));
         }
         self.finish();
     }
@@ -187,7 +197,7 @@ impl Engine {
             match order {
                 Control::Label(seed) => {
                     let changes = self.stages.enricher.label(&seed);
-                    self.apply_labels(&changes);
+                    self.apply_labels(&changes, Tgid(std::process::id()));
                 }
                 Control::Directories { found, truncated } => {
                     self.watch_directories(&found, truncated);
@@ -301,7 +311,7 @@ impl Engine {
             }
             stages.correlator.on_event(&facts, &mut self.findings);
         }
-        self.apply_labels(&changes);
+        self.note_files(event, &changes);
         // Building blocks have done their work inside the correlator.
         self.findings.retain(|finding| finding.rule.alerts);
         if self.findings.is_empty() {
@@ -345,19 +355,6 @@ impl Engine {
         }
         if self.stages.exporter.submit(alert) == Submitted::Dropped {
             self.tally.alerts_dropped += 1;
-        }
-    }
-
-    /// Keeps the kernel's label map as the daemon's.
-    fn apply_labels(&mut self, changes: &[LabelChange]) {
-        for change in changes {
-            let (id, label) = match change {
-                LabelChange::Set(id, label) => (id, Some(label.0)),
-                LabelChange::Remove(id) => (id, None),
-            };
-            if !self.stages.maps.label(inode_key(*id), label) && label.is_some() {
-                self.tally.labels_refused += 1;
-            }
         }
     }
 
@@ -420,6 +417,7 @@ impl Engine {
             }
             self.take_event(event);
         }
+        self.count_lost_notices(now);
         self.take_found(now, &counters);
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);
@@ -453,7 +451,7 @@ impl Engine {
 }
 
 /// The kernel's key of a file: without its generation, which is known only once it was opened.
-const fn inode_key(id: FileId) -> InodeKey {
+pub(super) const fn inode_key(id: FileId) -> InodeKey {
     InodeKey { inode: id.inode, device: id.device, generation: 0 }
 }
 

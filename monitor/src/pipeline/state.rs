@@ -1,5 +1,6 @@
 //! Long windows on disk: a day's worth of counted bytes must survive a restart of the daemon.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::correlate::{Engine as Correlator, Snapshot};
-use crate::enrich::{BudgetSnapshot, Enricher};
+use crate::enrich::{BudgetSnapshot, Enricher, LabelChange, LabelSnapshot};
 
 /// Bytes of a state file that are read at most: some 4 096 keys of a kilobyte each.
 pub(super) const STATE_BYTES_MAX: u64 = 64 << 20;
@@ -17,23 +18,33 @@ pub(super) const STATE_BYTES_MAX: u64 = 64 << 20;
 const WINDOWS: &str = "windows.json";
 /// Name of the file of bytes sent against budgets.
 const BUDGETS: &str = "budgets.json";
+/// Name of the file of labels.
+const LABELS: &str = "labels.json";
 
 /// Where the state of long windows is kept.
 #[derive(Debug)]
 pub(super) struct WindowStore {
     dir: PathBuf,
     boot_id: String,
+    /// Revision of the labels that were saved last.
+    labels: Cell<u64>,
 }
 
 impl WindowStore {
     /// Keeps state in `dir`.
     pub(super) fn new(dir: &Path, boot_id: &str) -> Self {
-        Self { dir: dir.to_owned(), boot_id: boot_id.to_owned() }
+        Self { dir: dir.to_owned(), boot_id: boot_id.to_owned(), labels: Cell::new(0) }
     }
 
     /// Takes back what was saved. Without a file there is nothing to take back; one that cannot be
     /// read is said and left behind.
-    pub(super) fn load(&self, correlator: &mut Correlator, enricher: &mut Enricher) {
+    ///
+    /// Returns the labels that the kernel side must follow.
+    pub(super) fn load(
+        &self,
+        correlator: &mut Correlator,
+        enricher: &mut Enricher,
+    ) -> Vec<LabelChange> {
         if let Some(snapshot) = self.take::<Snapshot>(WINDOWS) {
             match correlator.restore(snapshot, &self.boot_id) {
                 Ok(restored) => tracing::info!(?restored, "long windows go on where they were"),
@@ -44,6 +55,13 @@ impl WindowStore {
             let budgets = enricher.restore_budgets(snapshot, &self.boot_id);
             tracing::info!(budgets, "budgets go on where they were");
         }
+        let labels = self.take::<LabelSnapshot>(LABELS).unwrap_or_default();
+        let changes = enricher.restore_labels(labels);
+        self.labels.set(enricher.label_revision());
+        if !changes.is_empty() {
+            tracing::info!(labels = changes.len(), "labels go on where they were");
+        }
+        changes
     }
 
     fn take<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
@@ -59,6 +77,10 @@ impl WindowStore {
     pub(super) fn save(&self, correlator: &Correlator, enricher: &Enricher) {
         self.put(WINDOWS, &correlator.snapshot(&self.boot_id));
         self.put(BUDGETS, &enricher.budget_snapshot(&self.boot_id));
+        let revision = enricher.label_revision();
+        if self.labels.replace(revision) != revision {
+            self.put(LABELS, &enricher.label_snapshot());
+        }
     }
 
     fn put(&self, name: &str, snapshot: &impl Serialize) {

@@ -99,6 +99,9 @@ fn attach(
     place: &Place<'_>,
     iterator: &mut Option<File>,
 ) -> Result<(), String> {
+    if row.hook == Hook::Fanotify {
+        return super::label_watch::probe();
+    }
     let program = ebpf
         .program_mut(row.name)
         .ok_or_else(|| format!("the object has no program {}", row.name))?;
@@ -142,6 +145,7 @@ fn attach(
             program.load().map_err(refused)?;
             program.attach(place.cgroup, side, CgroupAttachMode::Single).map_err(refused)?;
         }
+        Hook::Fanotify => {}
         Hook::TaskIterator => {
             let program: &mut Iter = program.try_into().map_err(refused)?;
             program.load("task", place.btf).map_err(refused)?;

@@ -34,6 +34,8 @@ pub enum Hook {
     CgroupIngress,
     /// A task iterator, run once.
     TaskIterator,
+    /// Marks of fanotify(7), which the daemon sets and reads itself.
+    Fanotify,
 }
 
 /// One program of a sensor.
@@ -166,6 +168,17 @@ pub const CATALOG: &[Sensor] = &[
         bound: "opens into direct descriptors of unlabelled files are not seen; splices are not \
                 counted",
         lost: "files opened by io_uring, bytes it reads",
+        required: false,
+    },
+    Sensor {
+        name: "label_watch",
+        sees: "opens, reads and writes of labelled files by any road: other system calls, passed \
+               and older descriptors, any name, mount or root",
+        roads: &[base(&[program("label_watch", Hook::Fanotify)])],
+        bound: "file systems without marks, and mappings of descriptors that were passed, are not \
+                seen; at most 8192 files",
+        lost: "opens of labelled files by 32-bit system calls, readers of passed descriptors, the \
+               end of writing",
         required: false,
     },
     Sensor {

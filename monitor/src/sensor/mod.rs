@@ -4,6 +4,8 @@ mod attach;
 mod catalog;
 mod drain;
 pub mod interest;
+mod label_change;
+pub mod label_watch;
 mod loader;
 mod object;
 mod own;

@@ -13,7 +13,10 @@ use crate::stage::{Stage, library};
 /// The binding and the version it is checked with.
 const BINDING: &str = "nvidia-ml-py==13.615.71";
 
-/// A Python that has the binding, in a virtual environment below `target/`.
+/// A monitor for people that is built on the binding, and the version it is checked with.
+const MONITOR: &str = "nvitop==1.7.2";
+
+/// A Python that has both, in a virtual environment below `target/`.
 fn python() -> &'static Path {
     static READY: OnceLock<PathBuf> = OnceLock::new();
     READY.get_or_init(|| {
@@ -21,13 +24,13 @@ fn python() -> &'static Path {
         let home = target.join(BINDING.replace("==", "-"));
         let python = home.join("bin/python3");
         let has_binding = || {
-            let import = Command::new(&python).args(["-c", "import pynvml"]).output();
+            let import = Command::new(&python).args(["-c", "import pynvml, nvitop"]).output();
             import.is_ok_and(|import| import.status.success())
         };
         if !has_binding() {
             must("python3 -m venv", Command::new("python3").args(["-m", "venv"]).arg(&home));
-            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", BINDING];
-            must("pip install", Command::new(&python).args(pip));
+            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+            must("pip install", Command::new(&python).args(pip).args([BINDING, MONITOR]));
             assert!(
                 has_binding(),
                 "{BINDING} is installed but cannot be imported by {}",
@@ -98,6 +101,39 @@ fn the_vendor_binding_reads_the_same_values() {
         "has_gpm": device.device.has_gpm,
     });
     assert_eq!(theirs, expected);
+}
+
+#[test]
+fn the_vendor_binding_below_another_monitor_reads_the_same_values() {
+    let stage = Stage::of_fixture("training");
+    stage.at(30.0);
+    let theirs = run(&stage, include_str!("client/nvitop.py"));
+    let ours = stage.open(|backend| {
+        let mut rounds = Rounds::default();
+        stage.round(&mut rounds, backend, 30.0)
+    });
+    let device = &ours.batch.devices[0];
+    let (reading, process) = (&device.reading, &ours.batch.processes[0]);
+    for (key, value) in [
+        ("name", json!(device.device.model)),
+        ("uuid", json!(device.device.uuid.as_str())),
+        ("mem_used", json!(reading.mem_used_bytes)),
+        ("mem_total", json!(reading.mem_total_bytes)),
+        ("sm_clock", json!(reading.sm_clock_mhz)),
+        ("uncorrected", json!(reading.ecc_uncorrected)),
+        ("processes", json!([[process.pid.0, process.mem_used_bytes, "C"]])),
+    ] {
+        assert_eq!(theirs[key], value, "{key}");
+    }
+    for (key, value, unit) in [
+        ("util", reading.util_percent, 1.0),
+        ("power_mw", reading.power_watts, 1_000.0),
+        ("temperature", reading.temperature_celsius, 1.0),
+    ] {
+        let theirs = theirs[key].as_f64().map(|value| value / unit);
+        assert_eq!(theirs, value, "{key}");
+    }
+    assert!(theirs["pcie_kib"][1].as_u64() > Some(0), "{}", theirs["pcie_kib"]);
 }
 
 #[test]

@@ -115,10 +115,12 @@ impl Watch {
         self.events.lock().expect("not poisoned").iter().filter(|event| matches(event)).count()
     }
 
-    /// Waits until nothing has come for longer than any pause of a busy machine.
+    /// Waits until nothing has come for longer than any pause of a busy machine; on one that is
+    /// never quiet, for ten seconds.
     pub(crate) fn settle(&self) {
         let (mut before, mut quiet) = (usize::MAX, 0);
-        while quiet < 5 {
+        let end = Instant::now() + Duration::from_secs(10);
+        while quiet < 5 && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(150));
             let now = self.events.lock().expect("not poisoned").len();
             quiet = if now == before { quiet + 1 } else { 0 };

@@ -199,3 +199,29 @@ fn a_program_tells_its_age_its_writer_its_script_and_what_is_preloaded() {
     let at = stage.act(actor(14), Body::Exec(program));
     assert_eq!(stage.text(&at, FieldId::ProcExeWrittenHere), "true");
 }
+
+#[test]
+fn labels_are_taken_back_for_files_that_are_still_the_same() {
+    let mut stage = reading();
+    stage.act(actor(10), Body::FileOpen(written("/tmp/x.tar", 9)));
+    stage.grows("/tmp/x.tar", 9, 60 * MIB);
+    let files = [("/models/llama/w.safetensors", (5, 8 << 30)), ("/tmp/x.tar", (9, 60 * MIB))];
+    for (path, file) in files {
+        stage.host.0.lock().unwrap().sizes.insert(path.into(), file);
+    }
+    let saved = stage.enricher.label_snapshot();
+    let text = serde_json::to_string(&saved).unwrap();
+    let read = || serde_json::from_str(&text).unwrap();
+    let mut again = Stage::new();
+    assert!(again.enricher.restore_labels(read()).is_empty(), "none of the files is there");
+    again.host.0.lock().unwrap().sizes.extend(files.map(|(path, file)| (path.into(), file)));
+    assert_eq!(again.enricher.restore_labels(read()).len(), 2);
+    let taken = again.act(actor(77), Body::FileOpen(open("/srv/cat.jpg", 9, 60 * MIB)));
+    assert_eq!(again.text(&taken, FieldId::FileDerivedFrom), "llama");
+    assert_eq!(again.text(&taken, FieldId::WeightsSmallestModelBytes), (8_u64 << 30).to_string());
+    // The scan finds the file again, and adds nothing.
+    assert!(again.enricher.label(&seed("/models/llama/w.safetensors", 5, 8 << 30)).is_empty());
+    let mut other = Stage::new();
+    other.host.0.lock().unwrap().sizes.insert("/tmp/x.tar".into(), (9, 61 * MIB));
+    assert!(other.enricher.restore_labels(read()).is_empty(), "it has another size by now");
+}

@@ -58,7 +58,7 @@ impl ProcSource for FakeSource {
 
     fn stat(&self, _process: Tgid, path: &str) -> Option<FileHead> {
         let (inode, size_bytes) = *self.0.lock().unwrap().sizes.get(path)?;
-        Some(FileHead { inode, size_bytes, filled: 0 })
+        Some(FileHead { inode, size_bytes, filled: 0, modified_ns: 1 })
     }
 
     fn written(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
@@ -79,7 +79,7 @@ impl ProcSource for FakeSource {
         let (inode, bytes) = host.files.get(path)?;
         let filled = bytes.len().min(into.len());
         into[..filled].copy_from_slice(&bytes[..filled]);
-        Some(FileHead { inode: *inode, size_bytes: 0, filled })
+        Some(FileHead { inode: *inode, size_bytes: 0, filled, modified_ns: 0 })
     }
 }
 

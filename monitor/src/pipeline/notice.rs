@@ -1,0 +1,313 @@
+//! Notices about labelled files become events, unless a kernel program has told the same.
+//!
+//! The two come by different ways and in any order, so a notice waits for a moment before it is
+//! told. What is left then came by a road that no program watches.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::engine::{Engine, inode_key};
+use crate::enrich::LabelChange;
+use crate::model::{
+    Actor, Body, BootNs, Clock, Event, FileChange, FileId, FileOp, FileOpen, FileType, Loss,
+    LossReason, ProcessKey, Tgid, Tid,
+};
+use crate::sensor::label_watch::{LabelWatch, MarkRequest, Notice};
+
+/// How long a notice waits for the record of the same open.
+const PATIENCE_NS: u64 = 60_000_000;
+/// For how long an open that was told makes a notice of it old: twice the time for which the
+/// kernel side keeps a repeated open to itself.
+const TOLD_NS: u64 = 2_000_000_000;
+/// (Process, file) pairs that are remembered as told.
+const TOLD_MAX: usize = 8_192;
+/// Notices that wait at once; beyond, the oldest is told as it is.
+const WAITING_MAX: usize = 4_096;
+/// Notices taken before frames are looked at again.
+const NOTICE_BATCH_MAX: usize = 256;
+
+/// What was told, and what waits.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// When a process was last told to have opened a file.
+    told: HashMap<(Tgid, u64, u32), BootNs>,
+    waiting: VecDeque<Notice>,
+    /// Notices that were lost, as last told.
+    lost: u64,
+}
+
+impl Desk {
+    /// A record or a notice of an open was told.
+    pub(super) fn tell(&mut self, process: Tgid, id: FileId, time: BootNs) {
+        if self.told.len() >= TOLD_MAX {
+            // Those that are old say nothing any more about opens; that they were readers is
+            // forgotten, and told once more.
+            self.told.retain(|_, told| time.since(*told) <= TOLD_NS);
+            if self.told.len() >= TOLD_MAX {
+                self.told.clear();
+            }
+        }
+        self.told.insert((process, id.inode, id.device), time);
+    }
+
+    /// Takes a notice in. Gives back what must not wait any longer.
+    fn wait(&mut self, notice: Notice) -> Option<Notice> {
+        self.waiting.push_back(notice);
+        (self.waiting.len() > WAITING_MAX).then(|| self.waiting.pop_front())?
+    }
+
+    /// Notices that have waited and that no record told.
+    fn due(&mut self, now: BootNs) -> Vec<Notice> {
+        let mut due = Vec::new();
+        while let Some(first) = self.waiting.front() {
+            if now.since(first.time) < PATIENCE_NS {
+                break;
+            }
+            let Some(notice) = self.waiting.pop_front() else { break };
+            if !self.is_told(&notice) {
+                self.tell(notice.process, notice.id, notice.time);
+                due.push(notice);
+            }
+        }
+        due
+    }
+
+    /// Whether a notice says nothing new. An open is old news for a while; that a process reads a
+    /// file it was once told to have opened is none at all.
+    fn is_told(&self, notice: &Notice) -> bool {
+        let told = self.told.get(&(notice.process, notice.id.inode, notice.id.device));
+        told.is_some_and(|told| !notice.is_opened || notice.time.since(*told) <= TOLD_NS)
+    }
+
+    /// When the next notice has waited long enough.
+    pub(super) fn next_due(&self) -> Option<BootNs> {
+        self.waiting.front().map(|first| BootNs(first.time.0.saturating_add(PATIENCE_NS)))
+    }
+}
+
+impl Engine {
+    /// How long to sleep at most: until the tick, or until a notice has waited long enough.
+    pub(super) fn rest(&self, until_tick: Duration) -> Duration {
+        let Some(due) = self.desk.next_due() else { return until_tick };
+        until_tick.min(Duration::from_nanos(due.since(Clock::boot_now()).max(1_000_000)))
+    }
+
+    /// Takes notices, and tells of those that no record told.
+    pub(super) fn take_notices(&mut self, now: BootNs) {
+        for _ in 0..NOTICE_BATCH_MAX {
+            let Some(notice) = self.stages.label_watch.as_ref().and_then(LabelWatch::next) else {
+                break;
+            };
+            if let Some(op) = notice.change {
+                self.noticed_change(&notice, op);
+            } else if notice.is_modified || notice.is_closed {
+                self.noticed_writing(&notice);
+            }
+            if (notice.is_opened || notice.is_read)
+                && let Some(oldest) = self.desk.wait(notice)
+            {
+                self.noticed_open(&oldest);
+            }
+        }
+        for notice in self.desk.due(now) {
+            self.noticed_open(&notice);
+        }
+    }
+
+    fn noticed_open(&mut self, notice: &Notice) {
+        let open = FileOpen {
+            id: notice.id,
+            path: notice.path.clone(),
+            path_truncated: false,
+            file_type: FileType::Regular,
+            rdev: 0,
+            size_bytes: notice.size_bytes,
+            // How it was opened is not told; that a labelled file may be read is what counts.
+            open_flags: 0,
+            fs_magic: notice.fs_magic,
+        };
+        self.tell_notice(notice, Body::FileOpen(open));
+    }
+
+    /// A labelled file was written or cut, or a followed one was closed.
+    fn noticed_writing(&mut self, notice: &Notice) {
+        let enricher = &mut self.stages.enricher;
+        if notice.is_closed
+            && let Some(event) =
+                enricher.closed(&notice.id, &notice.path, notice.size_bytes, notice.time)
+        {
+            self.take_event(&event);
+            return;
+        }
+        let Some(before) = enricher.label_bytes(&notice.id) else { return };
+        let op = if notice.size_bytes < before {
+            FileOp::Truncate
+        } else if notice.is_closed {
+            FileOp::Write
+        } else {
+            return;
+        };
+        let change = FileChange {
+            op,
+            id: notice.id,
+            path: notice.path.clone(),
+            new_path: String::new(),
+            other: FileId::default(),
+            size_bytes: notice.size_bytes,
+            bytes: notice.size_bytes.abs_diff(before),
+            fs_magic: notice.fs_magic,
+        };
+        self.tell_notice(notice, Body::FileChange(change));
+    }
+
+    /// A labelled file got another name, lost one, or was cut.
+    fn noticed_change(&mut self, notice: &Notice, op: FileOp) {
+        let before = self.stages.enricher.label_bytes(&notice.id).unwrap_or(notice.size_bytes);
+        let bytes = if op == FileOp::Truncate { before.abs_diff(notice.size_bytes) } else { 0 };
+        let change = FileChange {
+            op,
+            id: notice.id,
+            path: notice.path.clone(),
+            new_path: notice.new_path.clone(),
+            other: FileId::default(),
+            size_bytes: notice.size_bytes,
+            bytes,
+            fs_magic: notice.fs_magic,
+        };
+        self.tell_notice(notice, Body::FileChange(change));
+    }
+
+    fn tell_notice(&mut self, notice: &Notice, body: Body) {
+        let actor = self.stages.enricher.actor_by_id(notice.process).unwrap_or_else(|| Actor {
+            process: ProcessKey { tgid: notice.process, start: BootNs(0) },
+            tid: Tid(notice.process.0),
+            ..Actor::default()
+        });
+        self.take_event(&Event { time: notice.time, actor: Some(actor), body });
+    }
+
+    /// Lets the kernel's labels and marks follow what an event said of files.
+    pub(super) fn note_files(&mut self, event: &Event, changes: &[LabelChange]) {
+        let process = event.actor.as_ref().map_or(Tgid(0), |actor| actor.process.tgid);
+        self.apply_labels(changes, process);
+        if let Body::FileOpen(open) = &event.body
+            && self.stages.enricher.label_bytes(&open.id).is_some()
+        {
+            self.desk.tell(process, open.id, event.time);
+        }
+        for (id, process, path) in self.stages.enricher.take_followed() {
+            self.request_mark(id, process, &path, false);
+        }
+    }
+
+    /// Keeps the kernel's label map as the daemon's, and has labelled files marked: `process` is
+    /// one in whose view their paths lead to them.
+    pub(super) fn apply_labels(&mut self, changes: &[LabelChange], process: Tgid) {
+        for change in changes {
+            if let LabelChange::Set(id, _) = change
+                && let Some(path) = self.stages.enricher.label_path(id)
+            {
+                self.request_mark(*id, process, path, true);
+            }
+            let (id, label) = match change {
+                LabelChange::Set(id, label) => (id, Some(label.0)),
+                LabelChange::Remove(id) => (id, None),
+            };
+            if !self.stages.maps.label(inode_key(*id), label) && label.is_some() {
+                self.tally.labels_refused += 1;
+            }
+        }
+    }
+
+    /// Notices that were lost are told like any other loss.
+    pub(super) fn count_lost_notices(&mut self, now: BootNs) {
+        let Some(watch) = &self.stages.label_watch else { return };
+        let total = watch.stats().lost.load(Ordering::Relaxed);
+        let lost = total.saturating_sub(self.desk.lost);
+        self.desk.lost = total;
+        if lost == 0 {
+            return;
+        }
+        tracing::warn!(lost, "notices about labelled files were lost");
+        let (sensor, reason) = ("label_watch", LossReason::RingFull);
+        let body = Body::Loss(Loss { sensor, reason, lost, noisiest: None });
+        self.take_event(&Event { time: now, actor: None, body });
+    }
+
+    /// Has a file marked.
+    pub(super) fn request_mark(&self, id: FileId, process: Tgid, path: &str, is_labelled: bool) {
+        if let Some(watch) = &self.stages.label_watch {
+            watch.mark(MarkRequest { id, process, path: path.to_owned(), is_labelled });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn notice(process: u32, at_ms: u64, is_opened: bool) -> Notice {
+        Notice {
+            time: BootNs(at_ms * MS),
+            process: Tgid(process),
+            id: FileId { device: 1, inode: 5, generation: 2 },
+            path: "/m/w".into(),
+            size_bytes: 10,
+            fs_magic: 0xef53,
+            is_opened,
+            is_read: !is_opened,
+            is_modified: false,
+            is_closed: false,
+            change: None,
+            new_path: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_notice_that_a_record_tells_too_is_told_once_whichever_comes_first() {
+        let mut desk = Desk::default();
+        let id = notice(7, 0, true).id;
+        desk.wait(notice(7, 1_000, true));
+        assert!(desk.due(BootNs(1_010 * MS)).is_empty(), "it waits");
+        desk.tell(Tgid(7), id, BootNs(1_020 * MS));
+        assert!(desk.due(BootNs(1_100 * MS)).is_empty(), "the record came after it");
+        desk.wait(notice(7, 2_000, true));
+        assert!(desk.due(BootNs(2_100 * MS)).is_empty(), "the record came before it");
+    }
+
+    #[test]
+    fn a_notice_that_nobody_tells_is_told_once() {
+        let mut desk = Desk::default();
+        desk.wait(notice(7, 1_000, true));
+        desk.wait(notice(7, 1_001, true));
+        desk.wait(notice(8, 1_002, false));
+        assert_eq!(desk.next_due(), Some(BootNs(1_060 * MS)));
+        let due: Vec<u32> =
+            desk.due(BootNs(1_100 * MS)).iter().map(|notice| notice.process.0).collect();
+        assert_eq!(due, [7, 8]);
+        // Reading on is no news, opening again after a while is.
+        desk.wait(notice(8, 60_000, false));
+        desk.wait(notice(7, 60_001, true));
+        let due: Vec<u32> =
+            desk.due(BootNs(60_100 * MS)).iter().map(|notice| notice.process.0).collect();
+        assert_eq!(due, [7]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut desk = Desk::default();
+        let id = FileId::default();
+        for process in 0..3 * u32::try_from(TOLD_MAX).expect("small") {
+            desk.tell(Tgid(process), id, BootNs(u64::from(process)));
+        }
+        assert!(desk.told.len() <= TOLD_MAX);
+        for n in 0..u64::try_from(WAITING_MAX).expect("small") + 5 {
+            let oldest = desk.wait(notice(1, n, true));
+            assert_eq!(oldest.is_some(), n >= WAITING_MAX as u64);
+        }
+        assert!(desk.waiting.len() <= WAITING_MAX);
+    }
+}

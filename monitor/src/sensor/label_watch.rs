@@ -1,0 +1,424 @@
+//! The watch on labelled inodes: fanotify marks on the files themselves, so that every road to them
+//! is seen. System calls by other numbers (`int 0x80`), descriptors that were passed or opened
+//! before, mounts, roots and names make no difference to an inode.
+//!
+//! It only takes notice (`FAN_CLASS_NOTIF`): nobody ever waits for the monitor. What the kernel
+//! programs have told already is told once (`pipeline::notice`).
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open};
+
+use super::label_change::{Change, Changes};
+use crate::model::{BootNs, Clock, FileId, FileOp, Tgid};
+
+/// Marks that are set at most. Each keeps its inode in memory: some kibibyte of the kernel's.
+pub const MARKS_MAX: usize = 8_192;
+/// Requests for marks that wait; the scan at start is the only one that makes many.
+const REQUESTS_MAX: usize = 16_384;
+/// Notices that wait for the engine; more are dropped and counted.
+const NOTICES_MAX: usize = 4_096;
+/// How often the reader looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What happened to a marked file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the bits of one event, any of them together")]
+pub struct Notice {
+    /// When it was read from the queue.
+    pub time: BootNs,
+    /// Who did it.
+    pub process: Tgid,
+    /// Which file: the identity that the mark was asked for.
+    pub id: FileId,
+    /// Its path as this process sees it.
+    pub path: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// `s_magic`.
+    pub fs_magic: u64,
+    /// Whether it was opened.
+    pub is_opened: bool,
+    /// Whether bytes were read.
+    pub is_read: bool,
+    /// Whether it was written or cut.
+    pub is_modified: bool,
+    /// Whether somebody who could write closed it.
+    pub is_closed: bool,
+    /// What was done to its name or length; its path is the one before.
+    pub change: Option<FileOp>,
+    /// Its path afterwards, where it is known.
+    pub new_path: String,
+}
+
+/// A file to be marked, and where it is found.
+#[derive(Clone, Debug)]
+pub struct MarkRequest {
+    /// Which file.
+    pub id: FileId,
+    /// A process in whose view the path leads to it.
+    pub process: Tgid,
+    /// Its path.
+    pub path: String,
+    /// Whether reading it matters, or only how it grows.
+    pub is_labelled: bool,
+}
+
+/// What the watch counts.
+#[derive(Debug, Default)]
+pub struct LabelWatchStats {
+    /// Files that are marked.
+    pub marked: AtomicU64,
+    /// Files that could not be marked: gone, of a file system without marks, or beyond the bound.
+    pub refused: AtomicU64,
+    /// Notices dropped because the engine was behind, or the kernel's queue was full.
+    pub lost: AtomicU64,
+}
+
+/// Identity of a marked inode as stat(2) tells it, to the identity that the kernel programs tell:
+/// device numbers differ on btrfs and overlayfs.
+type Known = Arc<Mutex<HashMap<(u64, u64), FileId>>>;
+
+/// The running watch.
+pub struct LabelWatch {
+    requests: Option<SyncSender<MarkRequest>>,
+    notices: Receiver<Notice>,
+    stats: Arc<LabelWatchStats>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Whether this process may watch at all: the reason, where not.
+pub fn probe() -> Result<(), String> {
+    group().map(drop)
+}
+
+fn group() -> Result<Fanotify, String> {
+    let flags = InitFlags::FAN_CLASS_NOTIF
+        | InitFlags::FAN_CLOEXEC
+        | InitFlags::FAN_NONBLOCK
+        | InitFlags::FAN_UNLIMITED_MARKS;
+    let events = EventFFlags::O_RDONLY
+        | EventFFlags::O_LARGEFILE
+        | EventFFlags::O_CLOEXEC
+        | EventFFlags::O_NONBLOCK;
+    Fanotify::init(flags, events).map_err(|error| match error {
+        Errno::EPERM => "fanotify_init: EPERM; it needs CAP_SYS_ADMIN".to_owned(),
+        Errno::ENOSYS => "fanotify_init: the kernel is built without CONFIG_FANOTIFY".to_owned(),
+        error => format!("fanotify_init: {error}"),
+    })
+}
+
+impl LabelWatch {
+    /// Starts the threads that mark and read. `wake` is called when there is something to take.
+    pub fn start(wake: impl Fn() + Send + 'static) -> Result<Self, String> {
+        let group = Arc::new(group()?);
+        let known = Known::default();
+        let stats = Arc::new(LabelWatchStats::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (requests, wanted) = sync_channel(REQUESTS_MAX);
+        let (found, notices) = sync_channel(NOTICES_MAX);
+        // Without handles (before 5.1) names and lengths are not watched, opens are.
+        let changes = Changes::start().inspect_err(|why| tracing::warn!(why, "label_watch")).ok();
+        let changes = changes.map(Arc::new);
+        let marker = Marker {
+            group: Arc::clone(&group),
+            changes: changes.clone(),
+            known: Arc::clone(&known),
+            stats: Arc::clone(&stats),
+        };
+        let reader = Reader {
+            group,
+            changes,
+            known,
+            stats: Arc::clone(&stats),
+            stop: Arc::clone(&stop),
+            found,
+            own: std::process::id(),
+        };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(run)
+                .map_err(|error| format!("thread {name}: {error}"))
+        };
+        let threads = vec![
+            spawn("label-marker", Box::new(move || marker.run(&wanted)))?,
+            spawn("label-watch", Box::new(move || reader.run(wake)))?,
+        ];
+        Ok(Self { requests: Some(requests), notices, stats, stop, threads })
+    }
+
+    /// Asks for a mark, without waiting.
+    pub fn mark(&self, request: MarkRequest) {
+        let Some(requests) = &self.requests else { return };
+        if requests.try_send(request).is_err() {
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next notice, without waiting.
+    pub fn next(&self) -> Option<Notice> {
+        self.notices.try_recv().ok()
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> &LabelWatchStats {
+        &self.stats
+    }
+}
+
+impl Drop for LabelWatch {
+    fn drop(&mut self) {
+        self.requests = None;
+        self.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the watch on labelled files panicked");
+            }
+        }
+    }
+}
+
+struct Marker {
+    group: Arc<Fanotify>,
+    changes: Option<Arc<Changes>>,
+    known: Known,
+    stats: Arc<LabelWatchStats>,
+}
+
+impl Marker {
+    fn run(&self, wanted: &Receiver<MarkRequest>) {
+        while let Ok(request) = wanted.recv() {
+            match self.mark(&request) {
+                Ok(()) => {}
+                Err(why) => {
+                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(path = %request.path, why, "a labelled file is not watched");
+                }
+            }
+        }
+    }
+
+    /// Marks the inode that a path leads to, once it has proved to be the one that is meant.
+    fn mark(&self, request: &MarkRequest) -> Result<(), String> {
+        let look = OFlags::PATH | OFlags::CLOEXEC;
+        let inside = PathBuf::from(format!("/proc/{}/root", request.process.0))
+            .join(request.path.trim_start_matches('/'));
+        let file = open(&inside, look, Mode::empty())
+            .or_else(|_| open(request.path.as_str(), look, Mode::empty()))
+            .map_err(|error| error.to_string())?;
+        let stat = fstat(&file).map_err(|error| error.to_string())?;
+        if stat.st_ino != request.id.inode {
+            return Err("another file has its name by now".to_owned());
+        }
+        let key = (stat.st_dev, stat.st_ino);
+        let is_new = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = known.insert(key, request.id).is_none();
+            if is_new && known.len() > MARKS_MAX {
+                known.remove(&key);
+                return Err(format!("{MARKS_MAX} files are marked already"));
+            }
+            is_new
+        };
+        let mask = if request.is_labelled {
+            MaskFlags::FAN_OPEN
+                | MaskFlags::FAN_ACCESS
+                | MaskFlags::FAN_MODIFY
+                | MaskFlags::FAN_CLOSE_WRITE
+        } else {
+            MaskFlags::FAN_CLOSE_WRITE
+        };
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        self.group
+            .mark(MarkFlags::FAN_MARK_ADD, mask, CWD, Some(path.as_str()))
+            .map_err(|error| format!("fanotify_mark: {error}"))?;
+        if request.is_labelled
+            && let Some(changes) = &self.changes
+            && let Err(why) = changes.mark(request.id, &request.path, &path)
+        {
+            tracing::debug!(path = %request.path, why, "changes of its name are not watched");
+        }
+        if is_new {
+            self.stats.marked.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+struct Reader {
+    group: Arc<Fanotify>,
+    changes: Option<Arc<Changes>>,
+    known: Known,
+    stats: Arc<LabelWatchStats>,
+    stop: Arc<AtomicBool>,
+    found: SyncSender<Notice>,
+    own: u32,
+}
+
+impl Reader {
+    fn run(&self, wake: impl Fn()) {
+        let timeout = rustix::event::Timespec::try_from(LOOK)
+            .unwrap_or(rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 });
+        while !self.stop.load(Ordering::Acquire) {
+            let group = self.group.as_fd();
+            let changes = self.changes.as_ref().map_or(group, |changes| changes.as_fd());
+            let mut polled =
+                [PollFd::new(&group, PollFlags::IN), PollFd::new(&changes, PollFlags::IN)];
+            // An interrupted wait is one that found nothing.
+            if poll(&mut polled, Some(&timeout)).unwrap_or(0) == 0 {
+                continue;
+            }
+            self.read_changes();
+            match self.group.read_events() {
+                Ok(events) => {
+                    for event in &events {
+                        self.take(event.fd(), event.pid(), event.mask());
+                    }
+                    wake();
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(error) => {
+                    // A file that may not be opened for us is gone or on a server that is.
+                    self.stats.lost.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%error, "a notice about a labelled file could not be read");
+                }
+            }
+        }
+    }
+
+    fn read_changes(&self) {
+        let Some(changes) = &self.changes else { return };
+        let lost = changes.read(&mut |change| self.send(changed(change)));
+        // Nothing to read is an error of its own (EAGAIN), and none that matters.
+        self.stats.lost.fetch_add(lost.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn take(&self, file: Option<BorrowedFd<'_>>, process: i32, mask: MaskFlags) {
+        let Some(file) = file else {
+            // FAN_Q_OVERFLOW: the kernel's queue was full.
+            self.stats.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let process = u32::try_from(process).unwrap_or(0);
+        if process == self.own || process == 0 {
+            return;
+        }
+        if let Some(notice) = self.notice(file, process, mask) {
+            self.send(notice);
+        }
+    }
+
+    fn send(&self, notice: Notice) {
+        if let Err(TrySendError::Full(_)) = self.found.try_send(notice) {
+            self.stats.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn notice(&self, file: BorrowedFd<'_>, process: u32, mask: MaskFlags) -> Option<Notice> {
+        let stat = fstat(file).ok()?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = known.get(&(stat.st_dev, stat.st_ino)).copied()?;
+        drop(known);
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        let path = path.to_string_lossy();
+        Some(Notice {
+            time: Clock::boot_now(),
+            process: Tgid(process),
+            id,
+            path: path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned(),
+            size_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            fs_magic: fstatfs(file).map_or(0, |found| found.f_type.cast_unsigned()),
+            is_opened: mask.contains(MaskFlags::FAN_OPEN),
+            is_read: mask.contains(MaskFlags::FAN_ACCESS),
+            is_modified: mask.contains(MaskFlags::FAN_MODIFY),
+            is_closed: mask.contains(MaskFlags::FAN_CLOSE_WRITE),
+            change: None,
+            new_path: String::new(),
+        })
+    }
+}
+
+fn changed(change: Change) -> Notice {
+    Notice {
+        time: Clock::boot_now(),
+        process: Tgid(change.process),
+        id: change.id,
+        path: change.path,
+        size_bytes: change.size_bytes,
+        fs_magic: 0,
+        is_opened: false,
+        is_read: false,
+        is_modified: false,
+        is_closed: false,
+        change: Some(change.op),
+        new_path: change.new_path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn wait(watch: &LabelWatch, is_it: impl Fn(&Notice) -> bool) -> Option<Notice> {
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            match watch.next() {
+                Some(notice) if is_it(&notice) => return Some(notice),
+                Some(_) => {}
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        None
+    }
+
+    /// Needs root; without it the probe says why.
+    #[test]
+    fn a_marked_file_tells_of_other_processes_and_not_of_this_one() {
+        let Ok(watch) = LabelWatch::start(|| {}) else {
+            assert!(probe().is_err_and(|why| why.contains("fanotify_init")));
+            return;
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("w");
+        std::fs::write(&path, b"weights").expect("a file");
+        let meta = std::fs::metadata(&path).expect("it is there");
+        let id = FileId { device: 1, inode: meta.ino(), generation: 9 };
+        let request = |inode| MarkRequest {
+            id: FileId { inode, ..id },
+            process: Tgid(std::process::id()),
+            path: path.to_string_lossy().into_owned(),
+            is_labelled: true,
+        };
+        watch.mark(request(id.inode + 1));
+        watch.mark(request(id.inode));
+        while watch.stats().marked.load(Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(watch.stats().refused.load(Ordering::Relaxed), 1, "another inode is refused");
+        std::fs::read(&path).expect("readable");
+        let mut child = std::process::Command::new("cat")
+            .arg(&path)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("cat is there");
+        let notice = wait(&watch, |notice| notice.is_opened).expect("the open is noticed");
+        assert_eq!((notice.process.0, notice.id, notice.size_bytes), (child.id(), id, 7));
+        assert_eq!(notice.path, path.to_string_lossy());
+        assert!(child.wait().expect("it ends").success());
+    }
+}
