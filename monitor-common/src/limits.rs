@@ -67,6 +67,12 @@ pub const NS_TEXT_BYTES_MAX: usize = 256;
 pub const CGROUP_PATH_BYTES_MAX: usize = 512;
 /// System calls between their entry and their exit, one a thread, that entries are kept of.
 pub const CALLS_MAX: u32 = 4_096;
+/// Threads that open files at once, on the full tier.
+pub const OPEN_SLOTS_MAX: u32 = 1_024;
+/// Threads that change labelled files at once, on the full tier.
+pub const CHANGE_SLOTS_MAX: u32 = 512;
+/// (Process, other process) pairs whose last access check is remembered.
+pub const CHECKS_MAX: u32 = 4_096;
 /// Pairs of processes whose accesses to each other's memory are summed.
 pub const ACCESSES_MAX: u32 = 4_096;
 /// Processes whose `io_uring` operations on sockets are remembered.

@@ -106,6 +106,7 @@ macro_rules! for_each_offset {
             OFF_INODE_CTIME "inode" "i_ctime_sec|__i_ctime.tv_sec|i_ctime.tv_sec" 8 [];
             OFF_IO_FILE "io_kiocb" "file" 8 ["io_uring"];
             OFF_IO_OPCODE "io_kiocb" "opcode" 1 ["io_uring"];
+            OFF_KIOCB_FILE "kiocb" "ki_filp" 8 ["file_read"];
             OFF_SB_DEV "super_block" "s_dev" 4 ["process", "file_open"];
             OFF_SB_MAGIC "super_block" "s_magic" 8 ["file_open"];
             OFF_BPRM_FILE "linux_binprm" "file" 8 ["process_exec"];

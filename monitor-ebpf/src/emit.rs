@@ -4,7 +4,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use monitor_common::{
-    ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileOpenRecord, PATH_BYTES_MAX, RECORD_BYTES_MAX,
+    ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileChangeRecord, FileOpenRecord, PATH_BYTES_MAX,
+    RECORD_BYTES_MAX,
 };
 
 use crate::count::{Outcome, count};
@@ -33,6 +34,21 @@ pub(crate) struct OpenScratch {
     pub(crate) name: NameHead,
 }
 
+/// Where a record about a changed file is put together.
+#[repr(C)]
+pub(crate) struct ChangeScratch {
+    pub(crate) record: FileChangeRecord,
+    pub(crate) tail: [u8; 2 * PATH_BYTES_MAX],
+    pub(crate) path: PathBuffer,
+    /// Makes the slot a page long, which is the bound that [`page`] says.
+    room: [u8; 640],
+}
+
+const _: () = assert!(size_of::<ChangeScratch>() >= PAGE_BYTES);
+
+/// What [`page`] masks a length with, plus one.
+const PAGE_BYTES: usize = 4096;
+
 /// Reserves a record of fixed size, lets `fill` write it in place, and submits it. Counts the
 /// outcome under `kind`.
 #[inline(always)]
@@ -57,6 +73,32 @@ pub(crate) fn fixed<T: 'static>(
         return count(kind, Outcome::ReadFault);
     }
     entry.submit(QUIET);
+    lane.knock();
+    count(kind, Outcome::Sent);
+}
+
+/// As [`scratch`], of a slot that is at least a page long. The bound is said in the last moment:
+/// through two walks of a path the verifiers of 5.10 and 6.1 forget what the copies returned, and
+/// what was bounded before ("R2 min value is outside of the allowed memory range").
+#[inline(always)]
+pub(crate) fn page(kind: u16, lane: Lane, record: *const u8, len: u32) {
+    let mut len = u64::from(len);
+    // SAFETY: one instruction on a register.
+    unsafe {
+        core::arch::asm!("{len} &= 4095", len = inout(reg) len);
+    }
+    // SAFETY: the record is the start of a slot that is at least a page long.
+    let sent = unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(lane.ring()).cast_mut().cast(),
+            record.cast_mut().cast(),
+            len,
+            QUIET,
+        )
+    };
+    if sent != 0 {
+        return count(kind, Outcome::RingFull);
+    }
     lane.knock();
     count(kind, Outcome::Sent);
 }

@@ -1,5 +1,6 @@
-//! gpuwarden's kernel programs, base tier: BTF tracepoints, system-call tracepoints, cgroup
-//! programs and one iterator. They observe; none of them changes what a process may do.
+//! gpuwarden's kernel programs. Base tier: BTF tracepoints, system-call tracepoints, cgroup
+//! programs and one iterator. Full tier: LSM hooks, entries and returns of kernel functions. They
+//! observe; none of them changes what a process may do.
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | `lane` | the two rings, and when their reader is woken |
 //! | `emit` | from a filled record to a ring |
 //! | `flow` | the state of flows |
+//! | `reader` | the sums of bytes read of labelled files |
 //! | `hook` | the programs |
 #![feature(asm_experimental_arch)]
 #![no_std]
@@ -25,6 +27,7 @@ mod hook;
 mod lane;
 mod maps;
 mod read;
+mod reader;
 
 /// The verifier refuses an endless loop, so a reachable panic is a load failure and not silence.
 #[cfg(not(test))]

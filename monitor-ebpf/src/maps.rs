@@ -6,14 +6,14 @@ pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
-    COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension, FLOWS_MAX, InodeKey, KindCounters,
-    LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPENS_MAX,
-    RATE_CGROUPS_MAX, READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey,
-    ReaderSum, SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX,
-    WRITERS_MAX, WatchName, Writer,
+    CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension,
+    FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX,
+    NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX, READERS_MAX,
+    RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum, SEND_PEERS_MAX,
+    SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
 };
 
-use crate::emit::{ExecScratch, OpenScratch};
+use crate::emit::{ChangeScratch, ExecScratch, OpenScratch};
 use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
 use crate::hook::file::OpenKey;
 
@@ -143,3 +143,21 @@ pub(crate) static OPEN_SCRATCH: PerCpuArray<OpenScratch> = PerCpuArray::with_max
 /// Where the state of a new flow is put together; one slot a CPU and starter.
 #[map]
 pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState> = PerCpuArray::with_max_entries(STARTERS, 0);
+
+/// Where the full tier puts records about opens together: a slot a thread.
+#[map]
+pub(crate) static OPEN_SLOTS: LruHashMap<u64, OpenScratch> =
+    LruHashMap::with_max_entries(OPEN_SLOTS_MAX, 0);
+
+/// Where the full tier puts records about changes together: a slot a thread.
+#[map]
+pub(crate) static CHANGE_SLOTS: LruHashMap<u64, ChangeScratch> =
+    LruHashMap::with_max_entries(CHANGE_SLOTS_MAX, 0);
+
+/// What a new slot for changes is filled with.
+#[map]
+pub(crate) static CHANGE_FILLER: Array<ChangeScratch> = Array::with_max_entries(1, 0);
+
+/// When each process was last told to check each other one.
+#[map]
+pub(crate) static CHECKS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(CHECKS_MAX, 0);

@@ -24,3 +24,21 @@ fn every_base_tier_sensor_attaches_on_this_kernel() {
     let seeds = sensor::seed(iterator).expect("the canary agrees with /proc/self");
     assert!(seeds.events.len() > 1);
 }
+
+/// A map with a value for each CPU that is small here may be large elsewhere.
+#[test]
+fn maps_stay_within_their_bound_on_two_and_on_192_cpus() {
+    support::check().expect("run as root on a kernel with BTF");
+    let root = support::cgroup2_root().expect("a cgroup v2 hierarchy");
+    let loaded = sensor::load(&Settings::default(), &root).expect("loads");
+    assert!(loaded.maps.len() > 20, "{:?}", loaded.maps);
+    let table: Vec<String> = loaded
+        .maps
+        .iter()
+        .map(|map| format!("{} {} {}", map.name, map.bytes(2), map.bytes(192)))
+        .collect();
+    for cpus in [2, 192] {
+        let bytes = sensor::map_bytes(&loaded.maps, cpus);
+        assert!(bytes <= sensor::MAP_BYTES_MAX, "{bytes} on {cpus} CPUs: {table:#?}");
+    }
+}

@@ -80,7 +80,16 @@ pub fn file_opened(ctx: TracePointContext) -> u32 {
 /// Looks at a descriptor that the current task was just given, and ends in one counted outcome.
 #[inline(always)]
 pub(crate) fn opened(descriptor: u32, scratch: &mut OpenScratch) {
-    match open_wanted(descriptor, scratch) {
+    match file::from_descriptor(task::current(), descriptor) {
+        Ok(file) => opened_file(file, scratch),
+        Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
+    }
+}
+
+/// As [`opened`], for the open file itself.
+#[inline(always)]
+pub(crate) fn opened_file(file: u64, scratch: &mut OpenScratch) {
+    match open_wanted(file, scratch) {
         Ok(None) => count(KIND_FILE_OPEN, Outcome::Filtered),
         Ok(Some(opened)) => match open_is_repeated(&opened, &scratch.head) {
             Ok(true) => count(KIND_FILE_OPEN, Outcome::Filtered),
@@ -93,8 +102,7 @@ pub(crate) fn opened(descriptor: u32, scratch: &mut OpenScratch) {
 
 /// Decides with as few reads as it can: most files are not wanted.
 #[inline(always)]
-fn open_wanted(descriptor: u32, scratch: &mut OpenScratch) -> Result<Option<Opened>, Fault> {
-    let file = file::from_descriptor(task::current(), descriptor)?;
+fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, Fault> {
     let head = &mut scratch.head;
     head.fill(file::inode(file)?)?;
     let kind = head.mode()? & S_IFMT;

@@ -4,6 +4,7 @@ pub(crate) mod async_io;
 pub(crate) mod call;
 pub(crate) mod cgroup;
 pub(crate) mod file;
+pub(crate) mod full;
 pub(crate) mod memory;
 pub(crate) mod namespace;
 pub(crate) mod net;

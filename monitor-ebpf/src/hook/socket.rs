@@ -16,10 +16,10 @@ use crate::read::sock::{
 use crate::read::{Fault, file, task};
 
 /// What a socket is.
-struct Made {
-    family: u16,
-    socket_type: u16,
-    protocol: u16,
+pub(crate) struct Made {
+    pub(crate) family: u16,
+    pub(crate) socket_type: u16,
+    pub(crate) protocol: u16,
 }
 
 /// Reads the socket behind the descriptor that `socket(2)` returned.
@@ -35,12 +35,21 @@ pub fn socket_made(ctx: TracePointContext) -> u32 {
     }
     match socket_read(result as u32) {
         Err(Fault) => count(KIND_SOCKET_NEW, Outcome::ReadFault),
-        Ok(made) if !socket_is_rare(&made) || !filter::family_wanted(made.family) => {
-            count(KIND_SOCKET_NEW, Outcome::Filtered)
-        }
-        Ok(made) => socket_report(&made),
+        Ok(made) => judge(&made),
     }
     0
+}
+
+/// Tells of a socket that is rare and wanted.
+#[inline(always)]
+pub(crate) fn judge(made: &Made) {
+    if !filter::wanted(KIND_SOCKET_NEW)
+        || !socket_is_rare(made)
+        || !filter::family_wanted(made.family)
+    {
+        return count(KIND_SOCKET_NEW, Outcome::Filtered);
+    }
+    socket_report(made);
 }
 
 #[inline(always)]

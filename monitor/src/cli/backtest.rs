@@ -192,3 +192,79 @@ fn nanoseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{FORMAT, Header, Store, StoreConfig};
+    use crate::rule::parse_rows;
+
+    const UPLOAD: &str = include_str!("../../../rules/weights/fixtures/weights_upload.jsonl");
+
+    /// A store in which the upload happened twice: in this boot, and ten days ago in another one.
+    fn fill(dir: &std::path::Path) {
+        let now = nanoseconds(SystemTime::now());
+        let day = 86_400_000_000_000;
+        for wall_at_boot_ns in [now - 10 * day, now - 3_600_000_000_000] {
+            let header = Header {
+                format: FORMAT,
+                version: "1".into(),
+                revision: "r".into(),
+                host: Host { name: "node-1".into(), boot_id: "b".into() },
+                wall_at_boot_ns,
+                sensors: Vec::new(),
+            };
+            let age_max = Duration::from_hours(1_000);
+            let config = StoreConfig { dir: dir.to_owned(), bytes_max: 1 << 30, age_max };
+            let mut store = Store::open(config, header).expect("opens");
+            for row in parse_rows(UPLOAD).expect("the fixture reads") {
+                store.row(row.to_json()).expect("writes");
+            }
+            store.finish(0).expect("ends");
+        }
+    }
+
+    fn backtest(store: &std::path::Path, since: &str) -> serde_json::Value {
+        let rules =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/weights/weights-bulk-egress.yaml");
+        let args = BacktestArgs {
+            paths: vec![rules.into()],
+            since: since.to_owned(),
+            rule: vec!["weights-bulk-egress".to_owned()],
+            store: store.to_owned(),
+            json: true,
+        };
+        let mut out = Vec::new();
+        run(&args, &mut out).expect("runs");
+        serde_json::from_slice(&out).expect("JSON")
+    }
+
+    #[test]
+    fn rules_are_asked_of_the_stored_events_of_the_time_that_was_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fill(dir.path());
+        for (since, alerts) in [("7d", 1), ("20d", 2), ("1m", 0)] {
+            let found = backtest(dir.path(), since);
+            assert_eq!(found["rules"][0]["alerts"], alerts, "{since}: {found}");
+        }
+        let found = backtest(dir.path(), "7d");
+        let workloads = found["rules"][0]["workloads"].as_object().expect("workloads");
+        assert_eq!(workloads.len(), 1, "{found}");
+    }
+
+    #[test]
+    fn missing_store_is_told_with_its_cure() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let error = segments(&dir.path().join("none")).err().expect("it is missing");
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        let args = BacktestArgs {
+            paths: Vec::new(),
+            since: "7d".into(),
+            rule: Vec::new(),
+            store: dir.path().join("none"),
+            json: false,
+        };
+        let error = run(&args, &mut Vec::new()).expect_err("there is no store");
+        assert!(error.to_string().contains("store: {enabled: true}"), "{error}");
+    }
+}

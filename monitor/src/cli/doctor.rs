@@ -113,6 +113,7 @@ fn kernel(config: &Config, checks: &mut Vec<Check>) {
         }
         Ok(mut loaded) => {
             tier(&loaded, checks);
+            memory(&loaded, checks);
             sensors(&loaded, checks);
             canary(&mut loaded, checks);
         }
@@ -130,6 +131,25 @@ fn tier(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
         _ => (Verdict::Good, ""),
     };
     checks.push(Check::new("kernel", "tier", verdict, tiers.describe(), cure));
+}
+
+/// What the maps take here, and what they would take on a large host.
+fn memory(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
+    const LARGE_CPUS: u64 = 192;
+    let here = aya::util::nr_cpus().map_or(1, |cpus| cpus as u64);
+    let bytes = sensor::map_bytes(&loaded.maps, here);
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let says = format!(
+        "{} maps take {} MiB on {here} CPUs (on {LARGE_CPUS}: {} MiB), at most {} MiB",
+        loaded.maps.len(),
+        mib(bytes),
+        mib(sensor::map_bytes(&loaded.maps, LARGE_CPUS)),
+        mib(sensor::MAP_BYTES_MAX)
+    );
+    let is_fine = bytes <= sensor::MAP_BYTES_MAX;
+    let verdict = if is_fine { Verdict::Good } else { Verdict::Limited };
+    let cure = if is_fine { "" } else { "make kernel.ring_bulk_bytes smaller" };
+    checks.push(Check::new("kernel", "memory", verdict, says, cure));
 }
 
 fn sensors(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {

@@ -142,3 +142,54 @@ fn evidence(row: &FactRow, gaps: &[SensorGap]) -> Evidence {
         ..Evidence::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{FORMAT, Reader, Target, Writer};
+    use crate::rule::{parse_rows, shipped};
+
+    const UPLOAD: &str = include_str!("../../../rules/weights/fixtures/weights_upload.jsonl");
+
+    fn header() -> Header {
+        Header {
+            format: FORMAT,
+            version: "1".into(),
+            revision: "r".into(),
+            host: Host { name: "node-1".into(), boot_id: "b".into() },
+            wall_at_boot_ns: 1_700_000_000_000_000_000,
+            sensors: Vec::new(),
+        }
+    }
+
+    /// Alerts of the shipped rules over rows, as they would be printed.
+    fn alerts(rows: impl Iterator<Item = FactRow>) -> Vec<String> {
+        let rules = RuleSet::load(&shipped()).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let mut replay = Replay::of(&rules, AlertConfig::default(), &header());
+        let mut alerts = Vec::new();
+        for row in rows {
+            replay.take(&row, &mut |alert, _| alerts.push(serde_json::json!(alert).to_string()));
+        }
+        alerts.extend(replay.finish().iter().map(|alert| serde_json::json!(alert).to_string()));
+        alerts
+    }
+
+    #[test]
+    fn same_recording_gives_the_same_alerts_byte_for_byte() {
+        let rows = parse_rows(UPLOAD).expect("the fixture reads");
+        let direct = alerts(rows.iter().cloned());
+        assert!(direct.iter().any(|alert| alert.contains("weights-bulk-egress")), "{direct:?}");
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.zst");
+        let mut writer = Writer::create(&Target::of(&path), &header()).expect("creates");
+        for row in &rows {
+            writer.row(row.to_json()).expect("writes");
+        }
+        writer.finish(0).expect("ends");
+        for _ in 0..3 {
+            let mut reader = Reader::open(&path).expect("opens");
+            let recorded = std::iter::from_fn(|| reader.next_row().expect("reads"));
+            assert_eq!(alerts(recorded), direct);
+        }
+    }
+}

@@ -176,9 +176,16 @@ pub(super) fn attach_typed(
             program.load(function, btf)?;
             program.attach()?;
         }
-        Hook::Fexit(function) => {
+        Hook::Fexit(functions) => {
             let program: &mut FExit = program.try_into()?;
-            program.load(function, btf)?;
+            let mut loaded = Ok(());
+            for function in functions {
+                loaded = program.load(function, btf);
+                if loaded.is_ok() {
+                    break;
+                }
+            }
+            loaded?;
             program.attach()?;
         }
         Hook::BtfTracepoint(name) => {

@@ -4,6 +4,8 @@
 //! does not see is told. Nothing is decided by a kernel's version: a road is taken when its
 //! programs load and attach.
 
+mod full;
+
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -11,8 +13,9 @@ pub enum Hook {
     Lsm(&'static str),
     /// The entry of a kernel function.
     Fentry(&'static str),
-    /// The return of a kernel function.
-    Fexit(&'static str),
+    /// The return of a kernel function: the first of these names that the kernel has. Their
+    /// arguments are the same.
+    Fexit(&'static [&'static str]),
     /// A BTF raw tracepoint, by its name.
     BtfTracepoint(&'static str),
     /// The completion tracepoint of `io_uring`, where it hands over the request (5.19 and newer).
@@ -143,21 +146,28 @@ pub const CATALOG: &[Sensor] = &[
         name: "file_open",
         sees: "opened weights, big files, named classes, credentials, start-up hooks, device \
                nodes, and what is written after weights were read",
-        roads: &[base(&[program(
-            "file_opened",
-            Hook::Tracepoints {
-                category: "syscalls",
-                names: &[
-                    "sys_exit_openat",
-                    "sys_exit_open",
-                    "sys_exit_openat2",
-                    "sys_exit_creat",
-                    "sys_exit_open_by_handle_at",
-                ],
+        roads: &[
+            full::OPEN_LSM,
+            full::OPEN_FENTRY,
+            Road {
+                tier: Tier::Base,
+                programs: &[program(
+                    "file_opened",
+                    Hook::Tracepoints {
+                        category: "syscalls",
+                        names: &[
+                            "sys_exit_openat",
+                            "sys_exit_open",
+                            "sys_exit_openat2",
+                            "sys_exit_creat",
+                            "sys_exit_open_by_handle_at",
+                        ],
+                    },
+                )],
+                lost: "opens by 32-bit system calls, but those of labelled files (label_watch)",
             },
-        )])],
-        bound: "opens by 32-bit system calls are seen for labelled files only (label_watch); a \
-                file opened for reading counts with its whole size",
+        ],
+        bound: "",
         lost: "opened files: weights, identity, reads",
         required: false,
     },
@@ -230,14 +240,26 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "socket_new",
         sees: "sockets of rare families and types, when they are made",
-        roads: &[base(&[program(
-            "socket_made",
-            Hook::Tracepoints { category: "syscalls", names: &["sys_exit_socket"] },
-        )])],
-        bound: "sockets made by io_uring are seen when they send",
+        roads: &[
+            full::SOCKET_LSM,
+            full::SOCKET_FENTRY,
+            Road {
+                tier: Tier::Base,
+                programs: &[program(
+                    "socket_made",
+                    Hook::Tracepoints { category: "syscalls", names: &["sys_exit_socket"] },
+                )],
+                lost: "sockets made by io_uring or by 32-bit system calls, until they send",
+            },
+        ],
+        bound: "",
         lost: "raw, packet, vsock and other rare sockets until they send",
         required: false,
     },
+    full::FILE_READ,
+    full::FILE_CHANGE,
+    full::MAP_EXEC,
+    full::ACCESS_CHECK,
     Sensor {
         name: "stdio",
         sees: "standard streams that are sockets, pipes or ptys, at exec and when replaced",
@@ -386,7 +408,11 @@ mod tests {
         for sensor in CATALOG {
             assert!(names.insert(sensor.name));
             for program in sensor.roads.iter().flat_map(|road| road.programs) {
-                assert!(names.insert(program.name) || program.name == sensor.name);
+                // A program may stand on two roads of one sensor, never in two sensors.
+                let other = CATALOG.iter().filter(|other| other.name != sensor.name);
+                let mut others =
+                    other.flat_map(|other| other.roads.iter().flat_map(|road| road.programs));
+                assert!(others.all(|other| other.name != program.name), "{}", program.name);
                 assert!(program.name.len() <= 15, "{}", program.name);
             }
             assert!(!sensor.lost.is_empty());

@@ -18,6 +18,7 @@ use zerocopy::IntoBytes as _;
 
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
+use super::memory::{self, MapSize};
 use super::own::Own;
 use super::probe::{self, Tiers};
 use super::{Rings, State, Status, Wanted, object};
@@ -112,6 +113,8 @@ pub struct Loaded {
     pub status: Vec<Status>,
     /// Which tiers the kernel takes.
     pub tiers: Tiers,
+    /// The maps, as far as their memory goes.
+    pub maps: Vec<MapSize>,
     /// The fields of the running kernel.
     pub offsets: Vec<Resolved>,
     pub(super) iterator: Option<File>,
@@ -187,10 +190,12 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         tracing::warn!(why, "the kernel side does not know what is the monitor's own");
         Own::default()
     });
+    let maps = memory::sizes(&ebpf);
     let tracefs = tracefs.ok();
     let cgroup_root = cgroup_root.to_owned();
     Ok(Loaded {
         ebpf,
+        maps,
         _tracefs: tracefs,
         status,
         tiers,

@@ -7,6 +7,7 @@ pub mod interest;
 mod label_change;
 pub mod label_watch;
 mod loader;
+mod memory;
 mod object;
 mod own;
 mod probe;
@@ -23,6 +24,7 @@ pub use loader::{
     KernelCounters, LoadError, Loaded, NAME_CLASS_BYTES_MIN, OPEN_REPEAT_NS, Settings, SharedMaps,
     load,
 };
+pub use memory::{MAP_BYTES_MAX, MapLayout, MapSize, total as map_bytes};
 pub use probe::Tiers;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};

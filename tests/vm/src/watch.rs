@@ -38,10 +38,10 @@ impl Watch {
             ..Settings::default()
         };
         let mut loaded = sensor::load(&settings, &root).map_err(|error| text(&error))?;
-        let (high, bulk) = loaded.take_rings().map_err(|error| text(&error))?;
+        let rings = loaded.take_rings().map_err(|error| text(&error))?;
         let maps = loaded.take_maps().map_err(|error| text(&error))?;
         let (drain, high, bulk) =
-            Drain::new(high, bulk, DrainStats::default().into()).map_err(|error| text(&error))?;
+            Drain::new(rings, DrainStats::default().into()).map_err(|error| text(&error))?;
         let wake = drain.wake();
         std::thread::spawn(move || drain.run(|| {}));
         let (events, refused) = (Vec::new(), Vec::new());

@@ -19,7 +19,9 @@ use crate::tree::Tree;
 const CGROUP: &str = "gpuwarden/bench/generator";
 /// Alerts a minute that the monitor may make: more than the opens that are measured.
 const ALERTS_PER_MINUTE: u32 = 100_000;
-/// First part of the message of the rule that is measured.
+/// Peers of connections with an id: 127.1 and the id's lower two bytes.
+const UNIQUE_PEERS: &str = "127.1.0.0/16";
+/// First part of the message of the rules that are measured.
 pub(super) const MARK: &str = "opened ";
 
 /// The ground.
@@ -81,9 +83,14 @@ impl Ground {
         self.directory.path().join(name)
     }
 
-    /// Starts a monitor with the shipped rules and one that fires on each watched open with an id;
+    /// Starts a monitor with the shipped rules and those that fire on each operation with an id;
     /// how long until it was ready.
     pub(super) fn monitor(&self) -> Result<(Monitor, Duration)> {
+        self.monitor_of(false)
+    }
+
+    /// The same; flows to loopback peers are told of if `reports_loopback`.
+    pub(super) fn monitor_of(&self, reports_loopback: bool) -> Result<(Monitor, Duration)> {
         let rule = self.path("bench.yaml");
         fs::write(&rule, self.rule()).with_context(|| format!("write {}", rule.display()))?;
         let config = Config {
@@ -99,6 +106,7 @@ impl Ground {
             }],
             nvml: None,
             alerts_per_minute: Some(ALERTS_PER_MINUTE),
+            reports_loopback,
             ..Config::default()
         };
         let options = MonitorOptions {
@@ -147,6 +155,17 @@ impl Ground {
                 "when": format!("file.path.startsWith(\"{}\") && !file.write", prefix.display()),
                 "dedupe": { "key": ["file.path"], "for": "1s" },
                 "message": format!("{MARK}{{{{file.name}}}}"),
+            }, {
+                "id": "bench-flow",
+                "title": "A flow of the benchmark began",
+                "severity": "low",
+                "on": ["flow"],
+                "when": format!(
+                    "net.phase == \"start\" && net.direction == \"egress\" \
+                     && net.dst.ip in cidr(\"{UNIQUE_PEERS}\")"
+                ),
+                "dedupe": { "key": ["net.dst.ip"], "for": "1s" },
+                "message": format!("{MARK}{{{{net.dst.ip}}}}"),
             }],
         });
         rule.to_string()

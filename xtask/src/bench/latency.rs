@@ -1,7 +1,8 @@
 //! Time from just before a system call to the line of its alert, on one clock, matched by an id in
-//! the path that was opened.
+//! the path that was opened or the address that was connected to.
 
 use std::collections::HashMap;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -12,12 +13,14 @@ use super::statistic::quantile;
 use crate::actor::Operation;
 use crate::stage::Monitor;
 
-/// Opens that are measured.
-const OPENS: u32 = 1000;
-/// Opens a second: far from every rate limit.
-const OPENS_PER_SECOND: f64 = 50.0;
+/// Operations that are measured in each case.
+const OPERATIONS: u32 = 500;
+/// Operations a second: far from every rate limit.
+const PER_SECOND: f64 = 50.0;
 /// Opens a second beside them, in the loaded case.
 const LOAD_PER_SECOND: f64 = 200_000.0;
+/// Time for the labelling of files that are there.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Patience with the last alert.
 const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,8 +28,8 @@ const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     case: &'static str,
-    opens: u32,
-    /// Opens whose alert came.
+    operations: u32,
+    /// Operations whose alert came.
     alerts: usize,
     p50_ms: f64,
     p99_ms: f64,
@@ -34,8 +37,15 @@ pub(super) struct Row {
 }
 
 pub(super) fn measure(ground: &Ground) -> Result<Vec<Row>> {
-    let (mut monitor, _) = ground.monitor()?;
-    let quiet = case(ground, &mut monitor, "quiet host")?;
+    // Its files are made while the monitor runs, so they have no label yet.
+    let (mut monitor, _) = ground.monitor_of(true)?;
+    let other = case(ground, &mut monitor, Operation::Open, "open of a file without a label");
+    monitor.stop()?;
+    // Now they are there when it starts, and are labelled.
+    let (mut monitor, _) = ground.monitor_of(true)?;
+    sleep(SETTLE);
+    let labelled = case(ground, &mut monitor, Operation::Open, "open of a labelled file");
+    let flow = case(ground, &mut monitor, Operation::Connect, "start of a flow");
     let load = Order {
         operation: Operation::Open,
         count: load_count(),
@@ -45,12 +55,13 @@ pub(super) fn measure(ground: &Ground) -> Result<Vec<Row>> {
         cpu: None,
     };
     let mut load = ground.start(load)?;
-    let loaded = case(ground, &mut monitor, "200 000 opens a second beside");
+    let name = "the same beside 200 000 opens a second";
+    let loaded = case(ground, &mut monitor, Operation::Connect, name);
     // It has done its part, finished or not.
     let _ = load.kill();
     let _ = load.wait();
     monitor.stop()?;
-    Ok(vec![quiet, loaded?])
+    Ok(vec![flow?, labelled?, other?, loaded?])
 }
 
 /// As many as the load makes while the measured opens last, and a third more.
@@ -60,16 +71,21 @@ pub(super) fn measure(ground: &Ground) -> Result<Vec<Row>> {
     reason = "a product of small positive constants"
 )]
 fn load_count() -> u32 {
-    (f64::from(OPENS) / OPENS_PER_SECOND * LOAD_PER_SECOND * 1.3) as u32
+    (f64::from(OPERATIONS) / PER_SECOND * LOAD_PER_SECOND * 1.3) as u32
 }
 
-fn case(ground: &Ground, monitor: &mut Monitor, name: &'static str) -> Result<Row> {
+fn case(
+    ground: &Ground,
+    monitor: &mut Monitor,
+    operation: Operation,
+    name: &'static str,
+) -> Result<Row> {
     eprintln!("    … latency: {name}");
     monitor.lines()?;
     ground.generate(Order {
-        operation: Operation::Open,
-        count: OPENS,
-        rate: Some(OPENS_PER_SECOND),
+        operation,
+        count: OPERATIONS,
+        rate: Some(PER_SECOND),
         is_watched: true,
         is_unique: true,
         cpu: Some(ground.cpu),
@@ -91,25 +107,33 @@ fn case(ground: &Ground, monitor: &mut Monitor, name: &'static str) -> Result<Ro
         .collect();
     let at = |share| quantile(&latencies, share);
     let (Some(p50_ms), Some(p99_ms), Some(max_ms)) = (at(0.5), at(0.99), at(1.0)) else {
-        bail!("no alert came for {} opens; the monitor said:\n{}", starts.len(), monitor.said());
+        bail!(
+            "no alert came for {} operations; the monitor said:\n{}",
+            starts.len(),
+            monitor.said()
+        );
     };
-    Ok(Row { case: name, opens: OPENS, alerts: latencies.len(), p50_ms, p99_ms, max_ms })
+    Ok(Row { case: name, operations: OPERATIONS, alerts: latencies.len(), p50_ms, p99_ms, max_ms })
 }
 
 /// The id in an alert's summary.
 fn id(line: &str) -> Option<u32> {
     let alert: serde_json::Value = serde_json::from_str(line).ok()?;
     let name = alert["summary"].as_str()?.strip_prefix(MARK)?;
+    if let Some(address) = name.strip_prefix("127.1.") {
+        let (high, low) = address.split_once('.')?;
+        return Some(high.parse::<u32>().ok()? << 8 | low.parse::<u32>().ok()?);
+    }
     name.strip_prefix("lat-")?.strip_suffix(".bin")?.parse().ok()
 }
 
 pub(super) fn print(rows: &[Row]) {
-    println!("\nlatency: from just before openat to the alert's line");
-    println!("{:<30} {:>10} {:>10} {:>10} {:>12}", "", "p50", "p99", "max", "alerts");
+    println!("\nlatency: from just before the system call to the alert's line, quiet host");
+    println!("{:<40} {:>10} {:>10} {:>10} {:>12}", "", "p50", "p99", "max", "alerts");
     for row in rows {
         println!(
-            "{:<30} {:>7.2} ms {:>7.2} ms {:>7.2} ms {:>5} / {}",
-            row.case, row.p50_ms, row.p99_ms, row.max_ms, row.alerts, row.opens
+            "{:<40} {:>7.2} ms {:>7.2} ms {:>7.2} ms {:>5} / {}",
+            row.case, row.p50_ms, row.p99_ms, row.max_ms, row.alerts, row.operations
         );
     }
 }
@@ -121,6 +145,7 @@ mod tests {
     #[test]
     fn id_is_read_off_the_summary() {
         assert_eq!(id(r#"{"summary":"opened lat-000123.bin"}"#), Some(123));
+        assert_eq!(id(r#"{"summary":"opened 127.1.1.2"}"#), Some(258));
         assert_eq!(id(r#"{"summary":"opened weights.bin"}"#), None);
         assert_eq!(id("not json"), None);
     }

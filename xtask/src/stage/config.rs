@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) gpu_interval_ms: Option<u32>,
     /// Alerts a minute; the monitor's own limit without.
     pub(crate) alerts_per_minute: Option<u32>,
+    /// Whether flows to loopback peers are told of.
+    pub(crate) reports_loopback: bool,
     /// Sinks beside standard output, as in `export.sinks`.
     pub(crate) sinks: Vec<Value>,
 }
@@ -59,6 +61,9 @@ impl Config {
         if let Some(library) = &self.nvml {
             let interval_ms = self.gpu_interval_ms.unwrap_or(GPU_INTERVAL_MS);
             config["gpu"] = json!({ "library_paths": [library], "interval_ms": interval_ms });
+        }
+        if self.reports_loopback {
+            config["kernel"] = json!({ "report_loopback": true });
         }
         if !self.sinks.is_empty() {
             config["export"]["sinks"] = json!(self.sinks);

@@ -2,6 +2,7 @@
 
 mod block;
 mod bound;
+mod hostile;
 mod peer;
 
 use serde_json::json;

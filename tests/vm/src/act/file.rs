@@ -39,6 +39,13 @@ pub(super) fn play(name: &str, path: &str, other: &str, bytes: usize) -> Result<
     }
 }
 
+/// Plays `name`, and after a pause reads one more byte: what a sum still holds leaves with it.
+pub(super) fn paused(name: &str, path: &str, bytes: usize) -> Result<()> {
+    play(name, path, "", bytes)?;
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    File::open(path)?.read_exact(&mut [0])
+}
+
 fn read(path: &str, bytes: usize) -> Result<()> {
     let mut file = File::open(path)?;
     let mut block = [0; BLOCK_BYTES];

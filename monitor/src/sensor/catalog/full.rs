@@ -1,0 +1,101 @@
+//! Roads and rows of the full tier: on LSM hooks, and where BPF's LSM programs are not called, on
+//! the entries of the functions that call those hooks.
+
+use super::{Hook, Program, Road, Sensor, Tier, program};
+
+const fn lsm(programs: &'static [Program]) -> Road {
+    Road { tier: Tier::Lsm, programs, lost: "" }
+}
+
+const fn fentry(programs: &'static [Program]) -> Road {
+    Road { tier: Tier::Fentry, programs, lost: "" }
+}
+
+pub(super) const OPEN_LSM: Road = lsm(&[program("open_lsm", Hook::Lsm("file_open"))]);
+pub(super) const OPEN_FENTRY: Road =
+    fentry(&[program("open_fentry", Hook::Fentry("security_file_open"))]);
+
+pub(super) const SOCKET_LSM: Road = lsm(&[program("socket_lsm", Hook::Lsm("socket_create"))]);
+pub(super) const SOCKET_FENTRY: Road =
+    fentry(&[program("socket_fentry", Hook::Fentry("security_socket_create"))]);
+
+const RENAME_LSM: Program = program("rename_lsm", Hook::Lsm("path_rename"));
+const LINK_LSM: Program = program("link_lsm", Hook::Lsm("path_link"));
+const UNLINK_LSM: Program = program("unlink_lsm", Hook::Lsm("path_unlink"));
+const CUT_LSM: Program = program("cut_lsm", Hook::Lsm("path_truncate"));
+const RENAME_FENTRY: Program = program("rename_fentry", Hook::Fentry("security_path_rename"));
+const LINK_FENTRY: Program = program("link_fentry", Hook::Fentry("security_path_link"));
+const UNLINK_FENTRY: Program = program("unlink_fentry", Hook::Fentry("security_path_unlink"));
+const CUT_FENTRY: Program = program("cut_fentry", Hook::Fentry("security_path_truncate"));
+
+/// Exact bytes of labelled files.
+pub(super) const FILE_READ: Sensor = Sensor {
+    name: "file_read",
+    sees: "bytes of labelled files that were read, moved on or mapped, by any system call",
+    roads: &[fentry(&[
+        program("read_returned", Hook::Fexit(&["vfs_read"])),
+        program("readv_returned", Hook::Fexit(&["vfs_readv"])),
+        program("spliced", Hook::Fexit(&["do_splice_read", "vfs_splice_read", "do_splice_to"])),
+        program("mapped", Hook::Fexit(&["vm_mmap_pgoff"])),
+        program("aio_started", Hook::Fentry("aio_read")),
+    ])],
+    bound: "up to 64 KiB of what a process read of a file in its last 10 ms; of a mapping its \
+            length counts; of Linux AIO what was asked for",
+    lost: "exact bytes read: a labelled file that is opened for reading counts with its whole size",
+    required: false,
+};
+
+/// Names of labelled files.
+pub(super) const FILE_CHANGE: Sensor = Sensor {
+    name: "file_change",
+    sees: "labelled files that are renamed, linked, removed or cut, by any system call",
+    roads: &[
+        // From 6.2 on an open file is cut at a hook of its own.
+        lsm(&[
+            RENAME_LSM,
+            LINK_LSM,
+            UNLINK_LSM,
+            CUT_LSM,
+            program("fcut_lsm", Hook::Lsm("file_truncate")),
+        ]),
+        lsm(&[RENAME_LSM, LINK_LSM, UNLINK_LSM, CUT_LSM]),
+        fentry(&[
+            RENAME_FENTRY,
+            LINK_FENTRY,
+            UNLINK_FENTRY,
+            CUT_FENTRY,
+            program("fcut_fentry", Hook::Fentry("security_file_truncate")),
+        ]),
+        fentry(&[RENAME_FENTRY, LINK_FENTRY, UNLINK_FENTRY, CUT_FENTRY]),
+    ],
+    bound: "what a file server in the kernel does (nfsd, ksmbd)",
+    lost: "renames, links, removals and cuts of labelled files when they happen",
+    required: false,
+};
+
+/// Code that container tools map.
+pub(super) const MAP_EXEC: Sensor = Sensor {
+    name: "map_exec",
+    sees: "code that NVIDIA's container tools map, wherever it lies",
+    roads: &[
+        lsm(&[program("exec_map_lsm", Hook::Lsm("mmap_file"))]),
+        fentry(&[program("exec_map_fentry", Hook::Fentry("security_mmap_file"))]),
+    ],
+    bound: "tools are told by their thread's name",
+    lost: "libraries from an image that a container tool loads with the host's rights",
+    required: false,
+};
+
+/// Access to other processes.
+pub(super) const ACCESS_CHECK: Sensor = Sensor {
+    name: "access_check",
+    sees: "processes that the kernel asks whether they may reach into another, by any road",
+    roads: &[
+        lsm(&[program("access_lsm", Hook::Lsm("ptrace_access_check"))]),
+        fentry(&[program("access_fentry", Hook::Fentry("security_ptrace_access_check"))]),
+    ],
+    bound: "that it was asked for, not that it was granted",
+    lost: "reaching into processes by 32-bit system calls and by roads without a system call of \
+           their own",
+    required: false,
+};
