@@ -34,6 +34,7 @@ mod pushdown;
 mod replay;
 mod report;
 mod state;
+mod vital;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -51,7 +52,7 @@ use crate::export::{ExportError, Exporter};
 use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
-use crate::model::{Clock, FileId, Tgid};
+use crate::model::{Clock, Event, FileId, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::label_watch::LabelWatch;
@@ -138,6 +139,8 @@ pub enum Control {
     LabelsDone(enrich::ScanProgress),
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
+    /// Something to tell of a sensor.
+    Note(Box<Event>),
     /// A reload failed; the old rules stay.
     ReloadFailed,
     /// Take what is left and end.
@@ -232,6 +235,15 @@ impl Pipeline {
     /// What became of each sensor.
     pub fn status(&self) -> &[sensor::Status] {
         &self.loaded.status
+    }
+
+    /// Looks whether somebody took a sensor away, and puts it back. Cheap enough for every few
+    /// seconds: one pass over the links of the host.
+    pub fn mend(&mut self) {
+        for (sensor, detail) in self.loaded.mend() {
+            let now = Clock::boot_now();
+            self.order(Control::Note(Box::new(vital::note(now, sensor, "detached", detail))));
+        }
     }
 
     /// Watches the files that rules were read from.

@@ -292,3 +292,30 @@ fn move_to_another_cgroup_and_its_freezing_are_told() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn link_that_others_detach_is_told_and_put_back() {
+    let mut watch = Watch::start();
+    assert_eq!(watch.loaded.mend(), [], "nothing is amiss");
+    let script = "
+import glob
+for path in glob.glob(f'/proc/{sys.argv[1]}/fdinfo/*'):
+    info = dict(line.split(':\\t') for line in open(path).read().splitlines() if ':\\t' in line)
+    if info.get('link_type') == 'cgroup':
+        fd = syscall(321, 30, ctypes.c_char_p(struct.pack('<III', int(info['link_id']), 0, 0)), 12)
+        syscall(321, 34, ctypes.c_char_p(struct.pack('<I', fd)), 4)";
+    let actor = act(&watch, script, &[&std::process::id().to_string()]);
+    for op in [TamperOp::BpfOpen, TamperOp::BpfDetach] {
+        watch.wait(SOON, |event| {
+            by(event, actor)
+                && matches!(&event.body, Body::Tamper(tamper)
+                if tamper.op == op && tamper.is_self && tamper.object_id != 0)
+        });
+    }
+    let mended = watch.loaded.mend();
+    for sensor in ["udp_peer", "packet", "dns"] {
+        let told = mended.iter().find(|(name, _)| *name == sensor);
+        assert!(told.is_some_and(|(_, detail)| detail.contains("attached again")), "{mended:?}");
+    }
+    assert_eq!(watch.loaded.mend(), [], "all is as it was");
+}

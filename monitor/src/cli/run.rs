@@ -15,6 +15,8 @@ use crate::shutdown::{Request, Signals};
 
 /// How often the engine and the rule files are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a sensor was taken away.
+const MEND_EVERY: Duration = Duration::from_secs(10);
 /// Exit code when the engine ended by a fault of its own.
 const ENGINE_DIED: u8 = 70;
 
@@ -122,7 +124,7 @@ pub(super) fn serve(
     let mut signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(|source| PipelineError::Start { what: "signal handling", source })?;
-    let pipeline = Pipeline::start_with(config, extras)?;
+    let mut pipeline = Pipeline::start_with(config, extras)?;
     let attached = pipeline.status().iter().filter(|status| status.gap().is_none()).count();
     tracing::info!(
         sensors = attached,
@@ -130,16 +132,25 @@ pub(super) fn serve(
         metrics = pipeline.address().map(|address| format!("http://{address}/metrics")),
         "watching"
     );
-    let code = runtime.block_on(watch(&pipeline, &mut signals, at_most));
+    let code = runtime.block_on(watch(&mut pipeline, &mut signals, at_most));
     pipeline.stop();
     tracing::info!("stopped");
     Ok(code)
 }
 
-async fn watch(pipeline: &Pipeline, signals: &mut Signals, at_most: Option<Duration>) -> ExitCode {
+async fn watch(
+    pipeline: &mut Pipeline,
+    signals: &mut Signals,
+    at_most: Option<Duration>,
+) -> ExitCode {
     let started = Instant::now();
     let mut files = pipeline.change_watch();
+    let mut mended = started;
     loop {
+        if mended.elapsed() >= MEND_EVERY {
+            mended = Instant::now();
+            pipeline.mend();
+        }
         let left = at_most.map(|at_most| at_most.saturating_sub(started.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
             return ExitCode::SUCCESS;

@@ -35,6 +35,8 @@ pub(super) struct Account {
     pub(super) file_bytes: u64,
     /// Payload bytes sent to peers other than loopback.
     pub(super) egress_bytes: u64,
+    /// Of those, bytes to peers that the profile does not allow; without one, to public peers.
+    pub(super) unapproved_bytes: u64,
     /// Whether a mining handshake or a pool's name was seen.
     pub(super) stratum_seen: bool,
     /// Whether a process opened a GPU's device node or was seen on a GPU.

@@ -80,6 +80,13 @@ impl<'e> Enriched<'e> {
         Some(self.target_workload()?.id == self.workload?.id)
     }
 
+    /// Whether the process, or an ancestor, came into its container from outside; missing outside
+    /// of containers.
+    fn has_entered(&self) -> Option<bool> {
+        let process = self.process?;
+        process.place.container_id.as_ref().map(|_| process.has_entered)
+    }
+
     /// Whether the process is in the mount namespace of process 1 afterwards.
     fn is_host_namespace(&self) -> Option<bool> {
         let after = self.namespace()?.mount_ns;
@@ -105,6 +112,11 @@ impl<'e> Enriched<'e> {
             | FieldId::FileClass
             | FieldId::WeightsDerivedBytes => self.file_field(id),
             FieldId::FileMapped => truth(self.read().map(|read| read.is_mapped)),
+            FieldId::ProcStdioSocket => truth(self.process.map(|it| it.streams.is_socket)),
+            FieldId::ProcStdioRelay => truth(self.process.map(|it| it.streams.is_relay)),
+            FieldId::ProcEntered => truth(self.has_entered()),
+            FieldId::NetIsResolver => truth(self.is_resolver()),
+            FieldId::DnsServerIsOwn => truth(self.is_own_resolver()),
             FieldId::StdioFd => int(self.stdio().map(|stdio| stdio.fd)),
             FieldId::StdioFamily => text(self.stdio().and_then(|stdio| family_name(stdio.family))),
             FieldId::StdioPeerIp => ip(remote.map(|remote| remote.ip())),

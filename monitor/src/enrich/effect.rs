@@ -26,9 +26,18 @@ impl Enricher {
             Body::FileOpen(open) => self.opened(open, process, event.time, seen),
             Body::FileRead(read) => self.file_read(read, event.time, seen),
             Body::FileChange(change) => self.file_changed(change, process, event.time, seen),
-            Body::Flow(flow) => self.flowed(flow, tgid, event.time, seen),
-            Body::Dns(dns) => self.resolved(dns, event.time, seen),
+            Body::Flow(flow) => {
+                self.flowed(flow, tgid, event.time, seen);
+                self.relayed(flow, event.time, seen);
+                self.resolver_asked(flow.remote, tgid, event.time, seen);
+            }
+            Body::Dns(dns) => {
+                self.resolved(dns, event.time, seen);
+                self.learn_resolvers(tgid, event.time, seen);
+            }
             Body::GpuSample(sample) => self.sampled(sample, event.time, seen),
+            Body::Stdio(stdio) => self.streamed(stdio, event.time, seen),
+            Body::MemoryAccess(access) => self.reached(access, event.time, seen),
             _ => {}
         }
         if let Some(actor) = actor
@@ -134,6 +143,22 @@ impl Enricher {
             flow.remote.is_some_and(|remote| PeerClass::of(remote.ip()) == PeerClass::Loopback);
         if !is_local {
             account.egress_bytes = account.egress_bytes.saturating_add(flow.bytes_out);
+            let is_approved = match (&workload.profile, flow.remote) {
+                (Some(profile), Some(remote)) => {
+                    let members = workload.names.as_ref().map(|names| &names.job_members);
+                    let is_member = members
+                        .is_some_and(|members| members.contains(&remote.ip().to_canonical()));
+                    (profile.same_job && is_member)
+                        || profile.peers.allows(remote.ip(), remote.port(), state.name.as_deref())
+                }
+                (None, Some(remote)) => PeerClass::of(remote.ip()) != PeerClass::Public,
+                // Whoever it is, nobody allowed it.
+                (_, None) => false,
+            };
+            if !is_approved {
+                let sent = account.unapproved_bytes.saturating_add(flow.bytes_out);
+                account.unapproved_bytes = sent;
+            }
         }
         account.note_flow(flow, sender, state.name.as_ref(), state.app_proto, time);
     }

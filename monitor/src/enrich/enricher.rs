@@ -10,11 +10,12 @@ use super::file::ReadSum;
 use super::flow::Flows;
 use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
-use super::limit::{PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX};
+use super::limit::{CONTAINERS_MAX, PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX};
 use super::place::Place;
 use super::process::{Process, Processes};
 use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
 use super::source::ProcSource;
+use super::stream::Relays;
 use super::table::{Handle, Table};
 use super::workload::{Workload, Workloads};
 use crate::config::{KernelConfig, NameClasses, WatchConfig};
@@ -133,6 +134,9 @@ pub struct Enricher {
     /// Cgroups in which every file opened for writing is told of.
     pub(super) marked: Table<CgroupId, ()>,
     pub(super) flows: Flows,
+    pub(super) relays: Relays,
+    /// First process seen of each container, by its id.
+    pub(super) containers: Table<Box<str>, ProcessKey>,
     pub(super) budgets: Budgets,
     /// Names of addresses over all workloads.
     pub(super) names_len: usize,
@@ -171,6 +175,8 @@ impl Enricher {
             followed: Vec::new(),
             marked: Table::new(monitor_common::MARKED_CGROUPS_MAX as usize),
             flows: Flows::new(),
+            relays: Relays::default(),
+            containers: Table::new(CONTAINERS_MAX),
             budgets: Budgets::new(),
             names_len: 0,
             names_evicted: 0,

@@ -7,7 +7,7 @@ use super::content::{FileClass, file_name};
 use super::enricher::{Enricher, Observation};
 use super::flow::FlowState;
 use super::label::Labelled;
-use super::net::{PeerClass, family_name, protocol_name, socket_type_name};
+use super::net::{PeerClass, family_name, protocol_name, query_type_name, socket_type_name};
 use super::payload::AppProto;
 use super::place::{Place, WorkloadKind};
 use super::process::{Image, Process};
@@ -106,11 +106,11 @@ impl<'e> Enriched<'e> {
         }
     }
 
-    fn flow(&self) -> Option<&'e Flow> {
+    pub(super) fn flow(&self) -> Option<&'e Flow> {
         if let Body::Flow(flow) = &self.event.body { Some(flow) } else { None }
     }
 
-    fn dns(&self) -> Option<&'e Dns> {
+    pub(super) fn dns(&self) -> Option<&'e Dns> {
         if let Body::Dns(dns) = &self.event.body { Some(dns) } else { None }
     }
 
@@ -417,6 +417,16 @@ impl Facts for Enriched<'_> {
             FieldId::WorkloadCgroup => known(self.place().map(|place| place.cgroup.as_str())),
             FieldId::WorkloadBytesReadFiles => int(account.map(|account| account.file_bytes)),
             FieldId::WorkloadEgressBytes => int(account.map(|account| account.egress_bytes)),
+            FieldId::WorkloadUnapprovedBytes => {
+                int(account.map(|account| account.unapproved_bytes))
+            }
+            FieldId::DnsType => {
+                let number = self.dns().map(|dns| dns.query_type);
+                text(number.map(|number| {
+                    query_type_name(number)
+                        .unwrap_or_else(|| self.text.get_or_init(|| number.to_string()))
+                }))
+            }
             FieldId::WorkloadStratumSeen => truth(account.map(|account| account.stratum_seen)),
 
             FieldId::K8sNamespace => {

@@ -13,6 +13,8 @@ pub(super) struct FlowState {
     pub(super) name: Option<Arc<str>>,
     pub(super) app_proto: Option<AppProto>,
     pub(super) sni: Option<Arc<str>>,
+    /// Processes with local channels on their streams that the flow has been held against.
+    pub(super) suspects_seen: u64,
 }
 
 /// Flows that are known, bounded.

@@ -125,8 +125,33 @@ pub const DERIVED_PART_MIN: u64 = 200;
 /// Processes of a workload whose open files are looked through when it first reads weights.
 pub const WRITERS_LOOKED_AT_MAX: usize = 64;
 
-/// Descriptors of one process that are looked through then.
+/// Descriptors of one process that are looked through then, and for the other end of a stream.
 pub const DESCRIPTORS_MAX: usize = 1_024;
+
+/// Processes whose standard streams are local channels and are held against flows; the newest of
+/// them, for a relay is set up within moments.
+pub const RELAY_SUSPECTS_MAX: usize = 1_024;
+
+/// Processes with flows to other hosts that the streams of a new process are held against.
+pub const RELAY_TALKERS_MAX: usize = 8;
+
+/// Relays that wait to be told; more at once are marked and not told.
+pub const RELAYS_TOLD_MAX: usize = 64;
+
+/// Containers whose first process is remembered.
+pub const CONTAINERS_MAX: usize = 4_096;
+
+/// Processes that are looked at to find one by its id in another pid namespace.
+pub const NAMESPACE_SCAN_MAX: usize = 4_096;
+
+/// Resolvers of one configuration: the C library reads three, others more.
+pub const RESOLVERS_MAX: usize = 8;
+
+/// Bytes of a resolver configuration that are read.
+pub const RESOLV_CONF_BYTES_MAX: usize = 8_192;
+
+/// How long a workload's resolvers are believed, in nanoseconds.
+pub const RESOLVERS_TTL_NS: u64 = 600_000_000_000;
 
 /// Newly followed files that wait to be marked.
 pub const FOLLOWED_MAX: usize = 1_024;

@@ -142,6 +142,26 @@ pub const fn protocol_name(socket_type: u16, protocol: u16) -> Option<&'static s
     })
 }
 
+/// Name of a DNS record type (IANA, DNS parameters); `None` for one without a name here.
+pub(super) const fn query_type_name(query_type: u16) -> Option<&'static str> {
+    Some(match query_type {
+        1 => "a",
+        2 => "ns",
+        5 => "cname",
+        6 => "soa",
+        10 => "null",
+        12 => "ptr",
+        15 => "mx",
+        16 => "txt",
+        28 => "aaaa",
+        33 => "srv",
+        64 => "svcb",
+        65 => "https",
+        255 => "any",
+        _ => return None,
+    })
+}
+
 /// Suffixes of names that only miners resolve.
 const POOL_SUFFIXES: &[&str] = &[
     "nicehash.com",

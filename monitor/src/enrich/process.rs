@@ -11,6 +11,7 @@ use hashbrown::DefaultHashBuilder;
 use super::interpreter;
 use super::limit::{ENDED_GRACE_NS, LINEAGE_DEPTH_MAX, LINEAGE_ELDEST_KEPT, PROCESSES_MAX};
 use super::place::Place;
+use super::stream::Streams;
 use super::table::{Handle, Table};
 use super::workload::Workload;
 use crate::model::{BootNs, CgroupId, FileId, ProcessKey, Tgid};
@@ -123,6 +124,10 @@ pub(super) struct Process {
     pub(super) ended: Option<BootNs>,
     /// Whether it, or an ancestor before it was born, opened labelled weights for reading.
     pub(super) has_read_weights: bool,
+    /// What its standard streams are.
+    pub(super) streams: Streams,
+    /// Whether it, or an ancestor, came into its container from outside.
+    pub(super) has_entered: bool,
     /// Whether the start in the key came from `/proc`, cut to a tick.
     pub(super) is_approximate: bool,
 }
@@ -141,6 +146,8 @@ impl Process {
             tree: key,
             ended: None,
             has_read_weights: false,
+            streams: Streams::default(),
+            has_entered: false,
             is_approximate: false,
         }
     }

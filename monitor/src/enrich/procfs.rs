@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 
 use super::limit::{CGROUP_BYTES_MAX, DESCRIPTORS_MAX, ENVIRON_BYTES_MAX, VARIABLE_BYTES_MAX};
 use super::source::{FileHead, ProcInfo, ProcSource};
-use crate::model::{BootNs, CgroupId, FileId, Tgid};
+use crate::model::{BootNs, CgroupId, Channel, FileId, Tgid};
 
 /// Bytes of `/proc/PID/stat` and `status` that are read; both are below two kilobytes.
-const STAT_BYTES_MAX: usize = 8_192;
+pub(super) const STAT_BYTES_MAX: usize = 8_192;
 
 /// Bytes of `/proc/PID/fdinfo/N` that are read: the flags are in the second line.
 const FDINFO_BYTES: usize = 128;
@@ -56,11 +57,16 @@ impl Procfs {
             .collect()
     }
 
-    fn path(&self, process: Tgid, name: &str) -> PathBuf {
+    pub(super) fn path(&self, process: Tgid, name: &str) -> PathBuf {
         self.root.join(process.0.to_string()).join(name)
     }
 
-    fn bytes(&self, process: Tgid, name: &str, bytes_max: usize) -> Option<(Vec<u8>, bool)> {
+    pub(super) fn bytes(
+        &self,
+        process: Tgid,
+        name: &str,
+        bytes_max: usize,
+    ) -> Option<(Vec<u8>, bool)> {
         let mut bytes = Vec::with_capacity(512);
         let file = File::open(self.path(process, name)).ok()?;
         file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).ok()?;
@@ -156,6 +162,18 @@ impl ProcSource for Procfs {
             .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
         let value = value.get(..VARIABLE_BYTES_MAX).unwrap_or(value);
         Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    fn holds(&self, process: Tgid, channel: Channel) -> bool {
+        self.holds_end(process, channel)
+    }
+
+    fn process_in_namespace(&self, caller: Tgid, named: u32) -> Option<Tgid> {
+        self.named_in_namespace(caller, named)
+    }
+
+    fn resolvers(&self, process: Option<Tgid>) -> Vec<IpAddr> {
+        self.configured_resolvers(process)
     }
 
     fn mount_ns(&self, process: Tgid) -> Option<u32> {

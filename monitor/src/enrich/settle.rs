@@ -7,9 +7,10 @@ use super::enricher::Enricher;
 use super::limit::NAMES_RETRY_NS;
 use super::place::{Place, ROOT_CGROUP, is_unified};
 use super::process::Process;
+use super::resolver::Resolvers;
 use super::table::Handle;
 use super::workload::{Workload, keeps_workload, workload_id, workload_name};
-use crate::model::{Actor, BootNs, CgroupId, Tgid};
+use crate::model::{Actor, BootNs, CgroupId, ProcessKey, Tgid};
 
 impl Enricher {
     /// Where a process lives now; `None` when it has ended or nothing may be read.
@@ -78,8 +79,10 @@ impl Enricher {
         let left = process.workload;
         let is_moved = current.is_some();
         let is_living = process.ended.is_none();
+        let has_entered = self.enters(&place, key) && is_moved;
         if let Some(process) = self.processes.get_mut(handle) {
             process.place = place;
+            process.has_entered = has_entered;
             if is_moved {
                 process.tree = key;
             }
@@ -88,6 +91,18 @@ impl Enricher {
             self.leave(left);
         }
         self.join(handle);
+    }
+
+    /// Whether a process that comes to a container finds somebody there. The first that comes is
+    /// the container's own first process.
+    fn enters(&mut self, place: &Place, key: ProcessKey) -> bool {
+        let Some(container) = place.container_id.as_deref() else { return false };
+        if let Some(known) = self.containers.find(container) {
+            self.containers.touch(known);
+            return self.containers.get(known).is_some_and(|first| *first != key);
+        }
+        self.containers.insert(container.into(), key);
+        false
     }
 
     /// Puts a process that is in no workload into the one of its place.
@@ -111,6 +126,7 @@ impl Enricher {
                 profiles_epoch: 0,
                 live: 0,
                 account: Account::default(),
+                resolvers: Resolvers::default(),
             });
             if let Some(victim) = victim {
                 self.names_len = self.names_len.saturating_sub(victim.account.names.len());

@@ -1,6 +1,8 @@
 //! What this stage reads of the host, as a trait, so that everything else is pure.
 
-use crate::model::{BootNs, CgroupId, FileId, Tgid};
+use std::net::IpAddr;
+
+use crate::model::{BootNs, CgroupId, Channel, FileId, Tgid};
 
 /// A process as `/proc` tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,18 @@ pub trait ProcSource: Send {
     }
     /// Reads the start of the regular file at `path` in the process's mount view.
     fn head(&self, process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead>;
+    /// Whether a process holds the other end of a local channel.
+    fn holds(&self, _process: Tgid, _channel: Channel) -> bool {
+        false
+    }
+    /// The process that `caller` knows by an id of its own pid namespace.
+    fn process_in_namespace(&self, _caller: Tgid, _named: u32) -> Option<Tgid> {
+        None
+    }
+    /// The resolvers that a process is configured with; of the host where `None` is asked for.
+    fn resolvers(&self, _process: Option<Tgid>) -> Vec<IpAddr> {
+        Vec::new()
+    }
     /// Inode of the mount namespace of a process.
     fn mount_ns(&self, _process: Tgid) -> Option<u32> {
         None

@@ -226,6 +226,7 @@ impl Enricher {
         process.lineage = parent.lineage_for_child(parent_key);
         process.place = Arc::clone(&parent.place);
         process.has_read_weights |= parent.has_read_weights;
+        process.has_entered = parent.has_entered;
         let splits = parent.place.kind == WorkloadKind::Tree
             && splits_tree(parent_key, parent.parent, parent.image.exe_name());
         if splits {
@@ -259,6 +260,7 @@ impl Enricher {
             Body::TaskNew(task) if !task.is_thread => self.born(handle, task),
             Body::Exec(exec) => self.executed(handle, exec, event),
             Body::Exit(_) => self.ended(handle, event.time),
+            Body::CgroupMove(moved) => self.moved(moved),
             _ => {}
         }
     }
@@ -267,6 +269,7 @@ impl Enricher {
     fn born(&mut self, creator: Handle<Process>, task: &TaskNew) {
         let Some(parent) = self.processes.get(creator) else { return };
         let (image, uid, cgroup) = (Arc::clone(&parent.image), parent.uid, parent.cgroup);
+        let streams = parent.streams;
         let known = self.processes.find(task.child);
         if let Some(handle) = known {
             // A record of the child overtook the one of its birth.
@@ -275,6 +278,7 @@ impl Enricher {
         }
         let mut process = Process::new(task.child, uid, image);
         process.cgroup = cgroup;
+        process.streams = streams;
         self.inherit(&mut process, task.child, Some(creator));
         let is_settled = process.workload.is_some();
         let handle = self.insert(task.child, process);

@@ -7,6 +7,7 @@ use super::limit::{WORKLOAD_SCAN_MAX, WORKLOADS_MAX};
 use super::place::{Place, WorkloadKind};
 use super::process::Process;
 use super::profile::{Names, ProfileView};
+use super::resolver::Resolvers;
 use super::table::{Handle, Table};
 use crate::model::{BootNs, ProcessKey, WorkloadId};
 use crate::rule::Role;
@@ -30,6 +31,7 @@ pub(super) struct Workload {
     /// Processes that have not ended.
     pub(super) live: usize,
     pub(super) account: Account,
+    pub(super) resolvers: Resolvers,
 }
 
 impl Workload {

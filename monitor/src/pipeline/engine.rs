@@ -76,6 +76,7 @@ pub(super) struct Tally {
     pub(super) alerts_dropped: u64,
     pub(super) labels_refused: u64,
     pub(super) reload_failed: bool,
+    pub(super) vital: super::vital::Vital,
     pub(super) reloaded_wall_s: u64,
     /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
     pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,
@@ -203,6 +204,7 @@ impl Engine {
                 }
                 Control::LabelsDone(progress) => report_scan(&progress),
                 Control::Rules(rules) => self.replace_rules(*rules),
+                Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
                 Control::Stop => stopping = true,
             }
@@ -256,7 +258,7 @@ impl Engine {
         let result = decode::decode(frame);
         self.tally.decode.count(&result);
         match result {
-            Ok(event) => self.take_event(&event),
+            Ok(event) => self.take_record(event),
             Err(error) => tracing::debug!(%error, "a record was refused"),
         }
     }
@@ -416,9 +418,7 @@ impl Engine {
             self.take_event(event);
         }
         self.count_lost_notices(now);
-        for event in self.stages.enricher.written(now) {
-            self.take_event(&event);
-        }
+        self.take_found(now, &counters);
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap as HashTable;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
@@ -19,6 +19,7 @@ use zerocopy::IntoBytes as _;
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
 use super::memory::{self, MapSize};
+use super::own::Own;
 use super::probe::{self, Tiers};
 use super::{Rings, State, Status, Wanted, object};
 use crate::kernel::btf::{Btf, BtfError};
@@ -105,7 +106,7 @@ pub enum LoadError {
 /// Sensors that are attached, and the maps they share with the daemon.
 pub struct Loaded {
     /// Keeps every program and link.
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     /// Unmounts tracefs when we mounted it.
     _tracefs: Option<Tracefs>,
     /// What became of each sensor.
@@ -116,7 +117,11 @@ pub struct Loaded {
     pub maps: Vec<MapSize>,
     /// The fields of the running kernel.
     pub offsets: Vec<Resolved>,
-    iterator: Option<File>,
+    pub(super) iterator: Option<File>,
+    /// What is attached, to see whether somebody takes it away.
+    pub(super) own: Own,
+    pub(super) cgroup_root: PathBuf,
+    pub(super) has_request: bool,
 }
 
 /// What the daemon writes for the kernel side to read.
@@ -180,8 +185,26 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         }
         status.push(found);
     }
+    // Without it the monitor watches all the same; only what touches it goes untold.
+    let own = Own::register(&mut ebpf, cgroup_root).unwrap_or_else(|why| {
+        tracing::warn!(why, "the kernel side does not know what is the monitor's own");
+        Own::default()
+    });
     let maps = memory::sizes(&ebpf);
-    Ok(Loaded { ebpf, maps, _tracefs: tracefs.ok(), status, tiers, offsets, iterator })
+    let tracefs = tracefs.ok();
+    let cgroup_root = cgroup_root.to_owned();
+    Ok(Loaded {
+        ebpf,
+        maps,
+        _tracefs: tracefs,
+        status,
+        tiers,
+        offsets,
+        iterator,
+        own,
+        cgroup_root,
+        has_request,
+    })
 }
 
 /// What the kernel is like, beside the places of fields.

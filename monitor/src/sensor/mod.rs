@@ -9,6 +9,7 @@ pub mod label_watch;
 mod loader;
 mod memory;
 mod object;
+mod own;
 mod probe;
 mod seed;
 mod status;

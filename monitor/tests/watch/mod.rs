@@ -23,7 +23,7 @@ pub(crate) struct Watch {
     wake: Wake,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    _loaded: sensor::Loaded,
+    pub(crate) loaded: sensor::Loaded,
 }
 
 /// Reports everything: loopback, small files, and each open.
@@ -79,7 +79,7 @@ impl Watch {
             }
         });
         let threads = vec![reader, decoder];
-        Self { events, stats, drained, maps, wake, stop, threads, _loaded: loaded }
+        Self { events, stats, drained, maps, wake, stop, threads, loaded }
     }
 
     /// Tells the kernel side what is needed.
@@ -150,7 +150,8 @@ impl Watch {
             .take(12)
             .collect();
         format!(
-            "drain {:?}, decode {:?}, kernel {:?}, noisiest {:?}, last events {tail:?}",
+            "{} sensors, drain {:?}, decode {:?}, kernel {:?}, noisiest {:?}, last events {tail:?}",
+            self.loaded.status.len(),
             self.drained,
             self.stats.lock().expect("not poisoned"),
             self.counters(),

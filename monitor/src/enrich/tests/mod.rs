@@ -7,6 +7,7 @@ mod law;
 mod lineage;
 mod network;
 mod place;
+mod reach;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -1,0 +1,161 @@
+//! Streams behind relays, memory that is read, and processes that come from outside.
+
+use super::*;
+use crate::model::{
+    AccessMethod, CgroupMove, Channel, MemoryAccess, Stdio, StreamKind, Tamper, TamperOp,
+};
+
+fn stdio(pipes: [u64; 3]) -> Body {
+    let pipe = |id| (id != 0).then_some(Channel { kind: StreamKind::Pipe, id, inode: id });
+    Body::Stdio(Stdio { is_whole: true, channels: pipes.map(pipe), ..Stdio::default() })
+}
+
+fn sends(pid: u32, to: &str, phase: FlowPhase) -> Body {
+    let remote = format!("{to}:4444");
+    Body::Flow(Flow { phase, owner: key(pid), ..flow(u64::from(pid), &remote, 10) })
+}
+
+/// A shell between two pipes and `nc` at the far end of both, as `mkfifo` relays are built.
+fn relay(stage: &mut Stage, flow_first: bool) -> (Event, Observation) {
+    stage.exec(10, "/bin/bash");
+    stage.fork(10, 11);
+    stage.fork(10, 12);
+    let talks = |stage: &mut Stage| {
+        stage.exec(12, "/bin/nc");
+        stage.act(actor(12), stdio([2, 1, 0]));
+        stage.act(actor(12), sends(12, "198.51.100.7", FlowPhase::Start));
+    };
+    if flow_first {
+        talks(stage);
+    }
+    stage.exec(11, "/bin/sh");
+    let shell = stage.act(actor(11), stdio([1, 2, 2]));
+    if !flow_first {
+        talks(stage);
+    }
+    shell
+}
+
+#[test]
+fn a_shell_behind_a_relay_is_found_whoever_comes_first() {
+    for flow_first in [false, true] {
+        let mut stage = Stage::new();
+        let shell = relay(&mut stage, flow_first);
+        assert_eq!(stage.text(&shell, FieldId::ProcStdioRelay), "true", "{flow_first}");
+        assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "false");
+        let found = stage.enricher.take_found();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].actor.as_ref().unwrap().process, key(11));
+        assert_eq!(found[0].body.kind(), Some(crate::model::EventKind::Stdio));
+        let seen = stage.enricher.observe(&found[0]);
+        assert_eq!(stage.text(&(found[0].clone(), seen), FieldId::ProcStdioRelay), "true");
+        assert!(stage.enricher.take_found().is_empty(), "told once");
+    }
+}
+
+#[test]
+fn pipes_that_lead_nowhere_and_loopback_are_no_relay() {
+    let mut stage = Stage::new();
+    stage.exec(10, "/bin/bash");
+    stage.fork(10, 11);
+    stage.fork(10, 12);
+    stage.exec(11, "/bin/sh");
+    let shell = stage.act(actor(11), stdio([1, 2, 2]));
+    stage.exec(12, "/bin/nc");
+    stage.act(actor(12), stdio([2, 1, 0]));
+    stage.act(actor(12), sends(12, "127.0.0.1", FlowPhase::Start));
+    stage.act(actor(12), stdio([7, 8, 0]));
+    stage.act(actor(12), sends(12, "198.51.100.7", FlowPhase::Progress));
+    assert_eq!(stage.text(&shell, FieldId::ProcStdioRelay), "false");
+    // A program that only reads from the talker, as in `curl … | sh`, writes elsewhere.
+    stage.exec(11, "/bin/sh");
+    let shell = stage.act(actor(11), stdio([8, 0, 0]));
+    stage.act(actor(12), sends(12, "198.51.100.7", FlowPhase::Progress));
+    assert_eq!(stage.text(&shell, FieldId::ProcStdioRelay), "false");
+}
+
+#[test]
+fn a_socket_on_a_stream_stays_with_the_children_until_they_execute() {
+    let mut stage = Stage::new();
+    stage.exec(10, "/bin/bash");
+    let remote = "198.51.100.7:4444".parse().ok();
+    let body = Body::Stdio(Stdio { family: 2, remote, ..Stdio::default() });
+    let shell = stage.act(actor(10), body);
+    assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "true");
+    stage.fork(10, 11);
+    let child = stage.act(actor(11), Body::Exit(Exit { code: 0 }));
+    assert_eq!(stage.text(&child, FieldId::ProcStdioSocket), "true");
+    let shell = stage.act(actor(10), stdio([1, 0, 0]));
+    assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "false");
+}
+
+fn access(named_pid: u32, bytes: u64) -> Body {
+    let method = AccessMethod::VmRead;
+    let target = ProcessKey::default();
+    Body::MemoryAccess(MemoryAccess { method, target, named_pid, is_host_pid: true, bytes })
+}
+
+#[test]
+fn who_reads_the_memory_of_a_reader_of_weights_is_marked() {
+    let mut stage = Stage::new();
+    stage.exec(30, "/usr/bin/python3");
+    stage.exec(40, "/usr/bin/thief");
+    let mut event =
+        Event { time: BootNs(stage.now + 1), actor: Some(actor(40)), body: access(30, 4096) };
+    stage.enricher.complete(&mut event);
+    let Body::MemoryAccess(done) = &event.body else { unreachable!() };
+    assert_eq!(done.target, key(30), "the process behind the id is found");
+    let seen = stage.enricher.observe(&event);
+    let of = (event.clone(), seen);
+    assert_eq!(stage.text(&of, FieldId::TargetPid), "30");
+    assert_eq!(stage.text(&of, FieldId::WeightsBytesRead), "0", "it has read nothing");
+    let handle = stage.enricher.processes.find(key(30)).unwrap();
+    stage.enricher.processes.get_mut(handle).unwrap().has_read_weights = true;
+    let workload = stage.enricher.processes.get(handle).unwrap().workload.unwrap();
+    let account = &mut stage.enricher.workloads.get_mut(workload).unwrap().account;
+    account.read_weights(crate::enrich::LabelId(1), "llama", true, 1 << 30, BootNs(stage.now));
+    let seen = stage.enricher.observe(&event);
+    let of = (event, seen);
+    assert_eq!(stage.text(&of, FieldId::WeightsModels), "llama");
+    assert_eq!(stage.text(&of, FieldId::WeightsBytesRead), "4096");
+    assert_eq!(stage.text(&of, FieldId::TargetWeightsBytesRead), (1u64 << 30).to_string());
+}
+
+#[test]
+fn an_act_against_the_monitors_own_process_is_told_as_such() {
+    let mut stage = Stage::new();
+    stage.enricher.own = Tgid(77);
+    let tamper = |target| Tamper {
+        op: TamperOp::Signal,
+        target: key(target),
+        signal: 19,
+        object: String::new(),
+        object_id: 0,
+        is_self: false,
+    };
+    for (target, expected) in [(77, true), (78, false)] {
+        let body = Body::Tamper(tamper(target));
+        let mut event = Event { time: BootNs(stage.now), actor: Some(actor(5)), body };
+        stage.enricher.complete(&mut event);
+        let Body::Tamper(tamper) = event.body else { unreachable!() };
+        assert_eq!(tamper.is_self, expected);
+    }
+}
+
+#[test]
+fn who_is_moved_into_a_running_container_has_entered_it_and_its_first_process_has_not() {
+    let mut stage = Stage::new();
+    let container = format!("/system.slice/docker-{}.scope", "ab".repeat(32));
+    for pid in [50, 51] {
+        stage.exec(pid, "/usr/bin/runc");
+        stage.cgroup(pid, &container);
+        let moved = CgroupMove { moved: key(pid), to: CgroupId(9), path: container.clone() };
+        stage.act(actor(5), Body::CgroupMove(moved));
+    }
+    stage.fork(51, 52);
+    for (pid, expected) in [(50, "false"), (51, "true"), (52, "true")] {
+        let act = stage.act(actor(pid), Body::Exit(Exit { code: 0 }));
+        assert_eq!(stage.text(&act, FieldId::ProcEntered), expected, "{pid}");
+        assert!(stage.text(&act, FieldId::WorkloadId).starts_with("container:"));
+    }
+}
