@@ -290,7 +290,8 @@ pub struct CgroupMove {
 pub struct SensorNote {
     /// The sensor, as in the catalog.
     pub sensor: &'static str,
-    /// One word: `off`, `disagreement`, `canary_missing`, `stalled`.
+    /// One word: `off`, `disagreement`, `canary_missing`, `stalled`,
+    /// `detached`.
     pub state: &'static str,
     /// Why, for a person.
     pub detail: String,

@@ -341,7 +341,7 @@ catalogue! {
 
     SensorName "sensor.name" Str SENSOR "Sensor the monitor speaks of." "sensor.name == \"file_open\"";
     SensorDetail "sensor.detail" Str SENSOR "Why, for a person." "has(sensor.detail)";
-    SensorState "sensor.state" Str SENSOR "loss, off, disagreement, canary_missing or stalled." "sensor.state == \"loss\"";
+    SensorState "sensor.state" Str SENSOR "loss, off, disagreement, canary_missing, stalled or detached." "sensor.state == \"loss\"";
     SensorReason "sensor.reason" Str SENSOR "Why." "sensor.reason == \"ring_full\"";
     SensorLost "sensor.lost" Int SENSOR "Records lost since the previous report." "sensor.lost > 0";
     SensorCgroup "sensor.noisiest_cgroup" Str SENSOR "Cgroup that caused most of the loss, where known." "has(sensor.noisiest_cgroup)";
