@@ -218,6 +218,7 @@ pub(crate) enum Measure {
 
 /// What `vm` takes.
 #[derive(Args, Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct VmArgs {
     /// Boot this series only, as in tests/vm/kernels.txt; may be given more than once
     #[arg(long, value_name = "SERIES")]

@@ -102,7 +102,7 @@ fn reads(watch: &mut Watch, act: &str, bytes: u64, is_mapped: bool) -> Result<()
     let path = weights(watch, act)?;
     // Sums leave in steps: what is left after the last step leaves with a read after a pause.
     let pid = Watch::play("paused", &[act, &path, &bytes.to_string()])?;
-    let last = if is_mapped { 0 } else { 1 };
+    let last = u64::from(!is_mapped);
     let wanted = bytes + last;
     let total = watch.wait("all bytes", |event| {
         by(event, pid)

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::child;
 
 /// How old package lists may be.
-const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+const LISTS_AGE_MAX: Duration = Duration::from_hours(24);
 /// Where Debian keeps the keys of its archives.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The emulator.
@@ -45,11 +45,11 @@ impl Lists {
             std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
         }
         let (main, security) = archives()?;
-        let mut text = String::new();
-        for suite in suites {
+        let line = |suite: &String| {
             let archive = if suite.ends_with("-security") { &security } else { &main };
-            text.push_str(&format!("deb [signed-by={KEYRING}] {archive} {suite} main\n"));
-        }
+            format!("deb [signed-by={KEYRING}] {archive} {suite} main")
+        };
+        let text = suites.iter().map(line).collect::<Vec<_>>().join("\n") + "\n";
         let sources = folder.join("sources.list");
         let is_known = std::fs::read_to_string(&sources).is_ok_and(|known| known == text);
         if !is_known {

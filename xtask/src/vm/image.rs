@@ -98,7 +98,7 @@ impl Archive {
     }
 
     fn pad(&mut self) {
-        while self.bytes.len() % 4 != 0 {
+        while !self.bytes.len().is_multiple_of(4) {
             self.bytes.push(0);
         }
     }
@@ -134,6 +134,6 @@ mod tests {
             .map(|(at, _)| at)
             .collect();
         assert_eq!(starts.len(), 4, "a, a/b, a/c and the end");
-        assert!(starts.iter().all(|at| at % 4 == 0));
+        assert!(starts.iter().all(|at| at.is_multiple_of(4)));
     }
 }

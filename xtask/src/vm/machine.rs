@@ -11,7 +11,7 @@ use super::report::{BootResult, read};
 use crate::child;
 
 /// How long a machine may take. One takes ten to thirty seconds.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// Memory of a machine in MiB.
 const MEMORY_MIB: u32 = 768;
 

@@ -59,7 +59,7 @@ pub(super) fn read(name: &str, kernel: &str, text: &str) -> BootResult {
         if line == "init: success" {
             is_complete = true;
         }
-        let Some((test, verdict)) =
+        let Some((case, verdict)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
         else {
             continue;
@@ -67,7 +67,7 @@ pub(super) fn read(name: &str, kernel: &str, text: &str) -> BootResult {
         if verdict.starts_with("ok") {
             result.passed += 1;
         } else {
-            result.fail(&format!("{test}: {verdict}"));
+            result.fail(&format!("{case}: {verdict}"));
         }
     }
     if !is_complete && result.failed == 0 {

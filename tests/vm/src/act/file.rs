@@ -92,7 +92,7 @@ fn splice(path: &str, bytes: usize) -> Result<()> {
     // SAFETY: the array has room for both ends.
     checked(unsafe { libc::pipe(pipe.as_mut_ptr()) })?;
     let null = std::ptr::null_mut;
-    let mut sink = [0u8; 65536];
+    let mut sink = vec![0u8; 65536];
     let mut left = bytes;
     while left > 0 {
         let take = left.min(sink.len());

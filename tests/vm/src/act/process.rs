@@ -13,8 +13,7 @@ pub(super) fn exec_memfd() -> Result<()> {
     let mut file =
         unsafe { std::fs::File::from_raw_fd(checked(libc::memfd_create(c"train".as_ptr(), 0))?) };
     file.write_all(&std::fs::read("/init")?)?;
-    let args = ["python3", "act", "nothing"].map(CString::new);
-    let [first, second, third] = args;
+    let [first, second, third] = ["python3", "act", "nothing"].map(CString::new);
     let (first, second, third) = (first?, second?, third?);
     let argv = [first.as_ptr(), second.as_ptr(), third.as_ptr(), std::ptr::null()];
     let envp = [std::ptr::null()];

@@ -76,13 +76,14 @@ fn submit(entry: Entry) -> Result<i32> {
         let completions = map(fd, 0x0800_0000)?;
         let entries = map(fd, 0x1000_0000)?;
         entries.cast::<Entry>().write(entry);
-        ring.add(params[SQ_ARRAY] as usize).cast::<u32>().write_volatile(0);
-        ring.add(params[SQ_TAIL] as usize).cast::<u32>().write_volatile(1);
+        ring.cast::<u32>().add(params[SQ_ARRAY] as usize / 4).write_volatile(0);
+        ring.cast::<u32>().add(params[SQ_TAIL] as usize / 4).write_volatile(1);
         let entered =
             libc::syscall(libc::SYS_io_uring_enter, fd, 1, 1, 1, std::ptr::null::<u8>(), 0);
         checked(i32::try_from(entered).unwrap_or(-1))?;
         // A completion: user data (8), result (4), flags (4).
-        let result = completions.add(params[CQ_CQES] as usize + 8).cast::<i32>().read_volatile();
+        let result =
+            completions.cast::<i32>().add(params[CQ_CQES] as usize / 4 + 2).read_volatile();
         libc::close(fd);
         if result < 0 { Err(Error::from_raw_os_error(-result)) } else { Ok(result) }
     }
@@ -90,7 +91,7 @@ fn submit(entry: Entry) -> Result<i32> {
 
 /// # Safety
 /// `fd` is an `io_uring`, `offset` one of its three regions; each is shorter than a page here.
-unsafe fn map(fd: i32, offset: i64) -> Result<*mut u8> {
+unsafe fn map(fd: i32, offset: i64) -> Result<*mut u64> {
     // SAFETY: a fresh mapping at an address of the kernel's choice.
     let at = unsafe {
         let rights = libc::PROT_READ | libc::PROT_WRITE;
