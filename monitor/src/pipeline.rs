@@ -237,15 +237,6 @@ impl Pipeline {
         &self.loaded.status
     }
 
-    /// Looks whether somebody took a sensor away, and puts it back. Cheap enough for every few
-    /// seconds: one pass over the links of the host.
-    pub fn mend(&mut self) {
-        for (sensor, detail) in self.loaded.mend() {
-            let now = Clock::boot_now();
-            self.order(Control::Note(Box::new(vital::note(now, sensor, "detached", detail))));
-        }
-    }
-
     /// Watches the files that rules were read from.
     pub fn change_watch(&self) -> ChangeWatch {
         ChangeWatch::new(self.config.rules.paths.clone())

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use monitor_common::{KIND_FILE_OPEN, KIND_FLOW, KIND_TASK_NEW};
 
 use super::engine::Engine;
-use crate::model::{Body, BootNs, Event, SensorNote};
+use super::{Control, Pipeline};
+use crate::model::{Body, BootNs, Clock, Event, SensorNote};
 use crate::sensor::{KernelCounters, State, Status};
 
 /// How often the monitor acts to see whether that is seen.
@@ -57,6 +58,17 @@ impl Engine {
                 tracing::warn!(sensor = note.sensor, state = note.state, "{}", note.detail);
             }
             self.take_event(event);
+        }
+    }
+}
+
+impl Pipeline {
+    /// Looks whether somebody took a sensor away, and puts it back. Cheap enough for every few
+    /// seconds: one pass over the monitor's own descriptors.
+    pub fn mend(&mut self) {
+        for (sensor, detail) in self.loaded.mend() {
+            let note = note(Clock::boot_now(), sensor, "detached", detail);
+            self.order(Control::Note(Box::new(note)));
         }
     }
 }

@@ -100,8 +100,8 @@ fn deep_nesting_and_alias_bombs_are_refused_at_once() {
     assert!(said(&deep).expect("refused").contains("not YAML"));
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..40 {
-        let below = format!("*a{}, ", level - 1).repeat(8);
-        writeln!(bomb, "a{level}: &a{level} [{below}]").expect("a String grows");
+        let aliases = format!("*a{}, ", level - 1).repeat(8);
+        writeln!(bomb, "a{level}: &a{level} [{aliases}]").expect("a text takes more text");
     }
     assert!(said(&bomb).expect("refused").contains("not YAML"));
     let brackets = format!("{}true{}", "(".repeat(20_000), ")".repeat(20_000));
