@@ -161,9 +161,9 @@ fn memory() {
     drop(black_box(rules));
 
     let text = "apiVersion: gpuwarden.dev/v1\nrules:\n- id: sum\n  title: t\n  severity: low\n  \
-                on: [flow]\n  when: net.bytes_out > 0\n  message: m\n  correlate: {type: value_sum, \
-                field: net.bytes_out, group_by: [workload.id], window: {kind: sliding, span: 1h}, \
-                condition: sum < 0}\n";
+                on: [flow]\n  when: net.bytes_out > 0\n  message: m\n  correlate: {type: \
+                value_sum, field: net.bytes_out, group_by: [workload.id], \
+                window: {kind: sliding, span: 1h}, condition: sum < 0}\n";
     let set = load(text.to_owned());
     for moments in [1_u64, 64] {
         let mut engine = Engine::new(&set.rules, CorrelateLimits::default());

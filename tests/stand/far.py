@@ -10,12 +10,14 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 
 import stand
 
 IPPROTO_MPTCP = 262
 TCP_FASTOPEN = 23
 CONNECTIONS_MAX = 256
+TYPING_S = 0.5
 
 places = threading.BoundedSemaphore(CONNECTIONS_MAX)
 
@@ -106,6 +108,8 @@ def shell(connection: socket.socket) -> int:
             return len(got)
         got += block
     stand.say("shell", said="answer-42")
+    # Somebody who types, not a script: nobody builds a reverse shell for two milliseconds.
+    time.sleep(TYPING_S)
     connection.sendall(b"exit\n")
     try:
         while block := connection.recv(4096):

@@ -128,11 +128,13 @@ pub const WRITERS_LOOKED_AT_MAX: usize = 64;
 /// Descriptors of one process that are looked through then, and for the other end of a stream.
 pub const DESCRIPTORS_MAX: usize = 1_024;
 
-/// Processes whose standard streams are local channels and are held against flows; the newest of
-/// them, for a relay is set up within moments.
+/// Processes whose standard streams are local channels and are held against flows, and as many with
+/// a socket to another host on a stream; the newest, for a relay is set up within moments.
 pub const RELAY_SUSPECTS_MAX: usize = 1_024;
 
-/// Processes with flows to other hosts that the streams of a new process are held against.
+/// Processes with flows to other hosts that the streams of a new process are held against, as many
+/// with a socket to another host on a stream, and processes that a new one of these is held
+/// against.
 pub const RELAY_TALKERS_MAX: usize = 8;
 
 /// Relays that wait to be told; more at once are marked and not told.

@@ -2,6 +2,7 @@
 //! another host is as good as a shell on a socket.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use super::enricher::{Enricher, Observation};
 use super::limit::{RELAY_SUSPECTS_MAX, RELAY_TALKERS_MAX, RELAYS_TOLD_MAX};
@@ -55,6 +56,9 @@ impl Streams {
 #[derive(Debug, Default)]
 pub(super) struct Relays {
     suspects: VecDeque<(Handle<Process>, Handle<Workload>)>,
+    /// Processes with a socket to another host on a stream: whoever made the connection may have
+    /// left it to them, as a shell does that started `cat` on both sides of a FIFO.
+    speakers: VecDeque<(Handle<Process>, Handle<Workload>)>,
     /// Rises with each suspect: a flow that has been held against fewer is looked at again.
     generation: u64,
     found: Vec<Event>,
@@ -67,7 +71,11 @@ impl Enricher {
         let (Some(handle), Some(workload)) = (seen.process, seen.workload) else { return };
         let Some(process) = self.processes.get_mut(handle) else { return };
         process.streams.take(stdio);
-        if stdio.is_relay || process.streams.outward().is_none() {
+        let is_suspect = process.streams.outward().is_some();
+        if leads_out(stdio.remote) {
+            self.speaks(handle, workload, time);
+        }
+        if stdio.is_relay || !is_suspect {
             return;
         }
         if self.relays.suspects.len() >= RELAY_SUSPECTS_MAX {
@@ -83,18 +91,42 @@ impl Enricher {
         }
     }
 
-    /// Processes of a workload that have or had a flow to another host, newest flows first.
-    fn talkers(&self, workload: Handle<Workload>) -> Vec<Tgid> {
-        let Some(workload) = self.workloads.get(workload) else { return Vec::new() };
-        let mut talkers = Vec::new();
-        for flow in workload.account.flows.iter().rev() {
-            let leads_out =
-                flow.remote.is_some_and(|peer| PeerClass::of(peer.ip()) != PeerClass::Loopback);
-            for talker in [flow.sender, flow.owner] {
-                let is_new = talker.0 != 0 && !talkers.contains(&talker);
-                if leads_out && is_new && talkers.len() < RELAY_TALKERS_MAX {
-                    talkers.push(talker);
-                }
+    /// A process got a socket to another host as a stream: the newest suspects of its workload
+    /// are held against it.
+    fn speaks(&mut self, handle: Handle<Process>, workload: Handle<Workload>, time: BootNs) {
+        let speaker = (handle, workload);
+        if !self.relays.speakers.contains(&speaker) {
+            if self.relays.speakers.len() >= RELAY_SUSPECTS_MAX {
+                self.relays.speakers.pop_front();
+            }
+            self.relays.speakers.push_back(speaker);
+        }
+        let Some(talker) = self.processes.key(handle) else { return };
+        let suspects = self.relays.suspects.iter().rev().filter(|(_, of)| *of == workload);
+        let suspects: Vec<_> = suspects.map(|it| it.0).take(RELAY_TALKERS_MAX).collect();
+        for suspect in suspects {
+            if self.is_behind(talker.tgid, suspect) {
+                self.relay_found(suspect, time);
+            }
+        }
+    }
+
+    /// Processes of a workload that have a socket to another host on a stream, then those that
+    /// have or had a flow to one; newest first.
+    fn talkers(&self, of: Handle<Workload>) -> Vec<Tgid> {
+        let Some(workload) = self.workloads.get(of) else { return Vec::new() };
+        let speakers = self.relays.speakers.iter().rev().filter(|(_, theirs)| *theirs == of);
+        let mut talkers: Vec<_> = speakers
+            .filter_map(|(speaker, _)| self.processes.key(*speaker))
+            .map(|key| key.tgid)
+            .take(RELAY_TALKERS_MAX)
+            .collect();
+        let flows = workload.account.flows.iter().rev().filter(|flow| leads_out(flow.remote));
+        let mut of_flows = 0;
+        for talker in flows.flat_map(|flow| [flow.sender, flow.owner]) {
+            if talker.0 != 0 && !talkers.contains(&talker) && of_flows < RELAY_TALKERS_MAX {
+                talkers.push(talker);
+                of_flows += 1;
             }
         }
         talkers
@@ -104,8 +136,7 @@ impl Enricher {
     /// same workload? Each flow is held against each suspect once.
     pub(super) fn relayed(&mut self, flow: &Flow, time: BootNs, seen: &Observation) {
         let (Some(sender), Some(workload)) = (seen.process, seen.workload) else { return };
-        let leads_out =
-            flow.remote.is_some_and(|peer| PeerClass::of(peer.ip()) != PeerClass::Loopback);
+        let leads_out = leads_out(flow.remote);
         let generation = self.relays.generation;
         let Some(state) = seen.flow.and_then(|handle| self.flows.get_mut(handle)) else { return };
         let before = std::mem::replace(&mut state.suspects_seen, generation);
@@ -157,6 +188,11 @@ impl Enricher {
     pub fn take_found(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.relays.found)
     }
+}
+
+/// Whether an address is another host's.
+fn leads_out(remote: Option<SocketAddr>) -> bool {
+    remote.is_some_and(|peer| PeerClass::of(peer.ip()) != PeerClass::Loopback)
 }
 
 /// A process as the one who acts.

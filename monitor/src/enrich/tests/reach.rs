@@ -54,6 +54,33 @@ fn a_shell_behind_a_relay_is_found_whoever_comes_first() {
 }
 
 #[test]
+fn a_relay_that_was_left_the_connection_of_its_parent_is_found_whoever_comes_first() {
+    for speaker_first in [false, true] {
+        let mut stage = Stage::new();
+        stage.exec(10, "/bin/bash");
+        stage.act(actor(10), sends(10, "198.51.100.7", FlowPhase::Start));
+        stage.fork(10, 11);
+        stage.fork(10, 12);
+        let speaks = |stage: &mut Stage| {
+            stage.exec(12, "/bin/cat");
+            let Body::Stdio(streams) = stdio([2, 0, 0]) else { unreachable!() };
+            let remote = "198.51.100.7:4444".parse().ok();
+            stage.act(actor(12), Body::Stdio(Stdio { fd: 1, family: 2, remote, ..streams }));
+        };
+        if speaker_first {
+            speaks(&mut stage);
+        }
+        stage.exec(11, "/bin/sh");
+        let shell = stage.act(actor(11), stdio([1, 2, 2]));
+        if !speaker_first {
+            speaks(&mut stage);
+        }
+        assert_eq!(stage.text(&shell, FieldId::ProcStdioRelay), "true", "{speaker_first}");
+        assert_eq!(stage.enricher.take_found().len(), 1);
+    }
+}
+
+#[test]
 fn pipes_that_lead_nowhere_and_loopback_are_no_relay() {
     let mut stage = Stage::new();
     stage.exec(10, "/bin/bash");
