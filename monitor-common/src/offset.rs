@@ -120,6 +120,7 @@ macro_rules! for_each_offset {
             OFF_SK_V6_SADDR "sock" "__sk_common.skc_v6_rcv_saddr" 16 ["tcp_state", "send_bytes"];
             OFF_SK_TYPE "sock" "sk_type" 2 ["tcp_state", "send_bytes"];
             OFF_SK_PROTOCOL "sock" "sk_protocol" 2 ["tcp_state", "send_bytes"];
+            OFF_TCP_FASTOPEN "tcp_sock" "fastopen_req" 8 ["tcp_state"];
             OFF_SK_SOCKET "sock" "sk_socket" 8 ["stdio"];
             OFF_SOCKET_INODE "socket_alloc" "vfs_inode" 0 ["stdio"];
             OFF_UNIX_PEER "unix_sock" "peer" 8 ["stdio"];

@@ -102,6 +102,9 @@ pub const FLOW_PROGRESS: u16 = 1;
 /// [`FlowRecord::phase`]: closed.
 pub const FLOW_END: u16 = 2;
 
+/// [`FlowRecord::flags`]: opened by sending and not by connect (TCP Fast Open, RFC 7413).
+pub const FLOW_FAST_OPEN: u16 = 1 << 0;
+
 /// [`FlowRecord::direction`]: not known, older than the monitor.
 pub const DIRECTION_UNKNOWN: u16 = 0;
 /// [`FlowRecord::direction`]: opened by this side.
@@ -391,8 +394,8 @@ records! {
         pub socket_type: u16,
         /// `IPPROTO_*`.
         pub protocol: u16,
-        /// Not used; zero.
-        pub reserved: u16,
+        /// `FLOW_FAST_OPEN`.
+        pub flags: u16,
     }
 
     /// A socket of a rare family or type was created.

@@ -8,8 +8,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_update_elem,
 };
 use monitor_common::{
-    ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, Endpoint, FLOW_END, FLOW_PROGRESS,
-    FLOW_START, FlowRecord, KIND_FLOW, SOCKET_PEERS_MAX,
+    ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, Endpoint, FLOW_END, FLOW_FAST_OPEN,
+    FLOW_PROGRESS, FLOW_START, FlowRecord, KIND_FLOW, SOCKET_PEERS_MAX,
 };
 
 use crate::count::{Outcome, count};
@@ -57,7 +57,9 @@ pub(crate) struct FlowState {
     /// Whether the flow is counted but not reported.
     pub(crate) muted: u16,
     /// Whether the first payload was seen.
-    pub(crate) payload_seen: u16,
+    pub(crate) payload_seen: u8,
+    /// Whether it was opened by sending (TCP Fast Open).
+    pub(crate) fast_open: u8,
     /// The kernel's name for the socket, unlike its address never used again; zero for a stream,
     /// whose end the state of the connection tells.
     pub(crate) cookie: u64,
@@ -116,6 +118,8 @@ pub(crate) struct Opening {
     pub(crate) cookie: u64,
     pub(crate) family: u16,
     pub(crate) direction: u16,
+    /// Whether the flow is opened by sending and not by connect.
+    pub(crate) fast_open: bool,
 }
 
 /// Starts a flow: fills its state, keeps it, and reports it unless it is muted or accepted.
@@ -142,6 +146,7 @@ pub(crate) fn start(
     sock::local(sk, opening.family, &mut state.local)?;
     state.remote = *remote;
     state.direction = opening.direction;
+    state.fast_open = u8::from(opening.fast_open);
     if opening.direction == DIRECTION_EGRESS {
         state.owner_tgid = state.actor.tgid;
         state.owner_start_boot_ns = state.actor.start_boot_ns;
@@ -300,7 +305,7 @@ pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
         record.family = state.family;
         record.socket_type = state.socket_type;
         record.protocol = state.protocol;
-        record.reserved = 0;
+        record.flags = if state.fast_open == 0 { 0 } else { FLOW_FAST_OPEN };
         Ok(())
     });
 }

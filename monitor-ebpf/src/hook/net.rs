@@ -49,8 +49,13 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
         if !sock::is_set(&remote) {
             return Ok(());
         }
-        let opening =
-            Opening { starter: Starter::Connect, cookie: 0, family, direction: DIRECTION_EGRESS };
+        let opening = Opening {
+            starter: Starter::Connect,
+            cookie: 0,
+            family,
+            direction: DIRECTION_EGRESS,
+            fast_open: sock::is_fast_open(sk),
+        };
         return flow::start(key, sk, opening, &remote);
     }
     if new != TCP_ESTABLISHED && new != TCP_CLOSE {
@@ -68,6 +73,7 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
                 cookie: 0,
                 family,
                 direction: DIRECTION_INGRESS,
+                fast_open: false,
             };
             return flow::start(key, sk, opening, &remote);
         }
@@ -134,7 +140,13 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     }
     let is_stream = sock::socket_type(sk)? == sock::SOCK_STREAM;
     let cookie = if is_stream { 0 } else { flow::cookie(sk) };
-    let opening = Opening { starter: Starter::Send, cookie, family, direction: direction(sk)? };
+    let opening = Opening {
+        starter: Starter::Send,
+        cookie,
+        family,
+        direction: direction(sk)?,
+        fast_open: false,
+    };
     flow::start(key, sk, opening, &remote)?;
     let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(()) };
     // SAFETY: as above.

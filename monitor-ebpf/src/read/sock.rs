@@ -5,7 +5,7 @@ use monitor_common::Endpoint;
 use super::{Fault, field, into};
 use crate::globals::{
     OFF_SK_DADDR, OFF_SK_DPORT, OFF_SK_FAMILY, OFF_SK_NUM, OFF_SK_PROTOCOL, OFF_SK_SADDR,
-    OFF_SK_TYPE, OFF_SK_V6_DADDR, OFF_SK_V6_SADDR, OFF_SOCKET_SK,
+    OFF_SK_TYPE, OFF_SK_V6_DADDR, OFF_SK_V6_SADDR, OFF_SOCKET_SK, OFF_TCP_FASTOPEN,
 };
 
 /// Address families (include/linux/socket.h).
@@ -39,6 +39,14 @@ pub(crate) fn family(sock: u64) -> Result<u16, Fault> {
 #[inline(always)]
 pub(crate) fn socket_type(sock: u64) -> Result<u16, Fault> {
     field(sock, &OFF_SK_TYPE)
+}
+
+/// Whether a TCP socket that leaves `TCP_CLOSE` does so to send: `tcp_sendmsg_fastopen` hangs the
+/// request on it before it connects (net/ipv4/tcp.c, 6.18), and connect(2) never does.
+#[inline(always)]
+pub(crate) fn is_fast_open(sock: u64) -> bool {
+    let request: u64 = field(sock, &OFF_TCP_FASTOPEN).unwrap_or(0);
+    request != 0
 }
 
 /// `IPPROTO_*`.

@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn missing_store_is_told_with_its_cure() {
         let dir = tempfile::tempdir().expect("a folder");
-        let error = segments(&dir.path().join("none")).err().expect("it is missing");
+        let error = segments(&dir.path().join("none")).expect_err("it is missing");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         let args = BacktestArgs {
             paths: Vec::new(),

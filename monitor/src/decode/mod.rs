@@ -11,11 +11,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use bytes::Bytes;
 use monitor_common::{
     ARGS_FAULT, ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, EXEC_DELETED, EXEC_MEMFD,
-    Endpoint, ExecRecord, ExitRecord, FLOW_END, FLOW_PROGRESS, FLOW_START, FileIdRecord,
-    FlowRecord, KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE,
-    KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE,
-    KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW, PayloadRecord,
-    RecordHeader, SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
+    Endpoint, ExecRecord, ExitRecord, FLOW_END, FLOW_FAST_OPEN, FLOW_PROGRESS, FLOW_START,
+    FileIdRecord, FlowRecord, KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_DNS, KIND_EXEC, KIND_EXIT,
+    KIND_FILE_CHANGE, KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS,
+    KIND_NAMESPACE, KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW,
+    PayloadRecord, RecordHeader, SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -260,6 +260,7 @@ fn flow(frame: &[u8]) -> Result<Body, DecodeError> {
         bytes_in_total: 0,
         sends: record.sends,
         started: BootNs(record.started_boot_ns),
+        is_fast_open: record.flags & FLOW_FAST_OPEN != 0,
         payload: None,
     }))
 }
@@ -292,6 +293,7 @@ fn payload(frame: &[u8]) -> Result<Body, DecodeError> {
         bytes_in_total: 0,
         sends: 0,
         started: BootNs(record.header.boot_ns),
+        is_fast_open: false,
         payload: Some(Payload(Bytes::copy_from_slice(bytes))),
     }))
 }

@@ -366,6 +366,7 @@ impl Facts for Enriched<'_> {
             FieldId::NetSends => int(self.flow().map(|flow| flow.sends)),
             FieldId::NetAgeSeconds => float(self.flow().map(|flow| seconds(flow.started, now))),
             FieldId::NetOwnerPid => int(self.flow().and_then(|flow| pid(flow.owner.tgid))),
+            FieldId::NetFastOpen => truth(self.flow().map(|flow| flow.is_fast_open)),
             FieldId::NetOwnerIsSender => {
                 truth(self.flow().zip(self.key).map(|(flow, key)| flow.owner == key))
             }

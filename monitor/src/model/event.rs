@@ -359,6 +359,8 @@ pub struct Flow {
     pub sends: u64,
     /// When the flow was first seen.
     pub started: BootNs,
+    /// Whether it was opened by sending and not by connect (TCP Fast Open).
+    pub is_fast_open: bool,
     /// The first outbound payload bytes, for [`FlowPhase::Payload`].
     pub payload: Option<Payload>,
 }

@@ -220,6 +220,7 @@ fn flow(flow_id: u64, remote: &str, bytes_out: u64) -> Flow {
         bytes_in_total: 0,
         sends: 1,
         started: BootNs(SECOND),
+        is_fast_open: false,
         payload: None,
     }
 }
