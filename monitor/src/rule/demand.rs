@@ -49,6 +49,10 @@ impl Demand {
         }
         demand.families = joined(&set.rules, EventKind::Socket, FieldId::NetFamily);
         demand.classes = joined(&set.rules, EventKind::FileOpen, FieldId::FileClass);
+        // Labels are found by the class of weights, whatever the rules are.
+        if let Some(classes) = &mut demand.classes {
+            classes.insert("weights".to_owned());
+        }
         if accounts {
             demand.kinds = demand.kinds.union(FILES);
             demand.kinds.insert(EventKind::Flow);
