@@ -21,7 +21,7 @@ use serde_json::{Value as Json, json};
 /// Events of the mix that is made here.
 const MIX_EVENTS: usize = 20_000;
 /// How long each figure is measured.
-const MEASURED: Duration = Duration::from_secs(3);
+const MEASURED: Duration = Duration::from_millis(1_500);
 /// Rules for the memory of one.
 const MEMORY_RULES: usize = 1_000;
 /// Window keys for the memory of one.
@@ -52,6 +52,9 @@ fn main() {
         let (rate, findings) = events_per_second(&rules, &rows);
         println!("rules {count:5}: {:7.2} M events/s, {findings} findings a round", rate / 1e6);
     }
+    if arguments.iter().any(|argument| argument == "--each") {
+        each(&base, &rows);
+    }
     let distinct = named_rules(1_000);
     let (rate, _) = events_per_second(&distinct, &rows);
     println!("rules  1000 of distinct names: {:7.2} M events/s", rate / 1e6);
@@ -72,6 +75,21 @@ fn shipped_rules() -> Vec<Arc<Rule>> {
 /// matches one matches all its copies.
 fn repeated(base: &[Arc<Rule>], count: usize) -> Vec<Arc<Rule>> {
     base.iter().cycle().take(count).cloned().collect()
+}
+
+/// What each shipped rule costs alone, the dearest first: `--each`.
+fn each(base: &[Arc<Rule>], rows: &[FactRow]) {
+    let mut costs: Vec<(f64, &Arc<Rule>)> = base
+        .iter()
+        .map(|rule| {
+            let (rate, _) = events_per_second(std::slice::from_ref(rule), rows);
+            (1e9 / rate, rule)
+        })
+        .collect();
+    costs.sort_by(|one, other| other.0.total_cmp(&one.0));
+    for (ns, rule) in costs.iter().take(15) {
+        println!("  {ns:6.0} ns an event  {}  {:?}", rule.meta.id, rule.guards.first());
+    }
 }
 
 fn named_rules(count: usize) -> Vec<Arc<Rule>> {

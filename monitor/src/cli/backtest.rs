@@ -225,8 +225,7 @@ mod tests {
     }
 
     fn backtest(store: &std::path::Path, since: &str) -> serde_json::Value {
-        let rules =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../rules/weights/weights-bulk-egress.yaml");
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules");
         let args = BacktestArgs {
             paths: vec![rules.into()],
             since: since.to_owned(),

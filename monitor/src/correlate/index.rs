@@ -55,13 +55,13 @@ fn rank(guard: &Guard) -> Option<u8> {
         Guard::TextIn(FieldId::EvtKind, _) | Guard::Has(FieldId::EvtKind | FieldId::EvtTimeNs) => {
             None
         }
-        Guard::TextIn(field, _) if FEW_VALUES.contains(field) => Some(4),
+        Guard::TextIn(field, _) if FEW_VALUES.contains(field) => Some(5),
         Guard::TextIn(..) => Some(0),
         Guard::IntIn(..) => Some(1),
         Guard::Finds(..) => Some(2),
         Guard::StartsWith(_, set) if set.iter().any(|part| part.is_empty()) => Some(6),
         Guard::StartsWith(..) => Some(3),
-        Guard::Is(..) => Some(5),
+        Guard::Is(..) => Some(4),
         Guard::Has(_) => Some(6),
     }
 }

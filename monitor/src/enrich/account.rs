@@ -22,6 +22,8 @@ pub(super) struct Account {
     pub(super) weight_bytes: u64,
     /// Bytes of files made from weights that were written or read here.
     pub(super) derived_bytes: u64,
+    /// Whether a labelled file was read here that is a model's own and no copy of one.
+    pub(super) has_read_original: bool,
     /// Distinct labelled files opened for reading.
     pub(super) weight_files: u64,
     /// Labels of the models read, in the order of the first read.
@@ -107,11 +109,19 @@ impl Account {
         }
     }
 
-    /// Takes in that a file made from weights was read, `bytes` long where for the first time.
+    /// Takes in whether what was read is a model's own file or one made from it, `bytes` long
+    /// where for the first time.
     pub(super) fn read_derived(&mut self, file: &Labelled, bytes: u64) {
         if file.is_derived {
             self.derived_bytes = self.derived_bytes.saturating_add(bytes);
+        } else {
+            self.has_read_original = true;
         }
+    }
+
+    /// Whether weights were read here, and nothing but copies of them.
+    pub(super) fn has_only_copies(&self) -> bool {
+        self.weights_read.is_some() && !self.has_read_original
     }
 
     /// Puts a file at the front of the recent ones, reusing the memory of the one that goes.

@@ -110,7 +110,8 @@ impl<'e> Enriched<'e> {
             | FieldId::FileFs
             | FieldId::FileDerivedFrom
             | FieldId::FileClass
-            | FieldId::WeightsDerivedBytes => self.file_field(id),
+            | FieldId::WeightsDerivedBytes
+            | FieldId::WeightsOnlyDerived => self.file_field(id),
             FieldId::FileMapped => truth(self.read().map(|read| read.is_mapped)),
             FieldId::ProcStdioSocket => truth(self.process.map(|it| it.streams.is_socket)),
             FieldId::ProcStdioRelay => truth(self.process.map(|it| it.streams.is_relay)),

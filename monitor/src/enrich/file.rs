@@ -198,6 +198,10 @@ impl<'e> Enriched<'e> {
                 let account = self.workload.map(|workload| &workload.account);
                 super::facts::int(account.map(|account| account.derived_bytes))
             }
+            FieldId::WeightsOnlyDerived => {
+                let account = self.workload.map(|workload| &workload.account);
+                super::facts::truth(account.map(super::account::Account::has_only_copies))
+            }
             _ => Value::Missing,
         }
     }

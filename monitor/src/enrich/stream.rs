@@ -22,9 +22,24 @@ pub(super) struct Streams {
     /// Whether they lead to a process with a flow to another host.
     pub(super) is_relay: bool,
     pub(super) channels: [Option<Channel>; 3],
+    /// Whether the socket was a stream of the parent, and none was made one here since.
+    is_socket_inherited: bool,
 }
 
 impl Streams {
+    /// What a child begins with.
+    pub(super) fn for_child(self) -> Self {
+        Self { is_socket_inherited: self.is_socket, ..self }
+    }
+
+    /// A program is executed, and its streams are told next. Until then a socket is believed only
+    /// if this process made it a stream: that a shell took one off its own again, as it does after
+    /// `echo >/dev/tcp/host/port`, nobody tells.
+    pub(super) fn execute(&mut self) {
+        self.is_socket &= !self.is_socket_inherited;
+        self.is_socket_inherited = false;
+    }
+
     fn take(&mut self, stdio: &Stdio) {
         if stdio.is_relay {
             self.is_relay = true;
@@ -37,7 +52,10 @@ impl Streams {
                 *mine = told.or(*mine);
             }
         }
-        self.is_socket |= stdio.family != 0;
+        if stdio.family != 0 {
+            self.is_socket = true;
+            self.is_socket_inherited = false;
+        }
     }
 
     /// The channels that output goes to, when input comes from a channel too. A program that only

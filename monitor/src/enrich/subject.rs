@@ -269,7 +269,7 @@ impl Enricher {
     fn born(&mut self, creator: Handle<Process>, task: &TaskNew) {
         let Some(parent) = self.processes.get(creator) else { return };
         let (image, uid, cgroup) = (Arc::clone(&parent.image), parent.uid, parent.cgroup);
-        let streams = parent.streams;
+        let streams = parent.streams.for_child();
         let known = self.processes.find(task.child);
         if let Some(handle) = known {
             // A record of the child overtook the one of its birth.
@@ -332,6 +332,7 @@ impl Enricher {
         let image = self.image(exec, name, event.time, key.tgid, workload);
         let Some(process) = self.processes.get_mut(handle) else { return };
         process.execute(image);
+        process.streams.execute();
         if let Some(actor) = &event.actor {
             process.uid = actor.uid;
         }

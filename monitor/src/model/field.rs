@@ -310,6 +310,7 @@ catalogue! {
     WeightsSecondsSinceRead "weights.seconds_since_read" Float ACTED "Seconds since this workload last opened labelled weights." "weights.seconds_since_read < 600.0";
 
     WeightsDerivedBytes "weights.derived_bytes" Int ACTED "Bytes of derived weights this workload wrote or read: large files written after reading weights." "weights.derived_bytes > 64.mib";
+    WeightsOnlyDerived "weights.only_derived" Bool ACTED "Whether this workload read labelled weights, and each of these files was derived: it never opened a model itself." "weights.only_derived";
 
     WorkloadId "workload.id" Str ACTED "Stable id: k8s:<pod uid>, slurm:<job>, unit:<name>, container:<id>, cgroup:<path> or tree:<pid>:<start>." "workload.id.startsWith(\"slurm:\")";
     WorkloadKind "workload.kind" Str ACTED "k8s, slurm, unit, container, cgroup or tree." "workload.kind == \"k8s\"";

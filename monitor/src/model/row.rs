@@ -57,17 +57,36 @@ pub struct FactRow {
     kind: EventKind,
     time: BootNs,
     fields: Vec<(FieldId, Owned)>,
+    places: Places,
+}
+
+/// For each field of the catalogue its place among those that are present: rules ask for the same
+/// few fields again and again.
+#[derive(Clone, Debug, PartialEq)]
+struct Places(Box<[u16]>);
+
+/// The place of a field that is missing.
+const NOWHERE: u16 = u16::MAX;
+
+impl Places {
+    fn of(fields: &[(FieldId, Owned)]) -> Self {
+        let mut places = vec![NOWHERE; CATALOGUE.len()];
+        for (at, (id, _)) in fields.iter().enumerate() {
+            places[*id as usize] = u16::try_from(at).unwrap_or(NOWHERE);
+        }
+        Self(places.into())
+    }
 }
 
 impl FactRow {
     /// Copies every field that `facts` has; kind and time are kept as such and not as fields.
     pub fn snapshot(facts: &(impl Facts + ?Sized)) -> Self {
-        let fields = CATALOGUE
+        let fields: Vec<_> = CATALOGUE
             .iter()
             .filter(|field| !matches!(field.id, FieldId::EvtKind | FieldId::EvtTimeNs))
             .filter_map(|field| own(facts.field(field.id)).map(|value| (field.id, value)))
             .collect();
-        Self { kind: facts.kind(), time: facts.time(), fields }
+        Self { kind: facts.kind(), time: facts.time(), places: Places::of(&fields), fields }
     }
 
     /// The same event at another time.
@@ -95,7 +114,7 @@ impl FactRow {
             fields.push((id, parse(id, json)?));
         }
         fields.sort_by_key(|(id, _)| *id);
-        Ok(Self { kind, time, fields })
+        Ok(Self { kind, time, places: Places::of(&fields), fields })
     }
 
     /// Writes the row as a JSON object, `evt.kind` and `evt.time_ns` included.
@@ -130,10 +149,8 @@ impl Facts for FactRow {
             }
             _ => {}
         }
-        match self.fields.binary_search_by_key(&id, |(id, _)| *id) {
-            Ok(at) => borrow(&self.fields[at].1),
-            Err(_) => Value::Missing,
-        }
+        let place = self.places.0[id as usize];
+        self.fields.get(usize::from(place)).map_or(Value::Missing, |(_, value)| borrow(value))
     }
 }
 

@@ -58,6 +58,8 @@ fn a_large_file_written_after_weights_were_read_is_derived_and_so_is_who_reads_i
     assert_eq!(stage.text(&taken, FieldId::FileDerivedFrom), "llama");
     assert_eq!(stage.text(&taken, FieldId::FileLabel), "llama");
     assert_eq!(stage.text(&taken, FieldId::WeightsModels), "llama");
+    assert_eq!(stage.text(wrote, FieldId::WeightsOnlyDerived), "false", "it read the model");
+    assert_eq!(stage.text(&taken, FieldId::WeightsOnlyDerived), "true");
     // The model has not grown by what was made from it.
     assert_eq!(stage.text(&taken, FieldId::WeightsSmallestModelBytes), (8_u64 << 30).to_string());
 }

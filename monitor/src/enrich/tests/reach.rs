@@ -116,6 +116,24 @@ fn a_socket_on_a_stream_stays_with_the_children_until_they_execute() {
     assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "false");
 }
 
+#[test]
+fn a_socket_that_the_parent_had_as_a_stream_is_not_believed_of_the_childs_program() {
+    let socket = || {
+        let remote = "198.51.100.7:4444".parse().ok();
+        Body::Stdio(Stdio { family: 2, remote, ..Stdio::default() })
+    };
+    let mut stage = Stage::new();
+    stage.exec(10, "/bin/bash");
+    stage.act(actor(10), socket());
+    stage.fork(10, 11);
+    let shell = stage.exec(11, "/bin/sh");
+    assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "false");
+    stage.fork(10, 12);
+    stage.act(actor(12), socket());
+    let shell = stage.exec(12, "/bin/sh");
+    assert_eq!(stage.text(&shell, FieldId::ProcStdioSocket), "true", "its own doing");
+}
+
 fn access(named_pid: u32, bytes: u64) -> Body {
     let method = AccessMethod::VmRead;
     let target = ProcessKey::default();

@@ -70,6 +70,24 @@ impl Truth {
         }
     }
 
+    /// Whether it is true. A part that is an error decides as one that is false does, so nothing
+    /// behind it is looked at, as [`Self::eval`] must.
+    pub(crate) fn holds(&self, scene: &Scene<'_>) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(scene)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(scene)),
+            Self::Pick(parts) => {
+                let [test, yes, no] = &**parts;
+                match test.eval(scene) {
+                    Ok(true) => yes.holds(scene),
+                    Ok(false) => no.holds(scene),
+                    Err(Fault) => false,
+                }
+            }
+            other => other.eval(scene) == Ok(true),
+        }
+    }
+
     fn eval_compare(&self, scene: &Scene<'_>) -> Result<bool, Fault> {
         match self {
             Self::Int(compare, pair) => {

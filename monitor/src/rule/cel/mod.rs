@@ -113,7 +113,7 @@ impl Condition {
     /// The closure that the pipeline runs.
     pub(crate) fn predicate(self) -> Predicate {
         let truth = self.truth;
-        Box::new(move |facts, vars| truth.eval(&Scene { facts, vars, item: None }) == Ok(true))
+        Box::new(move |facts, vars| truth.holds(&Scene { facts, vars, item: None }))
     }
 }
 

@@ -259,6 +259,7 @@ fn ours(condition: &str, event: &Map<String, Json>) -> Option<Option<bool>> {
     let row = FactRow::from_json(&event).expect("an event");
     let scene = Scene { facts: &row, vars: &Vars::default(), item: None };
     let truth = checked.truth.eval(&scene).ok();
+    assert_eq!(checked.truth.holds(&scene), truth == Some(true), "{condition}");
     if truth == Some(true) {
         for guard in checked.guards() {
             assert!(guard.admits(&row), "{condition} is true, but {guard:?} is not met");
