@@ -7,9 +7,42 @@ use std::sync::Arc;
 use monitor::export::{ExportHealth, SinkHealth, spool::SpoolHealth};
 use monitor::model::Severity;
 use monitor::telemetry::{
-    BuildInfo, FAMILIES, GpuMetrics, KernelCounts, Metrics, Readiness, SensorMetrics, SensorState,
-    Snapshot, TableMetrics, WorkloadGpuMetrics, WorkloadMetrics,
+    BuildInfo, FAMILIES, GpuBackendMetrics, GpuMetrics, GpuQuantity, GpuReading, KernelCounts,
+    Metrics, Readiness, SensorMetrics, SensorState, Snapshot, TableMetrics, WorkloadGpuMetrics,
+    WorkloadMetrics,
 };
+
+/// One reading of every quantity.
+fn readings() -> Vec<GpuReading> {
+    let reading = |(quantity, part)| GpuReading { quantity, part, value: 1.0 };
+    [
+        (GpuQuantity::MemoryTotal, ""),
+        (GpuQuantity::Temperature, ""),
+        (GpuQuantity::Energy, ""),
+        (GpuQuantity::Clock, "sm"),
+        (GpuQuantity::Activity, "tensor"),
+        (GpuQuantity::Link, "pcie"),
+        (GpuQuantity::LinksUp, ""),
+        (GpuQuantity::EccErrors, "corrected"),
+        (GpuQuantity::RemappedRows, "corrected"),
+        (GpuQuantity::Throttled, "power"),
+        (GpuQuantity::PcieReplays, ""),
+    ]
+    .map(reading)
+    .to_vec()
+}
+
+/// What a source of GPU facts tells of itself.
+fn backend() -> GpuBackendMetrics {
+    let fault = ("0".into(), "GPU-1".into(), "NVIDIA H100".into(), "xid", "79".into(), 1);
+    GpuBackendMetrics {
+        state: "active",
+        reason: "",
+        rounds: vec![("taken", 1)],
+        errors: vec![("timeout", 1)],
+        faults: vec![fault],
+    }
+}
 
 /// A snapshot with something in every place.
 fn snapshot() -> Snapshot {
@@ -20,6 +53,7 @@ fn snapshot() -> Snapshot {
         utilization_ratio: Some(0.5),
         memory_used_bytes: Some(1 << 30),
         power_watts: Some(412.5),
+        readings: readings(),
         ..GpuMetrics::default()
     };
     Snapshot {
@@ -39,6 +73,7 @@ fn snapshot() -> Snapshot {
             memory_used_bytes: Some(1),
         }],
         gpus: vec![gpu],
+        gpu_backend: backend(),
         export: ExportHealth {
             sinks: vec![SinkHealth { name: "s".into(), kind: "file", ..SinkHealth::default() }],
             spool: Some(SpoolHealth::default()),
