@@ -73,7 +73,8 @@ fn row(second: u32, view: &FeatureView, host: &Host, verdict: &mining::MiningVer
         "gpu.dram_mean_10m": view.dram_mean_10m, "gpu.power_cv_10m": view.power_cv_10m,
         "gpu.mining_score": verdict.score, "gpu.mining_reasons": verdict.reasons,
         "weights.bytes_read": host.weight_bytes, "workload.file_bytes_read": host.file_bytes,
-        "workload.id": "slurm:42", "workload.name": "job 42", "workload.stratum_seen": host.is_stratum_seen,
+        "workload.id": "slurm:42", "workload.name": "job 42",
+        "workload.stratum_seen": host.is_stratum_seen,
         "proc.pid": PID, "proc.exe": "/opt/run", "proc.name": "run",
     });
     FactRow::from_json(row.as_object().expect("an object")).expect("fields of the catalogue")
