@@ -15,9 +15,8 @@ use std::time::Duration;
 use daemon::{Daemon, Ground, SOON, binary, descriptor_ids, end, until};
 use rustix::process::Signal;
 
-/// SIGTERM to exit. The promise is two seconds; with the wider sensors it takes up to 2.7 s on a busy
-/// host, since the kernel waits for a grace period for each tracepoint that is let go.
-const STOP_AT_MOST: Duration = Duration::from_secs(5);
+/// The promise: SIGTERM to exit.
+const STOP_AT_MOST: Duration = Duration::from_secs(2);
 
 /// A rule that fires for every program whose arguments hold `marker`.
 fn marker_rule(id: &str, marker: &str) -> String {
