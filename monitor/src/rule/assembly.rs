@@ -106,7 +106,11 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         when: when.predicate(),
         exceptions: exceptions
             .into_iter()
-            .map(|(name, condition)| Exception { name, when: condition.predicate() })
+            .map(|(name, condition)| Exception {
+                name,
+                on_role: condition.fields.contains(&FieldId::WorkloadRole),
+                when: condition.predicate(),
+            })
             .collect(),
         correlation: correlated.map(|checked| checked.correlation),
         dedupe,
