@@ -12,6 +12,17 @@ use super::table::KeyTable;
 use crate::model::{BootNs, EventKind, FactRow, Facts, FieldId, Value};
 use crate::rule::spec::{Correlation, CorrelationKind, Rule, Vars};
 
+/// How an event stands to a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It does not match, or an exception holds.
+    Out,
+    /// It matches.
+    In,
+    /// It matches, and the exception at this place would hold if the guessed role were right.
+    Doubted(usize),
+}
+
 /// Marks windows and incidents of events that a guessed role would excuse.
 const DOUBTED: &str = "guessed role";
 
@@ -79,7 +90,11 @@ impl Slot {
         out: &mut Vec<Finding>,
     ) -> bool {
         self.stats.seen += 1;
-        let Some(doubt) = self.weigh(facts) else { return false };
+        let doubt = match self.weigh(facts) {
+            Standing::Out => return false,
+            Standing::In => None,
+            Standing::Doubted(exception) => Some(exception),
+        };
         let rule = &*self.rule;
         let Some((correlation, table)) = rule.correlation.as_ref().zip(self.table.as_mut()) else {
             self.stats.matches += 1;
@@ -112,16 +127,15 @@ impl Slot {
         verdict.is_match && doubt.is_none()
     }
 
-    /// Whether the event passes the condition and no exception; with the place of an exception
-    /// that would hold if the workload's role were declared and is a guess. Whoever can start a
-    /// program can choose its name and so the guess: it lowers a finding and hides none.
-    fn weigh(&mut self, facts: &dyn Facts) -> Option<Option<usize>> {
+    /// Whether the event passes the condition and no exception. Whoever can start a program can
+    /// choose its name, and so the role that is guessed: a guess lowers a finding and hides none.
+    fn weigh(&mut self, facts: &dyn Facts) -> Standing {
         let vars = Vars::default();
         if !(self.rule.when)(facts, &vars) {
-            return None;
+            return Standing::Out;
         }
         self.stats.when += 1;
-        let mut doubt = None;
+        let mut standing = Standing::In;
         for (at, exception) in self.rule.exceptions.iter().enumerate() {
             if !(exception.when)(facts, &vars) {
                 continue;
@@ -130,13 +144,13 @@ impl Slot {
                 && role_is_guess(facts)
                 && !(exception.when)(&Declared(facts), &vars)
             {
-                doubt.get_or_insert(at);
+                standing = Standing::Doubted(at);
                 continue;
             }
             self.stats.silenced += 1;
-            return None;
+            return Standing::Out;
         }
-        Some(doubt)
+        standing
     }
 }
 
