@@ -31,7 +31,8 @@ use crate::kernel::support::SupportError;
 use crate::kernel::tracefs::Tracefs;
 
 /// The kernel programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gpuwarden-bpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gpuwarden-bpf"));
 
 /// Length from which a file's name is looked at: no model is a mebibyte long, and small files are
 /// what most programs open.

@@ -12,6 +12,8 @@ mod memory;
 mod object;
 mod own;
 mod probe;
+#[cfg(test)]
+mod register;
 mod seed;
 mod status;
 mod wanted;
