@@ -20,6 +20,16 @@ pub const PAYLOAD_BYTES_MAX: usize = 512;
 pub const LONG_PAYLOAD_BYTES_MAX: usize = 2_048;
 /// Segments in which the first bytes of a flow are looked for.
 pub const PAYLOAD_SEGMENTS_MAX: u8 = 32;
+/// Bytes of the path of a unix socket: 108 (`sun_path`, include/uapi/linux/un.h), rounded up.
+pub const UNIX_PATH_BYTES: usize = 112;
+/// Cgroups whose bytes are counted a second time, in packets.
+pub const EGRESS_CGROUPS_MAX: u32 = 2_048;
+/// Local channels of workloads that have read weights whose bytes are summed.
+pub const LINKS_MAX: u32 = 2_048;
+/// Bytes through such a channel between two records.
+pub const LINK_STEP_BYTES: u64 = 1 << 20;
+/// Ends of streams over loopback whose other end can be found.
+pub const LOOPBACK_ENDS_MAX: u32 = 8_192;
 /// (Socket, resolver) pairs that were asked by datagram and may answer.
 pub const ASKED_MAX: u32 = 4_096;
 

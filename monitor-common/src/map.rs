@@ -194,6 +194,21 @@ const _: () = assert!(size_of::<Writer>() == 24);
 const _: () = assert!(size_of::<ReaderKey>() == 24);
 const _: () = assert!(size_of::<ReaderSum>() == 24);
 
+/// Value of the map of second opinions: payload bytes by cgroup of the socket, to peers other than
+/// loopback.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EgressSum {
+    /// Accepted by TCP and MPTCP sockets, as the socket layer says.
+    pub said_stream: u64,
+    /// Accepted by any other socket.
+    pub said_other: u64,
+    /// In TCP packets, what was sent again left out.
+    pub seen_stream: u64,
+    /// In any other packets.
+    pub seen_other: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

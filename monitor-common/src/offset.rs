@@ -127,6 +127,12 @@ macro_rules! for_each_offset {
             OFF_SK_SOCKET "sock" "sk_socket" 8 ["stdio"];
             OFF_SOCKET_INODE "socket_alloc" "vfs_inode" 0 ["stdio"];
             OFF_UNIX_PEER "unix_sock" "peer" 8 ["stdio"];
+            OFF_SK_PEER_PID "sock" "sk_peer_pid" 8 [];
+            OFF_SK_CGROUP "sock" "sk_cgrp_data.cgroup|sk_cgrp_data.val" 8 [];
+            OFF_SK_NET "sock" "__sk_common.skc_net.net" 8 [];
+            OFF_NET_INUM "net" "ns.inum" 4 [];
+            OFF_UNIX_ADDR "unix_sock" "addr" 8 ["unix_connect"];
+            OFF_UNIX_NAME "unix_address" "name" 0 ["unix_connect"];
             OFF_TASK_PTRACED "task_struct" "ptraced" 0 ["memory_access"];
             OFF_TASK_PTRACE_ENTRY "task_struct" "ptrace_entry" 0 ["memory_access"];
             OFF_TASK_THREAD_PID "task_struct" "thread_pid" 8 ["memory_access"];

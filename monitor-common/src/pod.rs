@@ -1,6 +1,6 @@
 //! The promises aya asks for: these types are plain bytes.
 
-use crate::{Extension, InodeKey, KindCounters, Place, RateWindow, WatchName};
+use crate::{EgressSum, Extension, InodeKey, KindCounters, Place, RateWindow, WatchName};
 
 // SAFETY: repr(C), integers only, no padding (sizes are asserted beside the types), any bit
 // pattern is a value.
@@ -13,5 +13,7 @@ unsafe impl aya::Pod for Extension {}
 unsafe impl aya::Pod for RateWindow {}
 // SAFETY: a transparent array of bytes.
 unsafe impl aya::Pod for WatchName {}
+// SAFETY: repr(C), four u64.
+unsafe impl aya::Pod for EgressSum {}
 // SAFETY: repr(C), two u32.
 unsafe impl aya::Pod for Place {}

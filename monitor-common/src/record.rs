@@ -8,6 +8,7 @@ use crate::act::{
 };
 use crate::limits::{
     ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, LONG_PAYLOAD_BYTES_MAX, PATH_BYTES_MAX,
+    UNIX_PATH_BYTES,
 };
 
 macro_rules! records {
@@ -357,7 +358,8 @@ records! {
         pub new_path_len: u32,
     }
 
-    /// One end of a flow.
+    /// One end of a flow. Aligned, so that it is copied by words and not by a call.
+    #[repr(align(8))]
     pub struct Endpoint = 24 {
         /// IPv6 address, or IPv4-mapped IPv6, in wire order.
         pub address: [u8; 16],
@@ -403,9 +405,9 @@ records! {
         pub flags: u16,
     }
 
-    /// A socket of a rare family or type was created.
-    pub struct SocketNewRecord = 72 {
-        /// Who created it.
+    /// A socket of a rare family or type was created, or a unix socket was connected to a path.
+    pub struct SocketNewRecord = 184 {
+        /// Who did it.
         pub header: RecordHeader,
         /// `AF_*`.
         pub family: u16,
@@ -415,6 +417,9 @@ records! {
         pub protocol: u16,
         /// Not used; zero.
         pub reserved: u16,
+        /// Path that the far end of a unix socket is bound to, as it was bound, padded with zero
+        /// bytes; all zero for a new socket.
+        pub path: [u8; UNIX_PATH_BYTES],
     }
 
     /// First bytes of a flow, or a DNS message or a segment of several. Followed by the bytes.

@@ -6,7 +6,7 @@ use monitor_common::{RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS, mark_of};
 
 use crate::globals::{RATE_BULK, RATE_HIGH};
 use crate::lane::Lane;
-use crate::maps::{MARKS, RATES, UNWANTED};
+use crate::maps::{MARKED_CGROUPS, MARKED_ON, MARKS, RATES, UNWANTED};
 
 /// Length of a rate window.
 const RATE_WINDOW_NS: u64 = 1_000_000_000;
@@ -64,6 +64,16 @@ pub(crate) fn within_rate(cgroup: u64, lane: Lane) -> bool {
 pub(crate) fn may_be_marked(number: u64) -> bool {
     let (word, bit) = mark_of(number);
     MARKS.get(word).is_some_and(|bits| bits & bit != 0)
+}
+
+/// Whether weights were read in a cgroup. One read where no cgroup is marked.
+#[inline(always)]
+pub(crate) fn is_marked(cgroup: u64) -> bool {
+    if MARKED_ON.get(0).is_none_or(|on| *on == 0) {
+        return false;
+    }
+    // SAFETY: only presence is asked.
+    unsafe { MARKED_CGROUPS.get(cgroup) }.is_some()
 }
 
 /// Whether an address, IPv6 or IPv4-mapped, is a loopback address.

@@ -18,6 +18,7 @@ use crate::filter::is_loopback;
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
 use crate::lane::Lane;
 use crate::maps::{FLOW_SCRATCH, FLOWS, SOCKETS};
+use crate::opinion;
 use crate::read::{self, Fault, sock, task};
 
 /// Key of a flow: the socket, and for a datagram socket without a fixed peer a hash of the peer.
@@ -65,8 +66,10 @@ pub(crate) struct FlowState {
     pub(crate) cookie: u64,
     /// First bytes that are still wanted.
     pub(crate) first_left: u32,
-    /// Not used; zero.
-    pub(crate) reserved: u32,
+    /// TCP's number behind the last byte that was seen in a packet; zero before the first.
+    pub(crate) sent_until: u32,
+    /// Id of the cgroup that the socket was made in; zero where it cannot be read.
+    pub(crate) socket_cgroup: u64,
     /// Peer of the flow that this socket had before, or [`NO_PEER`].
     pub(crate) previous: u64,
     pub(crate) bytes_out: u64,
@@ -97,7 +100,7 @@ pub(crate) fn peer_hash(end: &Endpoint) -> u64 {
 }
 
 /// Where a new flow's state is put together: the BPF stack is too small for it. The three starters
-/// can interrupt each other on one CPU, so each has a slot.
+/// can interrupt each other on one CPU, so each has a slot. A fourth is for older flows.
 #[derive(Clone, Copy)]
 pub(crate) enum Starter {
     /// A send on a socket that was not seen to open.
@@ -106,10 +109,12 @@ pub(crate) enum Starter {
     Connect = 1,
     /// A passive open, in the network's interrupt.
     Accept = 2,
+    /// A flow that is older than the monitor.
+    Seen = 3,
 }
 
 /// Slots of [`Starter`].
-pub(crate) const STARTERS: u32 = 3;
+pub(crate) const STARTERS: u32 = 4;
 
 /// [`FlowState::first_segments`]: no more first bytes are wanted.
 pub(crate) const FIRST_DONE: u8 = u8::MAX;
@@ -121,6 +126,8 @@ pub(crate) const NO_PEER: u64 = 2;
 #[derive(Clone, Copy)]
 pub(crate) struct Opening {
     pub(crate) starter: Starter,
+    /// The task whose flow it is, unless it was accepted.
+    pub(crate) task: u64,
     /// As in [`FlowState`].
     pub(crate) cookie: u64,
     pub(crate) family: u16,
@@ -131,7 +138,7 @@ pub(crate) struct Opening {
 
 /// Starts a flow: fills its state, keeps it, and reports it unless it is muted or accepted.
 ///
-/// The current task is the actor, but for a flow that was accepted: the first sender is, later.
+/// The task is the actor, but for a flow that was accepted: the first sender is, later.
 #[inline(always)]
 pub(crate) fn start(
     key: FlowKey,
@@ -145,7 +152,7 @@ pub(crate) fn start(
     // SAFETY: all members are integers, for which zero is a value.
     unsafe { core::ptr::write_bytes(state, 0, 1) };
     if opening.direction != DIRECTION_INGRESS {
-        task::actor(task::current(), &mut state.actor)?;
+        task::actor(opening.task, &mut state.actor)?;
     }
     state.family = opening.family;
     state.socket_type = sock::socket_type(sk)?;
@@ -154,7 +161,7 @@ pub(crate) fn start(
     state.remote = *remote;
     state.direction = opening.direction;
     state.fast_open = u8::from(opening.fast_open);
-    if opening.direction == DIRECTION_EGRESS {
+    if opening.direction == DIRECTION_EGRESS || matches!(opening.starter, Starter::Seen) {
         state.owner_tgid = state.actor.tgid;
         state.owner_start_boot_ns = state.actor.start_boot_ns;
     }
@@ -167,6 +174,7 @@ pub(crate) fn start(
     // SAFETY: a helper without preconditions.
     let random = unsafe { bpf_get_prandom_u32() };
     state.flow_id = state.started_boot_ns ^ u64::from(random).rotate_left(32);
+    state.socket_cgroup = sock::cgroup_id(sk).unwrap_or(0);
     state.cookie = opening.cookie;
     state.previous = NO_PEER;
     if opening.cookie != 0 {
@@ -246,6 +254,9 @@ pub(crate) fn close(cookie: u64) {
 pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
     shared_add(&mut state.bytes_out, bytes);
     shared_add(&mut state.sends, 1);
+    if !is_loopback(&state.remote.address) {
+        opinion::said(state.socket_cgroup, is_stream(state), bytes);
+    }
     if state.muted != 0 {
         return Ok(());
     }
@@ -317,9 +328,16 @@ pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
     });
 }
 
+/// Whether the bytes of a flow leave in TCP packets.
+#[inline(always)]
+fn is_stream(state: &FlowState) -> bool {
+    let is_inet = state.family == sock::AF_INET || state.family == sock::AF_INET6;
+    is_inet && (state.protocol == sock::IPPROTO_TCP || state.protocol == sock::IPPROTO_MPTCP)
+}
+
 /// Adds to a counter in a map value that several CPUs add to.
 #[inline(always)]
-fn shared_add(counter: &mut u64, amount: u64) {
+pub(crate) fn shared_add(counter: &mut u64, amount: u64) {
     // SAFETY: one BPF instruction, an atomic add (BPF_ATOMIC | BPF_ADD, on every kernel) to an
     // aligned u64 that the reference proves is there.
     unsafe {
@@ -353,8 +371,23 @@ pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64
     let holder = if sock::protocol(sk)? == sock::IPPROTO_UDP { task::current() } else { sk };
     // SAFETY: the value is copied out at once.
     let Some(peer) = (unsafe { crate::maps::SEND_PEERS.get(holder) }) else { return Ok(1) };
-    *remote = peer.end;
+    copy(&peer.end, remote);
     Ok(peer_hash(remote))
+}
+
+/// Copies an end by its words. Of a plain copy the compiler may make a call of `memmove`, which
+/// leaves an address of the stack in the register of results, and the verifier refuses that
+/// ("cannot return stack pointer to the caller").
+#[inline(always)]
+fn copy(from: &Endpoint, to: &mut Endpoint) {
+    const { assert!(size_of::<Endpoint>() == 24 && align_of::<Endpoint>() == 8) };
+    let (from, to) = (core::ptr::from_ref(from).cast::<u64>(), core::ptr::from_mut(to).cast());
+    // SAFETY: both ends are three aligned words, and the references say that they are there.
+    unsafe {
+        core::ptr::write_volatile(to, core::ptr::read_volatile(from));
+        core::ptr::write_volatile(to.add(1), core::ptr::read_volatile(from.add(1)));
+        core::ptr::write_volatile(to.add(2), core::ptr::read_volatile(from.add(2)));
+    }
 }
 
 /// A fault of a flow hook.

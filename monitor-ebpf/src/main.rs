@@ -12,6 +12,8 @@
 //! | `lane` | the two rings, and when their reader is woken |
 //! | `emit` | from a filled record to a ring |
 //! | `flow` | the state of flows |
+//! | `relay` | bytes that workloads which have read weights pass on within the host |
+//! | `opinion` | bytes by cgroup, as the socket layer says and as packets show |
 //! | `reader` | the sums of bytes read of labelled files |
 //! | `hook` | the programs |
 #![feature(asm_experimental_arch)]
@@ -26,8 +28,10 @@ mod globals;
 mod hook;
 mod lane;
 mod maps;
+mod opinion;
 mod read;
 mod reader;
+mod relay;
 
 /// The verifier refuses an endless loop, so a reachable panic is a load failure and not silence.
 #[cfg(not(test))]

@@ -7,16 +7,18 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
     ASKED_MAX, CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX,
-    Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX,
-    NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX, READERS_MAX,
-    RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum, SEND_PEERS_MAX,
-    SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
+    EGRESS_CGROUPS_MAX, EgressSum, Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX,
+    LINKS_MAX, LOOPBACK_ENDS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS,
+    OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX, READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES,
+    RateWindow, ReaderKey, ReaderSum, SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX,
+    WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
 };
 
 use crate::emit::{ChangeScratch, ExecScratch, OpenScratch};
 use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
 use crate::hook::file::OpenKey;
 use crate::hook::packet::Asked;
+use crate::relay::LinkSum;
 
 /// Process life, flow starts, label hits.
 #[map]
@@ -126,6 +128,20 @@ pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
 /// Resolvers that were asked by datagram, by socket, and who asked last.
 #[map]
 pub(crate) static ASKED: LruHashMap<FlowKey, Asked> = LruHashMap::with_max_entries(ASKED_MAX, 0);
+
+/// Bytes by cgroup, twice.
+#[map]
+pub(crate) static EGRESS: LruHashMap<u64, EgressSum> =
+    LruHashMap::with_max_entries(EGRESS_CGROUPS_MAX, 0);
+
+/// Local channels of workloads that have read weights, by socket.
+#[map]
+pub(crate) static LINKS: LruHashMap<u64, LinkSum> = LruHashMap::with_max_entries(LINKS_MAX, 0);
+
+/// Ends of streams over loopback.
+#[map]
+pub(crate) static LOOPBACK_ENDS: LruHashMap<u64, FlowKey> =
+    LruHashMap::with_max_entries(LOOPBACK_ENDS_MAX, 0);
 
 /// How often each probe of the full tier was called.
 #[map]

@@ -30,6 +30,7 @@ mod gpu;
 mod journal;
 mod loss;
 mod notice;
+mod opinion;
 pub mod plan;
 mod pushdown;
 mod replay;

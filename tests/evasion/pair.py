@@ -12,6 +12,7 @@ import send
 import stand
 
 PIDFD_OPEN, PIDFD_GETFD = 434, 438
+LOOPBACK_PORT = 18082
 CLONE_NEWPID, CLONE_NEWUTS = 0x20000000, 0x04000000
 
 
@@ -204,6 +205,21 @@ def to_datagram_sidecar() -> None:
         for block in stand.blocks(data, 1 << 16):
             outlet.send(block)
         outlet.send(b"")
+
+
+def loopback_sidecar() -> None:
+    """As the sidecar, over loopback."""
+    with socket.create_server(("127.0.0.1", LOOPBACK_PORT)) as listener:
+        stand.say("listening")
+        connection, _ = listener.accept()
+        data = b"".join(iter(lambda: connection.recv(stand.BLOCK), b""))
+    stand.say("sent", bytes=send.tcp(data))
+
+
+def to_loopback_sidecar() -> None:
+    data = read()
+    with socket.create_connection(("127.0.0.1", LOOPBACK_PORT)) as connection:
+        connection.sendall(data)
 
 
 def loopback_relay() -> None:

@@ -1,15 +1,19 @@
 //! Flows: destinations from socket state and the datagram hooks, bytes from the socket layer.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN, Endpoint};
 
+use crate::filter::is_loopback;
 use crate::flow::{self, FlowKey, Opening, Peer, Starter};
 use crate::maps::{FLOWS, SEND_PEERS};
-use crate::read::sock::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_UDP};
+use crate::read::sock::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_MPTCP, IPPROTO_UDP};
 use crate::read::{Fault, task};
+use crate::relay::{self, Passed};
 
 /// A socket without a peer.
 const NOWHERE: Endpoint = Endpoint { address: [0; 16], port: 0, reserved: [0; 6] };
@@ -19,8 +23,16 @@ const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
 const TCP_SYN_RECV: i32 = 3;
 const TCP_CLOSE: i32 = 7;
-/// `IPPROTO_MPTCP` (include/uapi/linux/in.h).
-const IPPROTO_MPTCP: u16 = 262;
+
+/// Nothing, as a program returns it, and put where results stand. What calls a program passes no
+/// result on, so the compiler leaves there whatever was; where that is an address of the stack, the
+/// verifier refuses the program ("cannot return stack pointer to the caller").
+#[inline(always)]
+fn nothing() -> i32 {
+    // SAFETY: one instruction on a register.
+    unsafe { core::arch::asm!("r0 = 0", out("r0") _) };
+    0
+}
 
 /// match-proto:v6.18:include/trace/events/sock.h:
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
@@ -34,7 +46,7 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
     if let Err(fault) = tcp_state_apply(sk, old, new) {
         flow::fault(fault);
     }
-    0
+    nothing()
 }
 
 #[inline(always)]
@@ -51,6 +63,7 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
         }
         let opening = Opening {
             starter: Starter::Connect,
+            task: task::current(),
             cookie: 0,
             family,
             direction: DIRECTION_EGRESS,
@@ -70,12 +83,14 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
             sock::remote(sk, family, &mut remote)?;
             let opening = Opening {
                 starter: Starter::Accept,
+                task: 0,
                 cookie: 0,
                 family,
                 direction: DIRECTION_INGRESS,
                 fast_open: false,
             };
-            return flow::start(key, sk, opening, &remote);
+            flow::start(key, sk, opening, &remote)?;
+            remember_end(key, sk);
         }
         return Ok(());
     };
@@ -85,7 +100,17 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
         flow::end(key, state);
         return Ok(());
     }
-    flow::refresh(sk, state)
+    flow::refresh(sk, state)?;
+    relay::remember_end(key, sk, state);
+    Ok(())
+}
+
+#[inline(always)]
+fn remember_end(key: FlowKey, sk: u64) {
+    if let Some(state) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: the map's value lives while the program runs.
+        relay::remember_end(key, sk, unsafe { &*state });
+    }
 }
 
 /// match-proto:v6.18:include/trace/events/sock.h:
@@ -99,15 +124,23 @@ pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
     if sent <= 0 {
         return 0;
     }
-    if let Err(fault) = sock_sent_add(sk, sent as u64) {
-        flow::fault(fault);
+    match sock_sent_add(sk, sent as u64) {
+        Err(fault) => flow::fault(fault),
+        Ok(Some(passed)) => relay::tell(&passed),
+        Ok(None) => {}
     }
-    0
+    nothing()
 }
 
 #[inline(always)]
-fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
+fn sock_sent_add(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
     let family = sock::family(sk)?;
+    if family == AF_UNIX {
+        return relay::unix(sk, bytes);
+    }
+    if family == AF_NETLINK {
+        return Ok(None);
+    }
     // A datagram's flow is found by its peer below, whether the socket is connected or not.
     if sock::protocol(sk)? != IPPROTO_UDP {
         let connected = FlowKey { sock: sk, peer: 0 };
@@ -115,13 +148,12 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
             // SAFETY: the map's value lives while the program runs.
             let state = unsafe { &mut *state };
             if flow::is_of(state, sk) {
-                return flow::add(state, bytes);
+                flow::add(state, bytes)?;
+                let is_home = is_loopback(&state.remote.address);
+                return Ok(if is_home { relay::loopback(sk, state, bytes) } else { None });
             }
             flow::end(connected, state);
         }
-    }
-    if family == AF_UNIX || family == AF_NETLINK {
-        return Ok(());
     }
     let mut remote = NOWHERE;
     let peer = if family == AF_INET || family == AF_INET6 {
@@ -134,7 +166,8 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
         // SAFETY: as above.
         let state = unsafe { &mut *state };
         if flow::is_of(state, sk) {
-            return flow::add(state, bytes);
+            flow::add(state, bytes)?;
+            return Ok(None);
         }
         flow::end(key, state);
     }
@@ -142,15 +175,70 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     let cookie = if is_stream { 0 } else { flow::cookie(sk) };
     let opening = Opening {
         starter: Starter::Send,
+        task: task::current(),
         cookie,
         family,
         direction: direction(sk)?,
         fast_open: false,
     };
     flow::start(key, sk, opening, &remote)?;
-    let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(()) };
+    let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(None) };
     // SAFETY: as above.
-    flow::add(unsafe { &mut *state }, bytes)
+    flow::add(unsafe { &mut *state }, bytes)?;
+    Ok(None)
+}
+
+/// What the iterator over open files passes (kernel/bpf/task_iter.c, `struct bpf_iter__task_file`).
+#[repr(C)]
+struct FileIterContext {
+    meta: u64,
+    task: u64,
+    fd: u32,
+    reserved: u32,
+    file: u64,
+}
+
+/// Streams that were connected before the monitor came, with who has them: of several, the process
+/// with the lowest id.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub fn flow_seen(ctx: *mut c_void) -> i32 {
+    let ctx: *const FileIterContext = ctx.cast();
+    // SAFETY: the kernel passes a `struct bpf_iter__task_file`.
+    let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
+    if task != 0
+        && file != 0
+        && let Err(fault) = flow_seen_start(task, file)
+    {
+        flow::fault(fault);
+    }
+    0
+}
+
+#[inline(always)]
+fn flow_seen_start(task: u64, file: u64) -> Result<(), Fault> {
+    let Some(sk) = sock::of_file(file)? else { return Ok(()) };
+    let family = sock::family(sk)?;
+    if (family != AF_INET && family != AF_INET6) || sock::socket_type(sk)? != sock::SOCK_STREAM {
+        return Ok(());
+    }
+    let mut remote = NOWHERE;
+    sock::remote(sk, family, &mut remote)?;
+    let key = FlowKey { sock: sk, peer: 0 };
+    if !sock::is_set(&remote) || remote.port == 0 || FLOWS.get_ptr_mut(key).is_some() {
+        return Ok(());
+    }
+    let opening = Opening {
+        starter: Starter::Seen,
+        task,
+        cookie: 0,
+        family,
+        direction: DIRECTION_UNKNOWN,
+        fast_open: false,
+    };
+    flow::start(key, sk, opening, &remote)?;
+    remember_end(key, sk);
+    Ok(())
 }
 
 /// A socket is closed. Of a datagram or raw socket nothing else tells the end: its last bytes would

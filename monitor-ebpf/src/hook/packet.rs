@@ -5,7 +5,7 @@
 //! The programs always let the packet pass.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use monitor_common::{
@@ -20,6 +20,7 @@ use crate::flow::{FIRST_DONE, FlowKey, FlowState, peer_hash};
 use crate::globals::SELF_TGID;
 use crate::hook::net::keep_peer;
 use crate::maps::{ASKED, FLOWS};
+use crate::opinion;
 use crate::read::sock::{IPPROTO_TCP, IPPROTO_UDP, mapped};
 use crate::read::{Fault, task};
 
@@ -147,6 +148,8 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
     match packet.protocol {
         IPPROTO_TCP => stream_out(ctx, &packet),
         IPPROTO_UDP => {
+            let bytes = packet.total.saturating_sub(packet.transport + UDP_HEADER_BYTES);
+            seen(ctx, &packet, false, bytes);
             let (from, to) = ports(ctx, &packet)?;
             if !is_dns(to) || !filter::wanted(KIND_DNS) || packet.total <= packet.transport + 8 {
                 return None;
@@ -157,6 +160,7 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
             Some(())
         }
         protocol => {
+            seen(ctx, &packet, false, packet.total.saturating_sub(packet.transport));
             // The socket layer counts the bytes of a raw socket right after this.
             keep_peer(socket_of(ctx), address(ctx, &packet, false)?, 0, protocol);
             None
@@ -216,28 +220,66 @@ struct Segment {
     sequence: u32,
 }
 
+/// A segment that carries bytes.
 #[inline(always)]
 fn segment(ctx: &SkBuffContext, packet: &Packet) -> Option<Segment> {
-    let head: [u8; 14] = ctx.load(packet.transport as usize).ok()?;
-    let offset = packet.transport + u32::from(head[12] >> 4) * 4;
+    let near = match packet.transport {
+        IPV4_HEADER_BYTES => Some((bytes_at::<24>(ctx)?, bytes_at::<32>(ctx)?)),
+        IPV6_HEADER_BYTES => Some((bytes_at::<44>(ctx)?, bytes_at::<52>(ctx)?)),
+        _ => None,
+    };
+    let (first, [offset, flags, ..]) = match near {
+        Some(near) => near,
+        None => {
+            let transport = packet.transport as usize;
+            (ctx.load(transport + 4).ok()?, ctx.load(transport + 12).ok()?)
+        }
+    };
+    let offset = packet.transport + u32::from(offset >> 4) * 4;
     if packet.total <= offset {
         return None;
     }
-    let first = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-    let sequence = first.wrapping_add(u32::from(head[13] & TCP_SYN != 0));
+    let sequence = u32::from_be_bytes(first).wrapping_add(u32::from(flags & TCP_SYN != 0));
     Some(Segment { offset, total: packet.total - offset, sequence })
+}
+
+/// Counts bytes that leave for another host, under the cgroup of their socket.
+#[inline(always)]
+fn seen(ctx: &SkBuffContext, packet: &Packet, is_stream: bool, bytes: u32) {
+    if bytes == 0 || leads_home(ctx, packet) {
+        return;
+    }
+    // SAFETY: the context is a packet, as the helper asks; without a socket it says zero.
+    let cgroup = unsafe { bpf_skb_cgroup_id(ctx.skb.skb) };
+    opinion::seen(cgroup, is_stream, u64::from(bytes));
+}
+
+/// Whether a packet goes to a loopback address.
+#[inline(always)]
+fn leads_home(ctx: &SkBuffContext, packet: &Packet) -> bool {
+    if !packet.version6 {
+        return bytes_at::<16>(ctx).is_some_and(|[first, ..]| first == 127);
+    }
+    // Loopback, and IPv4 within IPv6, begin with zero bytes; hardly anything else does.
+    bytes_at::<24>(ctx) == Some([0; 4])
+        && address(ctx, packet, false).is_some_and(|address| filter::is_loopback(&address))
 }
 
 /// A segment of a flow: one of the first, or one to a resolver.
 #[inline(always)]
 fn stream_out(ctx: &SkBuffContext, packet: &Packet) -> Option<()> {
+    let segment = segment(ctx, packet)?;
     let key = FlowKey { sock: socket_of(ctx), peer: 0 };
-    let state = FLOWS.get_ptr_mut(key)?;
+    let Some(state) = FLOWS.get_ptr_mut(key) else {
+        seen(ctx, packet, true, segment.total);
+        return None;
+    };
     // SAFETY: the map's value lives while the program runs.
     let state = unsafe { &mut *state };
+    seen(ctx, packet, true, new_bytes(state, &segment));
     let is_question = state.remote.port == DNS_PORT;
     if is_question && filter::wanted(KIND_DNS) {
-        return stream_part(ctx, packet, state, false);
+        return stream_part(ctx, &segment, state, false);
     }
     if state.first_segments == FIRST_DONE
         || state.muted != 0
@@ -246,7 +288,6 @@ fn stream_out(ctx: &SkBuffContext, packet: &Packet) -> Option<()> {
     {
         return None;
     }
-    let segment = segment(ctx, packet)?;
     if state.first_segments == 0 {
         let first: u8 = ctx.load(segment.offset as usize).ok()?;
         // A hello with keys for the time after the quantum computer has its name far behind.
@@ -265,18 +306,31 @@ fn stream_out(ctx: &SkBuffContext, packet: &Packet) -> Option<()> {
     Some(())
 }
 
+/// Bytes of a segment that were not sent before.
+#[inline(always)]
+fn new_bytes(state: &mut FlowState, segment: &Segment) -> u32 {
+    let end = segment.sequence.wrapping_add(segment.total);
+    let new = end.wrapping_sub(state.sent_until);
+    if state.sent_until != 0 && new as i32 <= 0 {
+        return 0;
+    }
+    let is_first = state.sent_until == 0;
+    state.sent_until = end;
+    if is_first || new > segment.total { segment.total } else { new }
+}
+
 /// A segment to or from a resolver, whole or in part.
 #[inline(always)]
 fn stream_part(
     ctx: &SkBuffContext,
-    packet: &Packet,
+    segment: &Segment,
     state: &FlowState,
     inward: bool,
 ) -> Option<()> {
     if state.owner_tgid == SELF_TGID.load() {
         return None;
     }
-    let Segment { offset, total, sequence } = segment(ctx, packet)?;
+    let Segment { offset, total, sequence } = *segment;
     let part = Part { offset, total, most: total, sequence, inward };
     payload::report(ctx, KIND_DNS, &sides(state), &part);
     Some(())
@@ -315,9 +369,10 @@ fn packet_in_look(ctx: &SkBuffContext) -> Option<()> {
         return None;
     }
     if packet.protocol == IPPROTO_TCP {
+        let segment = segment(ctx, &packet)?;
         let state = FLOWS.get_ptr_mut(FlowKey { sock: socket_of(ctx), peer: 0 })?;
         // SAFETY: the map's value lives while the program runs.
-        return stream_part(ctx, &packet, unsafe { &*state }, true);
+        return stream_part(ctx, &segment, unsafe { &*state }, true);
     }
     if packet.total <= packet.transport + UDP_HEADER_BYTES {
         return None;

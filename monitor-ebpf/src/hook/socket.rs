@@ -1,9 +1,11 @@
 //! Sockets of rare families and types, reported when they are made.
 
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
-use monitor_common::{KIND_SOCKET_NEW, SocketNewRecord};
+use monitor_common::{KIND_SOCKET_NEW, SocketNewRecord, UNIX_PATH_BYTES};
 
+use super::call::{Arguments, Call, ended, keep};
 use crate::count::{Outcome, count};
 use crate::emit;
 use crate::filter;
@@ -13,13 +15,15 @@ use crate::lane::Lane;
 use crate::read::sock::{
     self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
 };
-use crate::read::{Fault, file, task};
+use crate::read::{self, Fault, file, task};
 
 /// What a socket is.
 pub(crate) struct Made {
     pub(crate) family: u16,
     pub(crate) socket_type: u16,
     pub(crate) protocol: u16,
+    /// Address of the path that the far end of a unix socket is bound to; zero for a new socket.
+    pub(crate) path: u64,
 }
 
 /// Reads the socket behind the descriptor that `socket(2)` returned.
@@ -60,7 +64,49 @@ fn socket_read(descriptor: u32) -> Result<Made, Fault> {
         family: sock::family(sk)?,
         socket_type: sock::socket_type(sk)?,
         protocol: sock::protocol(sk)?,
+        path: 0,
     })
+}
+
+#[inline(always)]
+fn connect(args: &impl Arguments) -> Option<Call> {
+    Some(Call { args: [args.get::<0>(), 0, 0, 0, 0], what: 0 })
+}
+
+#[tracepoint]
+pub fn connect_entered(ctx: TracePointContext) -> u32 {
+    keep(connect(&ctx));
+    0
+}
+
+/// A unix socket that was connected to a path. The path is that of whoever listens, as it was
+/// bound: no other name, link or mount by which it was reached.
+#[tracepoint]
+pub fn connect_done(ctx: TracePointContext) -> u32 {
+    let Some(call) = ended(connect) else { return 0 };
+    if returned(&ctx) != 0 || !filter::wanted(KIND_SOCKET_NEW) || !filter::family_wanted(AF_UNIX) {
+        return 0;
+    }
+    if let Ok(Some(made)) = connected(call.args[0] as u32) {
+        socket_report(&made);
+    }
+    0
+}
+
+/// What a descriptor was connected to; `None` for other families, and for what has no path. A
+/// socket that was closed meanwhile is a fault, and nobody's loss.
+#[inline(always)]
+fn connected(descriptor: u32) -> Result<Option<Made>, Fault> {
+    let file = file::from_descriptor(task::current(), descriptor)?;
+    let sk = sock::of_socket(file::private(file)?)?;
+    if sock::family(sk)? != AF_UNIX {
+        return Ok(None);
+    }
+    let path = sock::unix_path(sock::unix_peer(sk)?)?;
+    let first: u8 = read::at(path)?;
+    let socket_type = sock::socket_type(sk)?;
+    let made = Made { family: AF_UNIX, socket_type, protocol: 0, path };
+    Ok((first == b'/').then_some(made))
 }
 
 /// TCP, UDP, unix and netlink sockets are what every program makes; the rest is rare enough to be
@@ -97,6 +143,17 @@ fn socket_report(made: &Made) {
         record.socket_type = made.socket_type;
         record.protocol = made.protocol;
         record.reserved = 0;
+        record.path = [0; UNIX_PATH_BYTES];
+        if made.path != 0 {
+            // SAFETY: the target is UNIX_PATH_BYTES long; the helper accepts any address.
+            unsafe {
+                bpf_probe_read_kernel_str(
+                    record.path.as_mut_ptr().cast(),
+                    UNIX_PATH_BYTES as u32,
+                    made.path as *const _,
+                )
+            };
+        }
         Ok(())
     });
 }

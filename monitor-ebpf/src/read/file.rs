@@ -13,11 +13,12 @@ use crate::globals::{
     OFF_TASK_FILES, Place, TYPE_CAST,
 };
 
-/// `S_IFMT` and three of its values (include/uapi/linux/stat.h).
+/// `S_IFMT` and four of its values (include/uapi/linux/stat.h).
 pub(crate) const S_IFMT: u16 = 0o170_000;
 pub(crate) const S_IFREG: u16 = 0o100_000;
 pub(crate) const S_IFCHR: u16 = 0o020_000;
 pub(crate) const S_IFBLK: u16 = 0o060_000;
+pub(crate) const S_IFSOCK: u16 = 0o140_000;
 
 /// An inode. Where its fields cannot be read by plain loads, its start is read at once: one helper
 /// instead of six. Lives in a scratch slot, for the BPF stack has 512 bytes.

@@ -39,9 +39,15 @@ pub(crate) fn newest_tracee(task: u64) -> Result<Target, Fault> {
     of_task(first - u64::from(entry))
 }
 
-/// The process behind a `struct pid`: the first task that it names, as a process or as a thread.
+/// The process behind a `struct pid`.
 #[inline(always)]
 fn of_pid(pid: u64) -> Result<Target, Fault> {
+    of_task(task_of(pid)?)
+}
+
+/// The first task that a `struct pid` names, as a process or as a thread.
+#[inline(always)]
+pub(crate) fn task_of(pid: u64) -> Result<u64, Fault> {
     /// `PIDTYPE_TGID` (include/linux/pid_types.h); `PIDTYPE_PID` is zero.
     const TGID: u64 = 1;
     /// Bytes of a `struct hlist_head` and of a `struct hlist_node`.
@@ -54,14 +60,14 @@ fn of_pid(pid: u64) -> Result<Target, Fault> {
     }
     let process: u64 = at(heads + TGID * HEAD_BYTES)?;
     if process != 0 {
-        return of_task(process - u64::from(links) - TGID * NODE_BYTES);
+        return Ok(process - u64::from(links) - TGID * NODE_BYTES);
     }
     let thread: u64 = at(heads)?;
     if thread == 0 {
         // It has ended.
         return Err(Fault);
     }
-    of_task(thread - u64::from(links))
+    Ok(thread - u64::from(links))
 }
 
 /// The process that a pidfd of `task` stands for. From 6.9 on a pidfd is a file of its own file

@@ -2,10 +2,12 @@
 
 use monitor_common::Endpoint;
 
-use super::{Fault, field, into};
+use super::{Fault, field, file, into, member, pid, task};
 use crate::globals::{
-    OFF_SK_DADDR, OFF_SK_DPORT, OFF_SK_FAMILY, OFF_SK_NUM, OFF_SK_PROTOCOL, OFF_SK_SADDR,
-    OFF_SK_TYPE, OFF_SK_V6_DADDR, OFF_SK_V6_SADDR, OFF_SOCKET_SK, OFF_TCP_FASTOPEN,
+    OFF_INODE_MODE, OFF_NET_INUM, OFF_SK_CGROUP, OFF_SK_DADDR, OFF_SK_DPORT, OFF_SK_FAMILY,
+    OFF_SK_NET, OFF_SK_NUM, OFF_SK_PEER_PID, OFF_SK_PROTOCOL, OFF_SK_SADDR, OFF_SK_TYPE,
+    OFF_SK_V6_DADDR, OFF_SK_V6_SADDR, OFF_SOCKET_SK, OFF_TCP_FASTOPEN, OFF_UNIX_ADDR,
+    OFF_UNIX_NAME, OFF_UNIX_PEER,
 };
 
 /// Address families (include/linux/socket.h).
@@ -22,11 +24,22 @@ pub(crate) const SOCK_SEQPACKET: u16 = 5;
 /// Protocols (include/uapi/linux/in.h).
 pub(crate) const IPPROTO_TCP: u16 = 6;
 pub(crate) const IPPROTO_UDP: u16 = 17;
+pub(crate) const IPPROTO_MPTCP: u16 = 262;
 
 /// The `struct sock` of a `struct socket`.
 #[inline(always)]
 pub(crate) fn of_socket(socket: u64) -> Result<u64, Fault> {
     field(socket, &OFF_SOCKET_SK)
+}
+
+/// The `struct sock` behind an open file; `None` for a file that is no socket.
+#[inline(always)]
+pub(crate) fn of_file(file: u64) -> Result<Option<u64>, Fault> {
+    let mode: u16 = field(file::inode(file)?, &OFF_INODE_MODE)?;
+    if mode & file::S_IFMT != file::S_IFSOCK {
+        return Ok(None);
+    }
+    of_socket(file::private(file)?).map(Some)
 }
 
 /// `AF_*`.
@@ -52,6 +65,41 @@ pub(crate) fn is_fast_open(sock: u64) -> bool {
 #[inline(always)]
 pub(crate) fn protocol(sock: u64) -> Result<u16, Fault> {
     field(sock, &OFF_SK_PROTOCOL)
+}
+
+/// Id of the cgroup v2 directory that a socket was made in; of one that was accepted, the
+/// listener's.
+#[inline(always)]
+pub(crate) fn cgroup_id(sock: u64) -> Result<u64, Fault> {
+    task::cgroup_key(field(sock, &OFF_SK_CGROUP)?)
+}
+
+/// Number of the network namespace.
+#[inline(always)]
+pub(crate) fn net_number(sock: u64) -> Result<u32, Fault> {
+    let net: u64 = field(sock, &OFF_SK_NET)?;
+    field(net, &OFF_NET_INUM)
+}
+
+/// The task at the far end of a connected unix socket when it was connected: who listened, who
+/// connected, or who made the pair (net/unix/af_unix.c, `init_peercred` and `copy_peercred`).
+#[inline(always)]
+pub(crate) fn peer_task(sock: u64) -> Result<u64, Fault> {
+    pid::task_of(field(sock, &OFF_SK_PEER_PID)?)
+}
+
+/// The socket at the far end of a connected unix socket.
+#[inline(always)]
+pub(crate) fn unix_peer(sock: u64) -> Result<u64, Fault> {
+    let peer: u64 = field(sock, &OFF_UNIX_PEER)?;
+    if peer == 0 { Err(Fault) } else { Ok(peer) }
+}
+
+/// Address of the path that a unix socket is bound to: `sun_path`, behind the family.
+#[inline(always)]
+pub(crate) fn unix_path(sock: u64) -> Result<u64, Fault> {
+    let address: u64 = field(sock, &OFF_UNIX_ADDR)?;
+    Ok(member(address, &OFF_UNIX_NAME)? + 2)
 }
 
 /// An IPv4 address as IPv4-mapped IPv6.

@@ -4,7 +4,7 @@ use monitor_common::{
     Endpoint, STREAM_OTHER, STREAM_PIPE, STREAM_PTY, STREAM_SOCKET, StreamRecord,
 };
 
-use super::file::{self, S_IFCHR, S_IFMT};
+use super::file::{self, S_IFCHR, S_IFMT, S_IFSOCK};
 use super::sock::{self, AF_INET, AF_INET6, AF_UNIX};
 use super::{Fault, field, member};
 use crate::globals::{
@@ -12,9 +12,8 @@ use crate::globals::{
     OFF_SOCKET_INODE, OFF_UNIX_PEER,
 };
 
-/// `S_IFIFO` and `S_IFSOCK` (include/uapi/linux/stat.h).
+/// `S_IFIFO` (include/uapi/linux/stat.h).
 const S_IFIFO: u16 = 0o010_000;
-const S_IFSOCK: u16 = 0o140_000;
 /// Majors of the near ends of pseudo terminals (Documentation/admin-guide/devices.txt).
 const PTY_MAJOR_FIRST: u32 = 136;
 const PTY_MAJOR_LAST: u32 = 143;

@@ -93,7 +93,7 @@ pub(crate) fn mount_ns(task: u64) -> Result<u32, Fault> {
 
 /// Id of the cgroup v2 directory of any task.
 #[inline(always)]
-fn cgroup_id(task: u64) -> Result<u64, Fault> {
+pub(crate) fn cgroup_id(task: u64) -> Result<u64, Fault> {
     let set: u64 = field(task, &OFF_TASK_CGROUPS)?;
     cgroup_key(field(set, &OFF_CSS_SET_DFL)?)
 }

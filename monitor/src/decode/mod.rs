@@ -269,6 +269,7 @@ fn socket_new(frame: &[u8]) -> Result<Body, DecodeError> {
         family: record.family,
         socket_type: record.socket_type,
         protocol: record.protocol,
+        path: text(until_zero(&record.path)),
     }))
 }
 

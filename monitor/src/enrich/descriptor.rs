@@ -8,7 +8,9 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
-use super::limit::{DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX, RESOLV_CONF_BYTES_MAX};
+use super::limit::{
+    DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX, RESOLV_CONF_BYTES_MAX, SOCKET_TABLE_BYTES_MAX,
+};
 use super::procfs::{Procfs, STAT_BYTES_MAX, read_start};
 use super::resolver;
 use super::scan::kernel_device;
@@ -103,6 +105,35 @@ fn innermost_pid(status: &str) -> Option<u32> {
     line.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
+impl Procfs {
+    /// Looks for a port among the sockets that listen, in both families: they stand first in the
+    /// table of the process's network namespace.
+    pub(super) fn listens_on(&self, process: Tgid, port: u16) -> Option<bool> {
+        let mut found = None;
+        for table in ["net/tcp", "net/tcp6"] {
+            let Some((bytes, _)) = self.bytes(process, table, SOCKET_TABLE_BYTES_MAX) else {
+                continue;
+            };
+            let listens = listening(&String::from_utf8_lossy(&bytes)).any(|known| known == port);
+            found = Some(found.unwrap_or(false) || listens);
+        }
+        found
+    }
+}
+
+/// Ports that are listened on (`/proc/net/tcp`: number, local address, remote address, state).
+fn listening(table: &str) -> impl Iterator<Item = u16> {
+    /// `TCP_LISTEN` (`include/net/tcp_states.h`), as the table writes it.
+    const LISTENS: &str = "0A";
+    let row = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, _remote, state) = (words.next()?, words.next()?, words.next()?);
+        let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+        (state == LISTENS).then_some(port)
+    };
+    table.lines().skip(1).map_while(row)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -113,6 +144,19 @@ mod tests {
     fn inode(fd: &OwnedFd) -> (u64, u64) {
         let stat = fstat(fd).expect("an open descriptor");
         (stat.st_ino, u64::from(kernel_device(stat.st_dev)))
+    }
+
+    #[test]
+    fn ports_that_are_listened_on_are_found_in_ones_own_namespace() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let other = stream.local_addr().unwrap().port();
+        let own = Tgid(std::process::id());
+        let procfs = Procfs::default();
+        assert_eq!(procfs.listens_on(own, port), Some(true));
+        assert_eq!(procfs.listens_on(own, other), Some(false));
+        assert_eq!(procfs.listens_on(Tgid(u32::MAX), port), None);
     }
 
     #[test]

@@ -38,12 +38,14 @@ impl Enricher {
             }
             Body::GpuSample(sample) => self.sampled(sample, event.time, seen),
             Body::Stdio(stdio) => self.streamed(stdio, event.time, seen),
+            Body::Link(link) => self.linked(link, event.time, seen),
             Body::MemoryAccess(access) => self.reached(access, event.time, seen),
             _ => {}
         }
         if let Some(actor) = actor
             && let Some(workload) = seen.workload.and_then(|workload| self.workloads.get(workload))
             && workload.account.weights_read.is_some()
+            && seen.mark.is_none()
         {
             seen.mark = self.mark_cgroup(actor.cgroup).then_some(actor.cgroup);
         }

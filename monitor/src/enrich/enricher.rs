@@ -11,8 +11,10 @@ use super::flow::{First, Flows};
 use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
 use super::limit::{
-    CONTAINERS_MAX, FIRST_BYTES_FLOWS_MAX, PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX,
+    CONTAINERS_MAX, FIRST_BYTES_FLOWS_MAX, LINK_PAIRS_MAX, PLACES_MAX, PROCESSES_MAX, READS_MAX,
+    WRITTEN_MAX,
 };
+use super::link::Passed;
 use super::place::Place;
 use super::process::{Process, Processes};
 use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
@@ -144,6 +146,8 @@ pub struct Enricher {
     /// First bytes of flows that do not say yet what they are.
     pub(super) firsts: Table<u64, First>,
     pub(super) questions: Questions,
+    /// What workloads that have read weights passed on to others.
+    pub(super) links: Table<(Handle<Workload>, Handle<Workload>), Passed>,
     /// Events that followed from the one that was completed last.
     pub(super) found: Vec<Event>,
     pub(super) relays: Relays,
@@ -189,6 +193,7 @@ impl Enricher {
             flows: Flows::new(),
             firsts: Table::new(FIRST_BYTES_FLOWS_MAX),
             questions: Questions::new(),
+            links: Table::new(LINK_PAIRS_MAX),
             found: Vec::new(),
             relays: Relays::default(),
             containers: Table::new(CONTAINERS_MAX),

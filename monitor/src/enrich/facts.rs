@@ -203,6 +203,10 @@ impl<'e> Enriched<'e> {
         family_name(self.socket()?.0)
     }
 
+    fn socket_path(&self) -> Option<&'e str> {
+        if let Body::SocketNew(socket) = &self.event.body { Some(&socket.path) } else { None }
+    }
+
     fn noisiest(&self) -> Option<&'e str> {
         let cgroup = match self.note() {
             Some(note) => note.cgroup?,
@@ -341,6 +345,7 @@ impl Facts for Enriched<'_> {
             FieldId::NetPhase => text(self.flow().map(|flow| phase(flow.phase))),
             FieldId::NetFamily => text(self.family()),
             FieldId::NetProto => text(self.protocol()),
+            FieldId::NetPath => known(self.socket_path()),
             FieldId::NetSocketType => text(self.socket_type()),
             FieldId::NetDirection => text(self.flow().map(|flow| direction(flow.egress))),
             FieldId::NetSrcIp => {

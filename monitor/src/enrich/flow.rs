@@ -15,6 +15,8 @@ pub(super) struct FlowState {
     pub(super) name: Option<Arc<str>>,
     /// Whether a resolver that the workload is configured with gave that name.
     pub(super) is_name_trusted: bool,
+    /// Which side opened it, where that had to be found out.
+    pub(super) is_egress: Option<bool>,
     pub(super) app_proto: Option<AppProto>,
     pub(super) sni: Option<Arc<str>>,
     /// Processes with local channels on their streams that the flow has been held against.

@@ -99,6 +99,15 @@ pub const DNS_ANSWERS_MAX: usize = 32;
 /// Flows whose first bytes are put together, 2 KiB each at most.
 pub const FIRST_BYTES_FLOWS_MAX: usize = 1_024;
 
+/// Pairs of workloads of which one passes on what it has read.
+pub const LINK_PAIRS_MAX: usize = 1_024;
+
+/// Time in which as much as a model must be passed on to count, in nanoseconds.
+pub const LINK_SPAN_NS: u64 = 600_000_000_000;
+
+/// Bytes of a table of sockets that are read: those that listen stand first.
+pub const SOCKET_TABLE_BYTES_MAX: usize = 65_536;
+
 /// Seconds a name is kept at least: resolvers answer with zero, and the flow comes after.
 pub const NAME_TTL_MIN_S: u32 = 300;
 

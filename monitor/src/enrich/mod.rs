@@ -11,6 +11,8 @@
 //! | `effect`, `account` | what an event adds to the account of its workload |
 //! | `label`, `content`, `scan` | which files are weights |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
+//! | `link` | what workloads that have read weights pass on within the host |
+//! | `hindsight` | what a record leaves open, and acts that are done by writing to a file |
 //! | `question`, `message`, `segment` | resolvers: questions and answers, datagrams and streams |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
 //! | `gpu` | fields of GPUs, the mining score's inputs, whose GPU it is |
@@ -33,10 +35,12 @@ mod file;
 mod filesystem;
 mod flow;
 mod gpu;
+mod hindsight;
 mod interpreter;
 mod label;
 mod label_store;
 pub mod limit;
+mod link;
 mod message;
 mod net;
 mod payload;

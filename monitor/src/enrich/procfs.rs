@@ -176,6 +176,10 @@ impl ProcSource for Procfs {
         self.configured_resolvers(process)
     }
 
+    fn listens(&self, process: Tgid, port: u16) -> Option<bool> {
+        self.listens_on(process, port)
+    }
+
     fn mount_ns(&self, process: Tgid) -> Option<u32> {
         u32::try_from(fs::metadata(self.path(process, "ns/mnt")).ok()?.ino()).ok()
     }

@@ -10,8 +10,10 @@ impl Enricher {
     /// a caller named, and whether an act is aimed at the monitor. Before [`Enricher::observe`].
     pub fn complete(&mut self, event: &mut Event) {
         self.read_wire(event);
+        self.read_tampering(event);
         let caller = event.actor.as_ref().map_or(Tgid(0), |actor| actor.process.tgid);
         match &mut event.body {
+            Body::Flow(flow) => self.find_direction(flow, event.actor.as_ref()),
             Body::MemoryAccess(access) if access.target.tgid.0 == 0 && access.named_pid != 0 => {
                 if let Some(target) = self.named(caller, access) {
                     access.target = target;
@@ -60,20 +62,7 @@ impl Enricher {
             process.has_read_weights = true;
         }
         let Some(mine) = seen.workload.filter(|mine| *mine != theirs) else { return };
-        let Some(workload) = self.workloads.get(theirs) else { return };
-        let models: Vec<_> = workload
-            .account
-            .models
-            .iter()
-            .copied()
-            .zip(workload.account.model_names.iter().cloned())
-            .collect();
-        let Some(workload) = self.workloads.get_mut(mine) else { return };
-        for (at, (label, name)) in models.iter().enumerate() {
-            // The bytes are of one of the models; of which, memory does not tell.
-            let bytes = if at == 0 { access.bytes } else { 0 };
-            workload.account.read_weights(*label, name, false, bytes, time);
-        }
+        self.take_over(theirs, mine, access.bytes, time);
     }
 
     /// A process that somebody moved to another cgroup. Which hierarchy it was is not told, so

@@ -73,6 +73,11 @@ pub trait ProcSource: Send {
     fn process_in_namespace(&self, _caller: Tgid, _named: u32) -> Option<Tgid> {
         None
     }
+    /// Whether a TCP port is listened on in the network namespace of a process; `None` where that
+    /// cannot be read.
+    fn listens(&self, _process: Tgid, _port: u16) -> Option<bool> {
+        None
+    }
     /// The resolvers that a process is configured with; of the host where `None` is asked for.
     fn resolvers(&self, _process: Option<Tgid>) -> Vec<IpAddr> {
         Vec::new()

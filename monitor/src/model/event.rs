@@ -370,7 +370,8 @@ pub struct Flow {
     pub payload: Option<Payload>,
 }
 
-/// A socket of a rare family or type was created. The actor created it.
+/// A socket of a rare family or type was created, or a unix socket was connected to a path. The
+/// actor did it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketNew {
     /// `AF_*`.
@@ -379,6 +380,8 @@ pub struct SocketNew {
     pub socket_type: u16,
     /// Protocol number.
     pub protocol: u16,
+    /// Path that the far end of a unix socket is bound to; empty for a new socket.
+    pub path: String,
 }
 
 /// Why records were lost.

@@ -92,6 +92,7 @@ const TARGET: KindSet = KindSet::of(&[EventKind::MemoryAccess, EventKind::Tamper
 const NAMESPACE: KindSet = KindSet::of(&[EventKind::Namespace]);
 const ASYNC: KindSet = KindSet::of(&[EventKind::AsyncIo]);
 const FLOW: KindSet = KindSet::of(&[EventKind::Flow]);
+const SOCKET: KindSet = KindSet::of(&[EventKind::Socket]);
 const NET: KindSet = KindSet::of(&[EventKind::Flow, EventKind::Socket]);
 const DNS: KindSet = KindSet::of(&[EventKind::Dns]);
 const GPU: KindSet = KindSet::of(&[EventKind::GpuSample]);
@@ -202,6 +203,7 @@ catalogue! {
     NetPhase "net.phase" Str FLOW "Why this record was sent: start, progress, payload or end." "net.phase == \"start\"";
     NetFamily "net.family" Str NET "Address family: inet, inet6, packet, vsock, xdp, sctp and so on." "net.family == \"packet\"";
     NetProto "net.proto" Str NET "Transport protocol: tcp, udp, icmp, mptcp, raw or its number." "net.proto == \"udp\"";
+    NetPath "net.path" Str SOCKET "Path that the far end of a connected unix socket is bound to, as its owner bound it; missing for a new socket." "net.path.endsWith(\"/docker.sock\")";
     NetSocketType "net.socket_type" Str NET "Socket type: stream, dgram, raw, seqpacket, packet." "net.socket_type == \"raw\"";
     NetDirection "net.direction" Str FLOW "egress when this side opened it, ingress when it was accepted, unknown when older than the monitor." "net.direction == \"egress\"";
     NetSrcIp "net.src.ip" Ip FLOW "Local address." "net.src.ip in cidr(\"10.0.0.0/8\")";

@@ -77,6 +77,7 @@ pub(super) struct Tally {
     pub(super) labels_refused: u64,
     pub(super) reload_failed: bool,
     pub(super) vital: super::vital::Vital,
+    pub(super) opinions: super::opinion::Opinions,
     pub(super) reloaded_wall_s: u64,
     /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
     pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,

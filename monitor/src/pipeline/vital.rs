@@ -53,6 +53,9 @@ impl Engine {
     pub(super) fn take_found(&mut self, now: BootNs, counters: &[KernelCounters]) {
         let mut found = self.stages.enricher.written(now);
         found.extend(self.tally.vital.tick(now, counters, &self.stages.status));
+        if self.tally.opinions.is_due(now) {
+            found.extend(self.tally.opinions.look(now, &self.stages.maps.egress()));
+        }
         for event in &found {
             if let Body::SensorNote(note) = &event.body {
                 tracing::warn!(sensor = note.sensor, state = note.state, "{}", note.detail);

@@ -19,6 +19,9 @@ use super::status::Status;
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::tracefs::{Tracefs, TracefsError};
 
+/// Times that an iterator over open files may pause: each time after a million.
+const ITERATOR_PAUSES_MAX: usize = 64;
+
 /// Where programs are attached.
 pub(super) struct Place<'a> {
     pub(super) btf: &'a AyaBtf,
@@ -150,6 +153,15 @@ fn attach(
             program.attach(place.cgroup, side, CgroupAttachMode::Single).map_err(refused)?;
         }
         Hook::Fanotify => {}
+        Hook::FileIterator => {
+            let program: &mut Iter = program.try_into().map_err(refused)?;
+            program.load("task_file", place.btf).map_err(refused)?;
+            let link = program.attach().map_err(refused)?;
+            let link = program.take_link(link).map_err(refused)?;
+            let file =
+                link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
+            run(file).map_err(|error| format!("{}: {error}", row.name))?;
+        }
         Hook::TaskIterator => {
             let program: &mut Iter = program.try_into().map_err(refused)?;
             program.load("task", place.btf).map_err(refused)?;
@@ -158,6 +170,21 @@ fn attach(
             let file =
                 link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
             held.iterator = Some(file);
+        }
+    }
+    Ok(())
+}
+
+/// Runs an iterator that writes nothing. The kernel pauses now and then, and says so
+/// (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`).
+fn run(mut iterator: File) -> std::io::Result<()> {
+    let mut nothing = [0; 64];
+    for _ in 0..ITERATOR_PAUSES_MAX {
+        match std::io::Read::read(&mut iterator, &mut nothing) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! does not see is told. Nothing is decided by a kernel's version: a road is taken when its
 //! programs load and attach.
 
+mod act;
 mod full;
 
 /// Where a program is attached.
@@ -40,6 +41,8 @@ pub enum Hook {
     CgroupIngress,
     /// A task iterator, run once.
     TaskIterator,
+    /// An iterator over open files, run once and read to its end.
+    FileIterator,
     /// Marks of fanotify(7), which the daemon sets and reads itself.
     Fanotify,
 }
@@ -402,6 +405,8 @@ pub const CATALOG: &[Sensor] = &[
         lost: "moves between cgroups until the process's next record",
         required: false,
     },
+    act::UNIX_CONNECT,
+    act::FLOW_SEEN,
     Sensor {
         name: "process_seen",
         sees: "processes that ran before the monitor",

@@ -12,8 +12,8 @@ use aya::programs::ProgramType;
 use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
-    COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS,
-    WatchName,
+    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, RateWindow, UNWANTED_FAMILIES,
+    UNWANTED_KINDS, WatchName,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -147,6 +147,7 @@ pub struct SharedMaps {
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
     unwanted: Array<MapData, u64>,
+    egress: HashMap<MapData, u64, EgressSum>,
 }
 
 /// Counters of one record kind, over all CPUs.
@@ -315,6 +316,7 @@ impl Loaded {
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
             unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
+            egress: HashMap::try_from(take("EGRESS")?).map_err(wrong)?,
         })
     }
 
@@ -416,6 +418,11 @@ impl SharedMaps {
                 Some(KernelCounters { kind, counters })
             })
             .collect()
+    }
+
+    /// Payload bytes by cgroup of the socket, as the socket layer and as packets have it.
+    pub fn egress(&self) -> Vec<(u64, EgressSum)> {
+        self.egress.iter().filter_map(Result::ok).collect()
     }
 
     /// The cgroup whose records were refused most often, and how often.

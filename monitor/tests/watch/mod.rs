@@ -133,6 +133,12 @@ impl Watch {
         self.maps.counters()
     }
 
+    /// Bytes by cgroup, as sockets and as packets have them.
+    #[allow(dead_code, reason = "one of the tests that share this module asks for it")]
+    pub(crate) fn egress(&self) -> Vec<(u64, monitor_common::EgressSum)> {
+        self.maps.egress()
+    }
+
     /// The cgroup whose records were refused most often, and how often.
     pub(crate) fn noisiest(&self) -> Option<(u64, u64)> {
         self.maps.noisiest()

@@ -15,6 +15,11 @@ fn making(arg: impl Fn(usize) -> u64) {
         // The kernel's own.
         return;
     }
-    let made = Made { family: arg(0) as u16, socket_type: arg(1) as u16, protocol: arg(2) as u16 };
+    let made = Made {
+        family: arg(0) as u16,
+        socket_type: arg(1) as u16,
+        protocol: arg(2) as u16,
+        path: 0,
+    };
     socket::judge(&made);
 }

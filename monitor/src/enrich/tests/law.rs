@@ -90,7 +90,8 @@ fn any_body() -> impl Strategy<Value = Body> {
         1 => gpu,
         1 => seen,
         1 => (any::<u16>(), any::<u16>(), any::<u16>()).prop_map(|(family, socket_type, protocol)| {
-            Body::SocketNew(SocketNew { family, socket_type, protocol })
+            let path = String::new();
+            Body::SocketNew(SocketNew { family, socket_type, protocol, path })
         }),
         1 => Just(Body::Loss(Loss {
             sensor: "flow",

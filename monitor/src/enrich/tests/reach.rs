@@ -204,3 +204,41 @@ fn who_is_moved_into_a_running_container_has_entered_it_and_its_first_process_ha
         assert!(stage.text(&act, FieldId::WorkloadId).starts_with("container:"));
     }
 }
+
+fn link(peer: u32, bytes: u64) -> Body {
+    use crate::model::{Link, LinkKind};
+    Body::Link(Link {
+        kind: LinkKind::Unix,
+        peer: key(peer),
+        peer_cgroup: CgroupId(9),
+        bytes,
+        channel: 0,
+    })
+}
+
+#[test]
+fn what_is_passed_on_counts_when_it_is_enough_to_carry_a_model() {
+    use crate::enrich::limit::{DERIVED_BYTES_MIN, LINK_SPAN_NS};
+    let mut stage = Stage::new();
+    for (pid, unit) in [(10, "reader"), (20, "proxy"), (30, "idle")] {
+        stage.cgroup(pid, &format!("/system.slice/{unit}.service"));
+        stage.exec(pid, "/bin/x");
+    }
+    let read = |stage: &mut Stage, pid| {
+        let of = stage.act(actor(pid), Body::Flow(flow(u64::from(pid), "198.51.100.7:443", 1)));
+        stage.text(&of, FieldId::WeightsBytesRead)
+    };
+    stage.act(actor(30), link(20, 4 * DERIVED_BYTES_MIN));
+    assert_eq!(read(&mut stage, 20), "0", "who read nothing passes nothing on");
+    stage.act(actor(10), Body::FileOpen(open("/m/a.safetensors", 1, 1 << 30)));
+    stage.act(actor(10), link(20, DERIVED_BYTES_MIN - 1));
+    stage.now += LINK_SPAN_NS;
+    let (_, seen) = stage.act(actor(10), link(20, DERIVED_BYTES_MIN - 1));
+    assert_eq!((read(&mut stage, 20).as_str(), seen.mark), ("0", None), "too slow");
+    let (_, seen) = stage.act(actor(10), link(20, 1));
+    assert_eq!(read(&mut stage, 20), DERIVED_BYTES_MIN.to_string());
+    assert_eq!(seen.mark, Some(CgroupId(9)), "its files are watched from now on");
+    stage.act(actor(10), link(20, 5));
+    assert_eq!(read(&mut stage, 20), (DERIVED_BYTES_MIN + 5).to_string());
+    stage.act(actor(10), link(1, 4 * DERIVED_BYTES_MIN));
+}
