@@ -47,12 +47,12 @@ use crate::alert::{Alerter, Host};
 use crate::cause::chain;
 use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
-use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
+use crate::enrich::{self, EnrichConfig, Enricher, Procfs};
 use crate::export::{ExportError, Exporter};
 use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
-use crate::model::{Clock, Event, FileId, Tgid};
+use crate::model::{Clock, Event, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::label_watch::LabelWatch;
@@ -126,17 +126,10 @@ fn lines(errors: &[ExportError]) -> String {
 
 /// What the engine is told from outside.
 pub enum Control {
-    /// A weight file was found.
-    Label(LabelSeed),
-    /// Directories that hold weights or data.
-    Directories {
-        /// Which.
-        found: Vec<FileId>,
-        /// Whether there are more.
-        truncated: bool,
-    },
-    /// The scan for weight files ended.
-    LabelsDone(enrich::ScanProgress),
+    /// A weight file was found, or a directory that holds weights or data.
+    Found(enrich::Found),
+    /// The scan for them ended.
+    Scanned(enrich::ScanProgress),
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
     /// Something to tell of a sensor.
@@ -471,22 +464,17 @@ fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
 fn scan_labels(config: &Config, control: &SyncSender<Control>) -> Result<(), PipelineError> {
     let (watch, control) = (config.watch.clone(), control.clone());
     spawn("label-scan", move || {
-        let globs: Vec<String> = watch.weights.iter().chain(&watch.data).cloned().collect();
         let most = monitor_common::WATCH_DIRS_MAX as usize;
-        let (found, truncated) = enrich::scan_directories(&globs, most);
-        if control.send(Control::Directories { found, truncated }).is_err() {
-            return;
-        }
         let mut told = Instant::now();
-        let progress = enrich::scan(&watch, &mut |seed, progress| {
+        let progress = enrich::scan(&watch, most, &mut |found, progress| {
             if told.elapsed() >= Duration::from_secs(5) {
                 told = Instant::now();
                 let (entries, files) = (progress.entries, progress.files);
                 tracing::info!(entries, files, "still looking for weight files");
             }
-            control.send(Control::Label(seed)).is_ok()
+            control.send(Control::Found(found)).is_ok()
         });
-        if control.send(Control::LabelsDone(progress)).is_err() {
+        if control.send(Control::Scanned(progress)).is_err() {
             tracing::debug!("the monitor ended before the scan for weight files did");
         }
     })

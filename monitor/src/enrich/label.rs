@@ -40,9 +40,6 @@ pub struct LabelSeed {
     pub size_bytes: u64,
     /// Its format by content.
     pub format: Format,
-    /// The directory its inode's name stands in, for the kernel's map of watched directories:
-    /// opens in it are reported whatever the name.
-    pub directory: Option<FileId>,
 }
 
 /// A labelled file.
@@ -81,6 +78,11 @@ const WAITING_FILE_SYSTEMS: &[u64] = &[
     0x5346_414f, // afs
     0x4750_4653, // gpfs
 ];
+
+/// Whether reads of a file system may wait for another machine or process.
+pub(super) fn is_waiting(magic: u64) -> bool {
+    WAITING_FILE_SYSTEMS.contains(&magic)
+}
 
 /// Every label, bounded.
 pub(super) struct Labels {
@@ -246,7 +248,7 @@ impl Labels {
         time: BootNs,
         source: &dyn ProcSource,
     ) -> Option<Format> {
-        if open.path_truncated || WAITING_FILE_SYSTEMS.contains(&open.fs_magic) {
+        if open.path_truncated || is_waiting(open.fs_magic) {
             return Some(Format::Unknown);
         }
         let second = time.0 / 1_000_000_000;

@@ -86,6 +86,13 @@ pub const SCAN_DEPTH_MAX: usize = 16;
 /// Directory entries a scan looks at, per labelled file allowed.
 pub const SCAN_ENTRIES_PER_FILE: usize = 16;
 
+/// Directory entries that a scan looks at for all globs together that name no place to begin at
+/// (`**/hub/**`): a second of work, beside what the others may use.
+pub const SCAN_BROAD_ENTRIES_MAX: usize = 65_536;
+
+/// Directories that a scan has still to look into, some 100 bytes each.
+pub const SCAN_QUEUE_MAX: usize = 16_384;
+
 /// Smallest file that is labelled because its content and name say so, in bytes.
 pub const WEIGHTS_BYTES_MIN: u64 = 1 << 20;
 

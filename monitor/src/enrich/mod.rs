@@ -73,5 +73,5 @@ pub use profile::{
     Allocations, GpuFeatures, Holder, Names, NoAllocations, NoGpu, NoNames, NoProfiles, Peers,
     ProfileView, Profiles, WorkloadNames,
 };
-pub use scan::{ScanProgress, kernel_device, scan, scan_directories};
+pub use scan::{Found, ScanProgress, kernel_device, scan};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};

@@ -18,7 +18,7 @@ use crate::alert::{Alert, Alerter};
 use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, Found, GpuNode, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
@@ -75,6 +75,7 @@ pub(super) struct Tally {
     pub(super) alerts: std::collections::BTreeMap<(String, Severity), u64>,
     pub(super) alerts_dropped: u64,
     pub(super) labels_refused: u64,
+    pub(super) directories_refused: u64,
     pub(super) reload_failed: bool,
     pub(super) vital: super::vital::Vital,
     pub(super) reloaded_wall_s: u64,
@@ -195,14 +196,17 @@ impl Engine {
         let mut stopping = false;
         while let Some(order) = next_order(&self.inputs.orders) {
             match order {
-                Control::Label(seed) => {
+                Control::Found(Found::File(seed)) => {
                     let changes = self.stages.enricher.label(&seed);
                     self.apply_labels(&changes, Tgid(std::process::id()));
                 }
-                Control::Directories { found, truncated } => {
-                    self.watch_directories(&found, truncated);
+                Control::Found(Found::Directory(id)) => {
+                    let is_kept = self.stages.maps.watch_directory(inode_key(id));
+                    self.tally.directories_refused += u64::from(!is_kept);
                 }
-                Control::LabelsDone(progress) => report_scan(&progress),
+                Control::Scanned(progress) => {
+                    report_scan(&progress, self.tally.directories_refused);
+                }
                 Control::Rules(rules) => self.replace_rules(*rules),
                 Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
@@ -210,19 +214,6 @@ impl Engine {
             }
         }
         stopping
-    }
-
-    /// Tells the kernel side which directories hold weights or data.
-    fn watch_directories(&mut self, found: &[FileId], truncated: bool) {
-        let maps = &mut self.stages.maps;
-        let kept = found.iter().filter(|id| maps.watch_directory(inode_key(**id))).count();
-        if truncated || kept < found.len() {
-            tracing::warn!(
-                kept,
-                of = found.len(),
-                "more directories match `watch` than are watched; name fewer or narrower globs"
-            );
-        }
     }
 
     fn replace_rules(&mut self, rules: RuleSet) {
@@ -455,17 +446,26 @@ pub(super) const fn inode_key(id: FileId) -> InodeKey {
     InodeKey { inode: id.inode, device: id.device, generation: 0 }
 }
 
-fn report_scan(progress: &ScanProgress) {
-    let ScanProgress { entries, files, unreadable, truncated } = *progress;
-    if truncated {
+fn report_scan(progress: &ScanProgress, refused: u64) {
+    let ScanProgress { entries, files, directories, unreadable, truncated, is_broad_cut } =
+        *progress;
+    if truncated || refused > 0 {
         tracing::warn!(
             entries,
             files,
-            "the scan for weight files ended at its bound; raise `watch.scan_files_max` or narrow \
-             `watch.weights`"
+            directories,
+            refused,
+            "the scan for weight files ended at its bound; raise `watch.scan_files_max` or name \
+             fewer or narrower globs in `watch`"
         );
     } else {
-        tracing::info!(entries, files, unreadable, "weight files were labelled");
+        tracing::info!(entries, files, directories, unreadable, "weight files were labelled");
+    }
+    if is_broad_cut {
+        tracing::info!(
+            "globs that begin with `**` were looked for in a part of this host only; weights \
+             elsewhere are labelled when they are opened"
+        );
     }
 }
 
