@@ -21,6 +21,7 @@
 //! | `loss` | what was lost, as events and as completeness |
 //! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
+//! | `scan` | weight files that are there at start, and who holds them |
 //! | `state` | long windows on disk |
 
 mod change;
@@ -33,6 +34,7 @@ pub mod plan;
 mod pushdown;
 mod replay;
 mod report;
+mod scan;
 mod state;
 mod vital;
 
@@ -47,7 +49,7 @@ use crate::alert::{Alerter, Host};
 use crate::cause::chain;
 use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
-use crate::enrich::{self, EnrichConfig, Enricher, Procfs};
+use crate::enrich::{self, EnrichConfig, Enricher, Found, Procfs};
 use crate::export::{ExportError, Exporter};
 use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
@@ -127,7 +129,9 @@ fn lines(errors: &[ExportError]) -> String {
 /// What the engine is told from outside.
 pub enum Control {
     /// A weight file was found, or a directory that holds weights or data.
-    Found(enrich::Found),
+    Found(Found),
+    /// A process had such a file open or mapped before.
+    Held(enrich::Held),
     /// The scan for them ended.
     Scanned(enrich::ScanProgress),
     /// Other rules and profiles.
@@ -215,7 +219,9 @@ impl Pipeline {
         // Set once, here: what was noticed before is taken at the first tick.
         let _first = engine_thread.set(notified.clone());
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;
-        scan_labels(&config, &control)?;
+        let named = scan::start(&config, &control)?;
+        // Late is no fault, and neither is an end without a word.
+        let _waited = named.recv_timeout(scan::LABELS_WAIT);
         readiness.set_ready();
         Ok(Self { config, control, engine, reader, wake, readiness, server, exporter, loaded })
     }
@@ -347,6 +353,7 @@ fn stages(
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
+    enricher.set_reads_exact(plan::reads_are_exact(&loaded.status));
     if let Some(iterator) = loaded.take_iterator() {
         let seeds = sensor::seed(iterator)?;
         if seeds.left_out > 0 {
@@ -458,27 +465,6 @@ fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
     sampling.stall_after_ns = config.gpu.timeout_ms.saturating_mul(1_000_000);
     GpuSampler::start(Box::new(driver), sampling)
         .map_err(|source| PipelineError::Start { what: "the GPU sampler", source })
-}
-
-/// Looks for weight files beside everything else: a large store must not delay the start.
-fn scan_labels(config: &Config, control: &SyncSender<Control>) -> Result<(), PipelineError> {
-    let (watch, control) = (config.watch.clone(), control.clone());
-    spawn("label-scan", move || {
-        let most = monitor_common::WATCH_DIRS_MAX as usize;
-        let mut told = Instant::now();
-        let progress = enrich::scan(&watch, most, &mut |found, progress| {
-            if told.elapsed() >= Duration::from_secs(5) {
-                told = Instant::now();
-                let (entries, files) = (progress.entries, progress.files);
-                tracing::info!(entries, files, "still looking for weight files");
-            }
-            control.send(Control::Found(found)).is_ok()
-        });
-        if control.send(Control::Scanned(progress)).is_err() {
-            tracing::debug!("the monitor ended before the scan for weight files did");
-        }
-    })
-    .map(drop)
 }
 
 /// The next order, without waiting.

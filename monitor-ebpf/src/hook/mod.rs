@@ -11,6 +11,7 @@ pub(crate) mod net;
 pub(crate) mod packet;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod rename;
 pub(crate) mod socket;
 pub(crate) mod stdio;
 pub(crate) mod tamper;

@@ -159,6 +159,11 @@ impl Labels {
         self.files.get(self.files.find(id)?)
     }
 
+    /// Whether a file carries a label, with or without its generation.
+    pub(super) fn is_labelled(&self, id: &FileId) -> bool {
+        self.lookup(id).is_some() || self.lookup(&FileId { generation: 0, ..*id }).is_some()
+    }
+
     pub(super) fn model(&self, label: LabelId) -> Option<&Model> {
         self.models.get((label.0 as usize).checked_sub(1)?)
     }

@@ -93,6 +93,13 @@ pub const SCAN_BROAD_ENTRIES_MAX: usize = 65_536;
 /// Directories that a scan has still to look into, some 100 bytes each.
 pub const SCAN_QUEUE_MAX: usize = 16_384;
 
+/// Processes whose mappings and descriptors are looked through at start for weights that they hold
+/// already.
+pub const HOLDERS_LOOKED_AT_MAX: usize = 4_096;
+
+/// Bytes of `/proc/PID/maps` that are looked through: some ten thousand mappings.
+pub const MAPS_BYTES_MAX: usize = 1 << 20;
+
 /// Smallest file that is labelled because its content and name say so, in bytes.
 pub const WEIGHTS_BYTES_MIN: u64 = 1 << 20;
 

@@ -9,7 +9,7 @@
 //! | `subject`, `process` | which process an event belongs to; births, programs, ends, lineage |
 //! | `settle`, `workload`, `place` | which workload a process belongs to, from its cgroup |
 //! | `effect`, `account` | what an event adds to the account of its workload |
-//! | `label`, `content`, `scan` | which files are weights |
+//! | `label`, `content`, `scan`, `held` | which files are weights; who held them at start |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
 //! | `gpu` | fields of GPUs, the mining score's inputs, whose GPU it is |
@@ -32,6 +32,7 @@ mod file;
 mod filesystem;
 mod flow;
 mod gpu;
+mod held;
 mod interpreter;
 mod label;
 mod label_store;
@@ -63,6 +64,7 @@ pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
 pub use facts::Enriched;
 pub use gpu::{GpuNode, gpu_minor};
+pub use held::{Held, HeldFiles, find_held, note_held};
 pub use label::{LabelChange, LabelId, LabelSeed};
 pub use label_store::LabelSnapshot;
 pub use net::{PeerClass, family_name, is_pool_name, protocol_name, socket_type_name};

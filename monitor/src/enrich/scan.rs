@@ -44,6 +44,8 @@ pub enum Found {
     File(LabelSeed),
     /// A directory that files of weights or data can lie in.
     Directory(FileId),
+    /// All that lies in places which globs name was found; broad globs come next.
+    Named,
 }
 
 /// Finds weight files, and directories of weights and data. Each goes to `found` together with the
@@ -73,9 +75,12 @@ pub fn scan(
     };
     for glob in in_order(&all) {
         let parts: Vec<&str> = glob.split('/').filter(|part| !part.is_empty()).collect();
-        walk.is_broad = parts.first() == Some(&"**");
+        if parts.first() == Some(&"**") {
+            walk.go_broad();
+        }
         walk.descend(Path::new("/"), &parts);
     }
+    walk.go_broad();
     walk.progress
 }
 
@@ -122,6 +127,13 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
+    /// From here on globs name no place to begin at.
+    fn go_broad(&mut self) {
+        if !std::mem::replace(&mut self.is_broad, true) && !self.stopped {
+            self.stopped = !(self.found)(Found::Named, &self.progress);
+        }
+    }
+
     /// Follows the parts of a glob one directory at a time, so that `/home/*/x/**` looks into
     /// `x` of each home and nowhere else.
     fn descend(&mut self, directory: &Path, parts: &[&str]) {

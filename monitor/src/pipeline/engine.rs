@@ -13,12 +13,12 @@ use super::loss::LossMeter;
 use super::notice::Desk;
 use super::pushdown::Pushdown;
 use super::state::WindowStore;
-use super::{Control, next_order, report};
+use super::{Control, next_order, report, scan};
 use crate::alert::{Alert, Alerter};
 use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, Found, GpuNode, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, GpuNode, LabelChange, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
@@ -196,17 +196,11 @@ impl Engine {
         let mut stopping = false;
         while let Some(order) = next_order(&self.inputs.orders) {
             match order {
-                Control::Found(Found::File(seed)) => {
-                    let changes = self.stages.enricher.label(&seed);
-                    self.apply_labels(&changes, Tgid(std::process::id()));
+                Control::Found(found) => self.take_scanned(&found),
+                Control::Held(held) => {
+                    self.stages.enricher.held(&held, Clock::boot_now());
                 }
-                Control::Found(Found::Directory(id)) => {
-                    let is_kept = self.stages.maps.watch_directory(inode_key(id));
-                    self.tally.directories_refused += u64::from(!is_kept);
-                }
-                Control::Scanned(progress) => {
-                    report_scan(&progress, self.tally.directories_refused);
-                }
+                Control::Scanned(progress) => scan::report(&progress, &self.tally),
                 Control::Rules(rules) => self.replace_rules(*rules),
                 Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
@@ -444,29 +438,6 @@ impl Engine {
 /// The kernel's key of a file: without its generation, which is known only once it was opened.
 pub(super) const fn inode_key(id: FileId) -> InodeKey {
     InodeKey { inode: id.inode, device: id.device, generation: 0 }
-}
-
-fn report_scan(progress: &ScanProgress, refused: u64) {
-    let ScanProgress { entries, files, directories, unreadable, truncated, is_broad_cut } =
-        *progress;
-    if truncated || refused > 0 {
-        tracing::warn!(
-            entries,
-            files,
-            directories,
-            refused,
-            "the scan for weight files ended at its bound; raise `watch.scan_files_max` or name \
-             fewer or narrower globs in `watch`"
-        );
-    } else {
-        tracing::info!(entries, files, directories, unreadable, "weight files were labelled");
-    }
-    if is_broad_cut {
-        tracing::info!(
-            "globs that begin with `**` were looked for in a part of this host only; weights \
-             elsewhere are labelled when they are opened"
-        );
-    }
 }
 
 /// When the engine ends. The order to stop comes once, and often while frames still move: it is

@@ -202,17 +202,37 @@ impl Engine {
     fn noticed_change(&mut self, notice: &Notice, op: FileOp) {
         let before = self.stages.enricher.label_bytes(&notice.id).unwrap_or(notice.size_bytes);
         let bytes = if op == FileOp::Truncate { before.abs_diff(notice.size_bytes) } else { 0 };
+        let new_path = match op {
+            FileOp::Rename | FileOp::Link if notice.new_path.is_empty() => self.given_name(notice),
+            _ => notice.new_path.clone(),
+        };
+        if op == FileOp::Rename
+            && let Some(watch) = &self.stages.label_watch
+        {
+            watch.moved(notice.id, &new_path);
+        }
         let change = FileChange {
             op,
             id: notice.id,
             path: notice.path.clone(),
-            new_path: notice.new_path.clone(),
+            new_path,
             other: FileId::default(),
             size_bytes: notice.size_bytes,
             bytes,
             fs_magic: notice.fs_magic,
         };
         self.tell_notice(notice, Body::FileChange(change));
+    }
+
+    /// What the process that renamed or linked a file called it; empty where that is not known.
+    fn given_name(&self, notice: &Notice) -> String {
+        let given = self.stages.maps.new_name(notice.process.0).and_then(|given| {
+            let name =
+                std::str::from_utf8(given.as_bytes()).ok().filter(|name| !name.is_empty())?;
+            let enricher = &self.stages.enricher;
+            enricher.given_name(notice.process, given.directory, name, &notice.id)
+        });
+        given.unwrap_or_default()
     }
 
     fn tell_notice(&mut self, notice: &Notice, body: Body) {

@@ -14,6 +14,7 @@ fn scanned_up_to(
         match found {
             Found::File(seed) => seeds.push(seed),
             Found::Directory(id) => directories.push(id),
+            Found::Named => {}
         }
         true
     });
@@ -115,6 +116,24 @@ fn a_broad_glob_takes_nothing_from_a_place_that_is_named() {
     assert_eq!((seeds.len(), progress.truncated), (2, false));
     assert!(found.contains(&id_of(&directory, "a/hub/m")));
     assert_eq!(found.len(), 4, "nothing of the host is watched");
+}
+
+#[test]
+fn it_is_told_once_that_named_places_were_looked_through() {
+    let (_directory, mut watch) = tree();
+    for broad in [None, Some("**/no-such-directory-anywhere/**")] {
+        watch.weights.extend(broad.map(str::to_owned));
+        let (mut files, mut named) = (0, Vec::new());
+        scan(&watch, 100, &mut |found, _| {
+            match found {
+                Found::File(_) => files += 1,
+                Found::Named => named.push(files),
+                Found::Directory(_) => {}
+            }
+            true
+        });
+        assert_eq!(named, [2]);
+    }
 }
 
 #[test]
