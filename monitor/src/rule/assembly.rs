@@ -104,16 +104,18 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         fields: fields.into_iter().collect(),
         guards: when.guards(),
         when: when.predicate(),
-        exceptions: exceptions
-            .into_iter()
-            .map(|(name, condition)| Exception { name, when: condition.predicate() })
-            .collect(),
+        exceptions: exceptions.into_iter().map(exception).collect(),
         correlation: correlated.map(|checked| checked.correlation),
         dedupe,
         message: message.render(),
         tests: tests.into_iter().collect::<Result<_, _>>()?,
     };
     Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span })
+}
+
+fn exception((name, condition): (String, Condition)) -> Exception {
+    let on_role = condition.fields.contains(&FieldId::WorkloadRole);
+    Exception { name, on_role, when: condition.predicate() }
 }
 
 /// The fields that a rule's conditions read, and the lists and macros they use.

@@ -107,6 +107,8 @@ pub struct Exception {
     pub name: String,
     /// The condition.
     pub when: Predicate,
+    /// Whether it reads the workload's role, which may be a guess.
+    pub on_role: bool,
 }
 
 /// How events are brought together.

@@ -101,7 +101,7 @@ pub(super) fn with_exception(rule: Rule, port: i64) -> Rule {
     let when = Box::new(move |facts: &dyn Facts, _: &_| {
         facts.field(FieldId::NetDstPort) == Value::Int(port)
     });
-    Rule { exceptions: vec![Exception { name: "port".into(), when }], ..rule }
+    Rule { exceptions: vec![Exception { name: "port".into(), when, on_role: false }], ..rule }
 }
 
 pub(super) fn sliding(seconds: u64) -> Window {
