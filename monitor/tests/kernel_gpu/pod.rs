@@ -131,12 +131,13 @@ impl Part {
 fn api_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
+    let id = format!("containerd://{CONTAINER}");
+    let containers = json!([{"name": "main", "containerID": id, "ready": true}]);
     let pod = json!({
         "metadata": {"uid": UID, "name": "trainer-0", "namespace": "training",
                      "resourceVersion": "7", "labels": {"app": "trainer"}},
         "spec": {"nodeName": "node-1", "containers": [{"name": "main", "image": "x"}]},
-        "status": {"phase": "Running", "containerStatuses": [
-            {"name": "main", "containerID": format!("containerd://{CONTAINER}"), "ready": true}]},
+        "status": {"phase": "Running", "containerStatuses": containers},
     });
     let list = json!({"metadata": {"resourceVersion": "7"}, "items": [pod]}).to_string();
     std::thread::spawn(move || {
@@ -161,7 +162,10 @@ fn api_server() -> u16 {
 
 /// One GPU with these processes: pid, GiB, percent.
 fn scenario(processes: &[(u32, u64, u32)]) -> Value {
-    let process = |(pid, gib, percent): &(u32, u64, u32)| json!({"pid": pid, "mem_bytes": gib << 30, "sm_util": percent});
+    let process = |(pid, gib, percent): &(u32, u64, u32)| {
+        let mem_bytes = gib << 30;
+        json!({"pid": pid, "mem_bytes": mem_bytes, "sm_util": percent})
+    };
     json!({"devices": [{
         "uuid": GPU, "name": MODEL, "util": 93, "power_mw": 612_000,
         "gpm": {"sm": 91, "tensor": 44, "dram": 50},
@@ -215,6 +219,47 @@ fn a_pod_and_its_gpu_are_joined_in_metrics_doctor_and_evidence() {
     let busy = scenario(&[(trainer.id(), 60, 90), (stranger.id(), 1, 3)]);
     stage.put("scenario.json", &busy.to_string());
 
+    assert_labelled(&daemon);
+    let pid = trainer.id();
+    let busy = alert(&daemon, &format!("training/trainer-0/main pid {pid} on {GPU}"));
+    assert_of_pod(&busy, pid);
+    alert(&daemon, &format!("pid {} on a GPU of k8s:training/trainer-0", stranger.id()));
+    // What it did on the GPU is told with what it sends.
+    trainer.0.stdin.take().expect("piped").write_all(b"\n").expect("it waits");
+    let (mut peer, _) = sink.accept().expect("it connects");
+    let mut sent = [0; 2_000];
+    peer.read_exact(&mut sent).expect("it sends");
+    let sends = alert(&daemon, &format!("pid {pid} sends to {port}"));
+    assert_of_pod(&sends, pid);
+    assert_eq!(sends["workload"]["weight_bytes_read"], 3 << 20, "{sends:#}");
+
+    assert_doctor(&ground, pid, stranger.id());
+}
+
+/// What an alert about the trainer must say of it.
+fn assert_of_pod(alert: &Value, pid: u32) {
+    let evidence = &alert["evidence"];
+    let gpu = &evidence["gpus"][0];
+    assert_eq!((&gpu["uuid"], &gpu["model"]), (&json!(GPU), &json!(MODEL)), "{alert:#}");
+    assert_eq!(gpu["mem_used_bytes"], 60_u64 << 30, "{alert:#}");
+    assert_eq!(gpu["util_mean_percent"], 90.0, "{alert:#}");
+    let curve = gpu["util_curve"].as_array().expect("a curve");
+    assert!(!curve.is_empty() && curve.iter().all(|percent| *percent == 90.0), "{alert:#}");
+    assert_eq!(evidence["processes"][0]["pid"], pid, "{alert:#}");
+    let workload = &alert["workload"];
+    for (key, value) in [
+        ("id", format!("k8s:{UID}")),
+        ("namespace", "training".to_owned()),
+        ("pod", "trainer-0".to_owned()),
+        ("container", "main".to_owned()),
+        ("container_id", CONTAINER.to_owned()),
+    ] {
+        assert_eq!(workload[key], value, "{key} of {alert:#}");
+    }
+}
+
+/// The rows of the GPU and of both its users, under the labels of GPU dashboards.
+fn assert_labelled(daemon: &Daemon) {
     let shown = |name: &str, labels: &[(&str, &str)]| {
         let value = daemon::until(SOON, || row(&daemon.get("/metrics").1, name, labels));
         let page = || {
@@ -243,28 +288,18 @@ fn a_pod_and_its_gpu_are_joined_in_metrics_doctor_and_evidence() {
     let of_stranger = [("UUID", GPU), ("namespace", ""), ("pod", ""), ("container", "")];
     let memory = shown("gpuwarden_workload_gpu_memory_used_bytes", &of_stranger);
     assert!(near(memory, f64::from(1_u32 << 10) * 1_048_576.0), "{memory}");
+}
 
-    let pid = trainer.id();
-    let busy = alert(&daemon, &format!("training/trainer-0/main pid {pid} on {GPU}"));
-    assert_of_pod(&busy, pid);
-    alert(&daemon, &format!("pid {} on a GPU of k8s:training/trainer-0", stranger.id()));
-    // What it did on the GPU is told with what it sends.
-    trainer.0.stdin.take().expect("piped").write_all(b"\n").expect("it waits");
-    let (mut peer, _) = sink.accept().expect("it connects");
-    let mut sent = [0; 2_000];
-    peer.read_exact(&mut sent).expect("it sends");
-    let sends = alert(&daemon, &format!("pid {pid} sends to {port}"));
-    assert_of_pod(&sends, pid);
-    assert_eq!(sends["workload"]["weight_bytes_read"], 3 << 20, "{sends:#}");
-
-    let checks = doctor(&ground);
+/// What `doctor` says, for programs and for people.
+fn assert_doctor(ground: &Ground, pid: u32, stranger: u32) {
+    let checks = doctor(ground);
     assert_eq!(checks[0]["verdict"], "good", "{checks:#?}");
     assert_eq!(checks[0]["says"], "active: 1 GPU(s), nvml driver 580.82.07");
     let says = checks[1]["says"].as_str().expect("a text");
     for part in [
         &format!("{MODEL} {GPU}, 93 % busy, 62464 of 81920 MiB, 612 W, activity counters"),
         &format!("{pid} python3 (k8s:{UID})"),
-        &format!("{} sleep (", stranger.id()),
+        &format!("{} sleep (", stranger),
     ] {
         assert!(says.contains(part), "{part:?} is not in {says:?}");
     }
@@ -272,26 +307,4 @@ fn a_pod_and_its_gpu_are_joined_in_metrics_doctor_and_evidence() {
     human.args(["doctor", "--config"]).arg(ground.path("config.yaml"));
     let human = daemon::end(human).stdout;
     assert!(human.contains("gpu 0") && human.contains(GPU), "{human}");
-}
-
-/// What an alert about the trainer must say of it.
-fn assert_of_pod(alert: &Value, pid: u32) {
-    let evidence = &alert["evidence"];
-    let gpu = &evidence["gpus"][0];
-    assert_eq!((&gpu["uuid"], &gpu["model"]), (&json!(GPU), &json!(MODEL)), "{alert:#}");
-    assert_eq!(gpu["mem_used_bytes"], 60_u64 << 30, "{alert:#}");
-    assert_eq!(gpu["util_mean_percent"], 90.0, "{alert:#}");
-    let curve = gpu["util_curve"].as_array().expect("a curve");
-    assert!(!curve.is_empty() && curve.iter().all(|percent| *percent == 90.0), "{alert:#}");
-    assert_eq!(evidence["processes"][0]["pid"], pid, "{alert:#}");
-    let workload = &alert["workload"];
-    for (key, value) in [
-        ("id", format!("k8s:{UID}")),
-        ("namespace", "training".to_owned()),
-        ("pod", "trainer-0".to_owned()),
-        ("container", "main".to_owned()),
-        ("container_id", CONTAINER.to_owned()),
-    ] {
-        assert_eq!(workload[key], value, "{key} of {alert:#}");
-    }
 }
