@@ -95,6 +95,11 @@ impl FactRow {
         Self { time, ..self }
     }
 
+    /// Moves the event to another time.
+    pub fn move_to(&mut self, time: BootNs) {
+        self.time = time;
+    }
+
     /// Reads a row from a JSON object. `evt.time_ns` defaults to zero.
     pub fn from_json(object: &Map<String, Json>) -> Result<Self, RowError> {
         let kind = match object.get("evt.kind") {
