@@ -39,9 +39,9 @@ pub(super) struct RunArgs {
     /// Leave the shipped rules out.
     #[arg(long)]
     no_shipped_rules: bool,
-    /// Also record every event that reaches the rules in this file, as `record` does; one that ends
-    /// in .jsonl is not compressed, and its lines are what tests in rule files read. For finding out
-    /// why a rule did not fire: unlike `record`, it holds only what the rules have the kernel send.
+    /// Also record every event that reaches the rules in this file, as `record` does; one that
+    /// ends in .jsonl is not compressed, and its lines are what tests in rule files read. For
+    /// finding out why a rule did not fire: it holds only what the rules have the kernel send.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }

@@ -140,20 +140,20 @@ impl KindIndex {
             if let Value::Str(text) = facts.field(*field)
                 && let Some(rules) = table.get(text)
             {
-                rules.iter().for_each(|at| out.add(*at));
+                out.add_each(rules);
             }
         }
         for (field, table) in &self.ints {
             if let Value::Int(number) = facts.field(*field)
                 && let Some(rules) = table.get(&number)
             {
-                rules.iter().for_each(|at| out.add(*at));
+                out.add_each(rules);
             }
         }
         for Search { field, automaton, rules } in &self.finds {
             if let Value::Str(text) = facts.field(*field) {
                 for found in automaton.find_overlapping_iter(text) {
-                    rules[found.pattern().as_usize()].iter().for_each(|at| out.add(*at));
+                    out.add_each(&rules[found.pattern().as_usize()]);
                 }
             }
         }

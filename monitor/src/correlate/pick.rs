@@ -18,6 +18,13 @@ impl Picks {
         self.0[at / WORD] |= 1 << (at % WORD);
     }
 
+    /// Adds some rules.
+    pub(super) fn add_each(&mut self, places: &[usize]) {
+        for at in places {
+            self.add(*at);
+        }
+    }
+
     /// Adds all of `other`, a set of as many rules.
     pub(super) fn add_all(&mut self, other: &Self) {
         for (word, more) in self.0.iter_mut().zip(&other.0) {

@@ -134,8 +134,9 @@ impl Slot {
         verdict.is_match && doubt.is_none()
     }
 
-    /// Whether an event that passes the condition passes no exception. Whoever can start a program can
-    /// choose its name, and so the role that is guessed: a guess lowers a finding and hides none.
+    /// Whether an event that passes the condition passes no exception. Whoever can start a program
+    /// can choose its name, and so the role that is guessed: a guess lowers a finding and hides
+    /// none.
     fn weigh(&mut self, facts: &dyn Facts) -> Standing {
         let vars = Vars::default();
         let mut standing = Standing::In;

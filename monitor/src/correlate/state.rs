@@ -246,8 +246,8 @@ impl KeyState {
         }
     }
 
-    /// The window that an event at `at` is in, where it is only one: always, but for a late event in
-    /// a sliding window.
+    /// The window that an event at `at` is in, where it is only one: always, but for a late event
+    /// in a sliding window.
     fn only_frame(&self, plan: &Plan, at: u64) -> Option<Frame> {
         match plan.window {
             Window::Sliding { span_ns } => {

@@ -76,7 +76,9 @@ fn recorded(rows: &[FactRow]) -> impl Iterator<Item = FactRow> {
     let path = dir.path().join("a.zst");
     let writer = Writer::create(&Target::of(&path), &header()).expect("creates");
     let mut tap = Tap::start(TapSink::File(writer)).expect("starts");
-    rows.iter().for_each(|row| tap.offer(row));
+    for row in rows {
+        tap.offer(row);
+    }
     assert_eq!(tap.stop().expect("ends"), rows.len() as u64);
     let mut reader = Reader::open(&path).expect("opens");
     std::iter::from_fn(move || {
