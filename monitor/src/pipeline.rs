@@ -21,6 +21,7 @@
 //! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
 //! | `state` | long windows on disk |
+//! | `stop` | the end, in order |
 
 mod change;
 mod engine;
@@ -32,6 +33,7 @@ mod pushdown;
 mod replay;
 mod report;
 mod state;
+mod stop;
 mod vital;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -64,12 +66,11 @@ use pushdown::Pushdown;
 pub use pushdown::wanted;
 pub use replay::Replay;
 use state::WindowStore;
+pub use stop::STOP_FLUSH;
 
 /// Messages to the engine that wait; label seeds are the only ones that come in numbers, and the
 /// scan that finds them waits while the engine is behind.
 pub const CONTROL_MAX: usize = 1_024;
-/// How long stopping waits for sinks to take what is left; the rest stays in the spool.
-pub const STOP_FLUSH: Duration = Duration::from_secs(1);
 
 /// Why the monitor does not run.
 #[derive(Debug, Error)]
@@ -259,24 +260,6 @@ impl Pipeline {
     pub fn is_running(&self) -> bool {
         !self.engine.is_finished()
     }
-
-    /// Takes what the rings hold, delivers what it can, and ends.
-    pub fn stop(self) {
-        let deadline = Instant::now() + STOP_FLUSH;
-        self.readiness.set_not_ready("stopping");
-        self.wake.stop();
-        join(self.reader, "ring reader");
-        if self.control.send(Control::Stop).is_err() {
-            tracing::warn!("the engine had ended before it was told to");
-        }
-        self.engine.thread().unpark();
-        join(self.engine, "engine");
-        drop(self.loaded);
-        if !self.exporter.flush(deadline) {
-            tracing::info!("some alerts wait in the spool for the next start");
-        }
-        drop(self.server);
-    }
 }
 
 /// What this build is.
@@ -296,12 +279,6 @@ fn spawn(
         .name(what.to_owned())
         .spawn(run)
         .map_err(|source| PipelineError::Start { what, source })
-}
-
-fn join(thread: JoinHandle<()>, what: &str) {
-    if thread.join().is_err() {
-        tracing::error!("the {what} thread panicked; please report this with the log before it");
-    }
 }
 
 fn start_server(
