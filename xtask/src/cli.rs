@@ -58,6 +58,10 @@ pub(crate) enum Task {
     /// The newest Debian kernels of the series in tests/vm/kernels.txt are fetched once and booted
     /// in an emulator. The last line is `N passed, N failed, N skipped`.
     Vm(VmArgs),
+    /// Fetch a real NVIDIA driver library from Debian's archive, and print where it lies
+    ///
+    /// The tests hold the fake library against it. It is kept in the cache, never in the tree.
+    Driver,
     /// Measure overhead, latency, loss, memory, start time (needs root)
     Bench(BenchArgs),
     /// Check the house rules: sizes, names, reasons, limits, links, tests of rules

@@ -49,6 +49,7 @@ fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {
         Task::Observe(args) => receiver::observe(tree, &args),
         Task::Deliver(args) => receiver::deliver(tree, &args),
         Task::Vm(args) => vm::run(tree, &args),
+        Task::Driver => done(vm::driver::run(tree)),
         Task::Bench(bench) => done(bench::run(tree, &bench)),
         Task::Tidy(tidy) => tidy::run(tree, &tidy),
         Task::Actor(_) => unreachable!("handled before the tree was looked for"),

@@ -11,7 +11,7 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::NEW_NAME_BYTES_MAX;
 
-use super::call::argument;
+use super::call::Arguments as _;
 use crate::maps::{NEW_NAME_SCRATCH, NEW_NAMES};
 
 /// `AT_FDCWD` (include/uapi/linux/fcntl.h).
@@ -20,13 +20,13 @@ const AT_FDCWD: i32 = -100;
 /// `rename(old, new)` and `link(old, new)`.
 #[tracepoint]
 pub fn name_given(ctx: TracePointContext) -> u32 {
-    note(AT_FDCWD, argument::<1>(&ctx))
+    note(AT_FDCWD, ctx.get::<1>())
 }
 
 /// `renameat`, `renameat2` and `linkat`: `(old_dirfd, old, new_dirfd, new, ...)`.
 #[tracepoint]
 pub fn name_given_at(ctx: TracePointContext) -> u32 {
-    note(argument::<2>(&ctx) as i32, argument::<3>(&ctx))
+    note(ctx.get::<2>() as i32, ctx.get::<3>())
 }
 
 #[inline(always)]

@@ -37,6 +37,25 @@ pub(crate) fn field<T: Copy>(base: u64, place: &Place) -> Result<T, Fault> {
     Ok(load(cast(base, place.strukt()) + u64::from(offset)))
 }
 
+/// Reads a field as [`field`] does, and takes zero for one that cannot be read.
+///
+/// Not `field(…).unwrap_or(0)`: the value of an error is no value, and the compiler may let a
+/// choice look at it before it is thrown away. Kernels that cannot rule the path out refuse such a
+/// program (`R1 !read_ok`); here a value is written on every path.
+#[inline(always)]
+pub(crate) fn optional(base: u64, place: &Place) -> u64 {
+    let offset = place.load();
+    if offset == OFFSET_ABSENT || base == 0 {
+        return 0;
+    }
+    if TYPE_CAST.load() != 0 {
+        return load(cast(base, place.strukt()) + u64::from(offset));
+    }
+    let mut value = [0; 8];
+    let _zero_on_a_fault = into(base + u64::from(offset), &mut value);
+    u64::from_ne_bytes(value)
+}
+
 /// A plain load from a struct whose type the verifier knows.
 ///
 /// The offset is a constant to the verifier, because the map it stands in is frozen (from 5.5), so

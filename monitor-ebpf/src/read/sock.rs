@@ -45,8 +45,7 @@ pub(crate) fn socket_type(sock: u64) -> Result<u16, Fault> {
 /// request on it before it connects (net/ipv4/tcp.c, 6.18), and connect(2) never does.
 #[inline(always)]
 pub(crate) fn is_fast_open(sock: u64) -> bool {
-    let request: u64 = field(sock, &OFF_TCP_FASTOPEN).unwrap_or(0);
-    request != 0
+    super::optional(sock, &OFF_TCP_FASTOPEN) != 0
 }
 
 /// `IPPROTO_*`.

@@ -20,6 +20,8 @@ pub struct Finding {
     pub vars: Vars,
     /// The rendered sentence.
     pub message: String,
+    /// Whether an exception of the rule would hold, if the workload's guessed role were right.
+    pub is_doubted: bool,
     /// Values of the dedupe key, in the order of the rule.
     pub dedupe_key: Vec<String>,
     /// For how long findings with this key are one alert, in nanoseconds of event time.
@@ -27,9 +29,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// How much it matters: what its rule says, and no more than medium where the rule rests on a
-    /// role that was guessed.
+    /// How much it matters: what its rule says, no more than medium where the rule rests on a role
+    /// that was guessed, and no more than low where such a role would excuse it.
     pub fn severity(&self) -> Severity {
+        if self.is_doubted {
+            return self.rule.severity.min(Severity::Low);
+        }
         let guessed = self.facts.field(FieldId::WorkloadRoleInferred) == Value::Bool(true);
         if self.rule.on_role && guessed {
             self.rule.severity.min(Severity::Medium)

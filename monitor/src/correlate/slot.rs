@@ -9,8 +9,22 @@ use super::plan::Plan;
 use super::state::Input;
 use super::stats::RuleStats;
 use super::table::KeyTable;
-use crate::model::{BootNs, FactRow, Facts, Value};
+use crate::model::{BootNs, EventKind, FactRow, Facts, FieldId, Value};
 use crate::rule::spec::{Correlation, CorrelationKind, Rule, Vars};
+
+/// How an event stands to a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It does not match, or an exception holds.
+    Out,
+    /// It matches.
+    In,
+    /// It matches, and the exception at this place would hold if the guessed role were right.
+    Doubted(usize),
+}
+
+/// Marks windows and incidents of events that a guessed role would excuse.
+const DOUBTED: &str = "guessed role";
 
 /// Text that is built for each match, kept so that it is not allocated anew.
 #[derive(Default)]
@@ -66,8 +80,15 @@ impl Slot {
         RuleStats { seen, keys, ..self.stats.clone() }
     }
 
-    /// Offers an event of one of its kinds, or (for a temporal rule, with `scratch.steps`) one that
-    /// rules it waits for have matched. Returns whether this rule matches.
+    /// Counts an event that its condition is held against. For one that looks at events itself the
+    /// engine knows the number.
+    pub(super) fn see(&mut self) {
+        self.stats.seen += 1;
+    }
+
+    /// Offers an event for which its condition holds, or (for a temporal rule, with
+    /// `scratch.steps`) such a one that rules it waits for have matched. Returns whether this rule
+    /// matches.
     pub(super) fn offer(
         &mut self,
         facts: &dyn Facts,
@@ -75,18 +96,27 @@ impl Slot {
         scratch: &mut Scratch,
         out: &mut Vec<Finding>,
     ) -> bool {
-        self.stats.seen += 1;
-        if !self.is_wanted(facts) {
-            return false;
-        }
-        let rule = Arc::clone(&self.rule);
+        self.stats.when += 1;
+        let doubt = match self.weigh(facts) {
+            Standing::Out => return false,
+            Standing::In => None,
+            Standing::Doubted(exception) => Some(exception),
+        };
+        let rule = &*self.rule;
         let Some((correlation, table)) = rule.correlation.as_ref().zip(self.table.as_mut()) else {
             self.stats.matches += 1;
             self.stats.findings += 1;
-            out.push(finding(&rule, facts, Vars::default(), facts.time()));
-            return true;
+            let at = facts.time();
+            out.push(finding(
+                rule,
+                facts,
+                Vars::default(),
+                at,
+                doubt.map(|at| exception(rule, at)),
+            ));
+            return doubt.is_none();
         };
-        let Some((key, input)) = input(correlation, facts, scratch) else {
+        let Some((key, input)) = input(correlation, facts, scratch, doubt.is_some()) else {
             self.stats.unkeyed += 1;
             return false;
         };
@@ -98,22 +128,58 @@ impl Slot {
         self.stats.matches += u64::from(verdict.is_match);
         if let Some((vars, first)) = verdict.fire {
             self.stats.findings += 1;
-            out.push(finding(&rule, facts, vars, BootNs(first)));
+            let doubt = doubt.map(|at| exception(rule, at));
+            out.push(finding(rule, facts, vars, BootNs(first), doubt));
         }
-        verdict.is_match
+        verdict.is_match && doubt.is_none()
     }
 
-    fn is_wanted(&mut self, facts: &dyn Facts) -> bool {
+    /// Whether an event that passes the condition passes no exception. Whoever can start a program
+    /// can choose its name, and so the role that is guessed: a guess lowers a finding and hides
+    /// none.
+    fn weigh(&mut self, facts: &dyn Facts) -> Standing {
         let vars = Vars::default();
-        if !(self.rule.when)(facts, &vars) {
-            return false;
-        }
-        self.stats.when += 1;
-        if self.rule.exceptions.iter().any(|exception| (exception.when)(facts, &vars)) {
+        let mut standing = Standing::In;
+        for (at, exception) in self.rule.exceptions.iter().enumerate() {
+            if !(exception.when)(facts, &vars) {
+                continue;
+            }
+            if exception.on_role
+                && role_is_guess(facts)
+                && !(exception.when)(&Declared(facts), &vars)
+            {
+                standing = Standing::Doubted(at);
+                continue;
+            }
             self.stats.silenced += 1;
-            return false;
+            return Standing::Out;
         }
-        true
+        standing
+    }
+}
+
+fn exception(rule: &Rule, at: usize) -> &str {
+    rule.exceptions.get(at).map_or("", |exception| &exception.name)
+}
+
+fn role_is_guess(facts: &dyn Facts) -> bool {
+    facts.field(FieldId::WorkloadRoleInferred) == Value::Bool(true)
+}
+
+/// An event without the role that was only guessed.
+struct Declared<'a>(&'a dyn Facts);
+
+impl Facts for Declared<'_> {
+    fn kind(&self) -> EventKind {
+        self.0.kind()
+    }
+
+    fn time(&self) -> BootNs {
+        self.0.time()
+    }
+
+    fn field(&self, id: FieldId) -> Value<'_> {
+        if id == FieldId::WorkloadRole { Value::Missing } else { self.0.field(id) }
     }
 }
 
@@ -132,10 +198,16 @@ fn input<'a>(
     correlation: &Correlation,
     facts: &dyn Facts,
     scratch: &'a mut Scratch,
+    is_doubted: bool,
 ) -> Option<(&'a str, Input<'a>)> {
     let Scratch { key, value, steps } = scratch;
     if !write_key(key, facts, &correlation.group_by) {
         return None;
+    }
+    if is_doubted {
+        // Windows of their own: what a guess would excuse must neither add to what nothing excuses
+        // nor lower it.
+        key.push_str(DOUBTED);
     }
     let input = match &correlation.kind {
         CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_) => Input::Steps(steps),
@@ -158,15 +230,32 @@ fn number(value: Value<'_>) -> Option<i64> {
     }
 }
 
-fn finding(rule: &Rule, facts: &dyn Facts, vars: Vars, first_time: BootNs) -> Finding {
+fn finding(
+    rule: &Rule,
+    facts: &dyn Facts,
+    vars: Vars,
+    first_time: BootNs,
+    doubt: Option<&str>,
+) -> Finding {
+    let mut message = (rule.message)(facts, &vars);
+    let mut dedupe_key: Vec<String> =
+        rule.dedupe.key.iter().map(|field| value_text(facts.field(*field))).collect();
+    if let Some(exception) = doubt {
+        // An incident of its own: it must not take in a finding that nothing excuses.
+        dedupe_key.push(DOUBTED.to_owned());
+        message.push_str(" (low: if the guessed role is right, exception `");
+        message.push_str(exception);
+        message.push_str("` holds; a profile would settle it)");
+    }
     Finding {
         rule: Arc::clone(&rule.meta),
         time: facts.time(),
         first_time,
         facts: FactRow::snapshot(facts),
         vars,
-        message: (rule.message)(facts, &vars),
-        dedupe_key: rule.dedupe.key.iter().map(|field| value_text(facts.field(*field))).collect(),
+        message,
+        is_doubted: doubt.is_some(),
+        dedupe_key,
         dedupe_for_ns: rule.dedupe.for_ns,
     }
 }

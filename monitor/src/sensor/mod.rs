@@ -3,6 +3,7 @@
 mod attach;
 mod catalog;
 mod drain;
+mod held;
 pub mod interest;
 mod label_change;
 pub mod label_watch;
@@ -11,6 +12,8 @@ mod memory;
 mod object;
 mod own;
 mod probe;
+#[cfg(test)]
+mod register;
 mod seed;
 mod status;
 mod wanted;

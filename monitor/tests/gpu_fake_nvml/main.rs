@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may end where it finds something wrong")]
 
 mod client;
+mod driver;
 mod health;
 mod sampler;
 mod scenario;

@@ -325,7 +325,8 @@ impl ProcessSpec {
 impl CallRule {
     /// Whether the rule speaks of this call on this GPU at this moment.
     pub(crate) fn fits(&self, call: &str, device: Option<usize>, now_s: f64) -> bool {
-        let is_bracket = matches!(call, "nvmlInit_v2" | "nvmlInitWithFlags" | "nvmlShutdown");
+        let is_bracket =
+            matches!(call, "nvmlInit" | "nvmlInit_v2" | "nvmlInitWithFlags" | "nvmlShutdown");
         (self.call == call || (self.call == "*" && !is_bracket))
             && (self.device.is_none() || self.device == device)
             && now_s >= self.from_s

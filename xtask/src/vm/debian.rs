@@ -34,10 +34,11 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Prepares lists of these suites, in a folder of their own.
-    pub(super) fn open(name: &str, suites: &[String], log: &Path) -> Result<Self> {
+    /// Prepares lists of these suites, in a folder of their own; `component` is the part of the
+    /// archive, as `main`.
+    pub(super) fn open(name: &str, suites: &[String], component: &str, log: &Path) -> Result<Self> {
         if !Path::new("/usr/bin/apt-get").is_file() {
-            bail!("this host has no apt-get, and kernels come as Debian packages");
+            bail!("this host has no apt-get, and {name} comes as a Debian package");
         }
         let folder = cache()?.join("apt").join(name);
         for part in ["lists/partial", "cache/archives/partial"] {
@@ -47,7 +48,7 @@ impl Lists {
         let (main, security) = archives()?;
         let line = |suite: &String| {
             let archive = if suite.ends_with("-security") { &security } else { &main };
-            format!("deb [signed-by={KEYRING}] {archive} {suite} main")
+            format!("deb [signed-by={KEYRING}] {archive} {suite} {component}")
         };
         let text = suites.iter().map(line).collect::<Vec<_>>().join("\n") + "\n";
         let sources = folder.join("sources.list");
@@ -142,6 +143,13 @@ fn archives_in(text: &str) -> Option<(String, String)> {
     Some(((*main).to_owned(), (*security).to_owned()))
 }
 
+/// The release of this host.
+pub(super) fn codename() -> Result<String> {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    name.map(str::to_owned).context("/etc/os-release names no VERSION_CODENAME")
+}
+
 /// Finds or installs the emulator.
 pub(crate) fn ensure_qemu(logs: &Path) -> Result<()> {
     if child::capture(Command::new(QEMU).arg("--version")).is_ok() {
@@ -150,15 +158,11 @@ pub(crate) fn ensure_qemu(logs: &Path) -> Result<()> {
     if !child::is_root() {
         bail!("{QEMU} is missing, and installing it needs root: apt-get install qemu-system-x86");
     }
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let codename = release
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-        .context("/etc/os-release names no VERSION_CODENAME; install qemu-system-x86 by hand")?;
+    let codename = codename().context("install qemu-system-x86 by hand")?;
     // Backports: the emulator of Debian 12 itself pushes out the tools of a newer one.
     let backports = format!("{codename}-backports");
-    let suites = [codename.to_owned(), format!("{codename}-security"), backports.clone()];
-    let lists = Lists::open("qemu", &suites, &logs.join("qemu.log"))?;
+    let suites = [codename.clone(), format!("{codename}-security"), backports.clone()];
+    let lists = Lists::open("qemu", &suites, "main", &logs.join("qemu.log"))?;
     eprintln!("  …         apt-get install qemu-system-x86 (about 20 MB)");
     lists.update()?;
     lists.install(&backports, "qemu-system-x86")

@@ -52,7 +52,7 @@ pub(super) fn find(
     let mut found = Vec::new();
     for series in wanted {
         // A list for each: a suite that is gone one day takes only its own series along.
-        let lists = Lists::open(&series.name, &series.suites, &logs.join("apt.log"));
+        let lists = Lists::open(&series.name, &series.suites, "main", &logs.join("apt.log"));
         let kernel = lists
             .and_then(|lists| {
                 lists.update()?;

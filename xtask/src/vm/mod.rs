@@ -5,6 +5,7 @@
 //! kernel, and a run that depends on the host says less. KVM is used when it is asked for.
 
 mod debian;
+pub(crate) mod driver;
 mod image;
 mod kernel;
 mod machine;

@@ -28,6 +28,7 @@ fn finding(rule: &str, key: &str, at_s: u64, severity: Severity) -> Finding {
         facts: FactRow::from_json(&object).unwrap(),
         vars: crate::rule::spec::Vars::default(),
         message: "it ran --token abc".into(),
+        is_doubted: false,
         dedupe_key: vec![key.into()],
         dedupe_for_ns: 3600 * SECOND_NS,
     }

@@ -156,3 +156,29 @@ fn distinct_counts_values_that_were_seen_in_the_window() {
     let findings = feed(&mut engine(rules()), &rows(&[(0, 1), (6, 2), (12, 3)]));
     assert_eq!(fired(&findings), []);
 }
+
+#[test]
+fn a_guessed_role_lowers_a_finding_and_hides_none() {
+    let server = |guess: bool, at_s: u64, bytes: i64| {
+        row(&json!({
+            "evt.kind": "flow", "evt.time_ns": at_s * SECOND, "workload.id": "w",
+            "workload.role": "inference", "workload.role_inferred": guess, "net.bytes_out": bytes,
+        }))
+    };
+    let rules = || {
+        let when = Box::new(|facts: &dyn Facts, _: &_| {
+            facts.field(FieldId::WorkloadRole) == Value::Str("inference")
+        });
+        let exception = Exception { name: "server".into(), when, on_role: true };
+        vec![Rule { exceptions: vec![exception], ..sum_rule("sum", sliding(60), 10) }]
+    };
+    assert_eq!(feed(&mut engine(rules()), &[server(false, 1, 99)]), [], "declared");
+    let findings = feed(&mut engine(rules()), &[server(true, 1, 99)]);
+    assert_eq!((findings.len(), findings[0].severity()), (1, Severity::Low));
+    assert!(findings[0].message.contains("exception `server` holds"), "{}", findings[0].message);
+    // What is excused by a guess does not add to what is not.
+    let rows = [server(true, 1, 9), flow(2 * SECOND, "w", 9, 1), flow(3 * SECOND, "w", 1, 1)];
+    let findings = feed(&mut engine(rules()), &rows);
+    assert_eq!(fired(&findings), [("sum", 3)]);
+    assert_eq!(findings[0].severity(), Severity::High);
+}

@@ -52,6 +52,7 @@ pub(super) fn rule(id: &str) -> Rule {
         kinds: KindSet::of(&[EventKind::Flow]),
         fields: vec![],
         guards: vec![],
+        parts: vec![],
         when: Box::new(|_, _| true),
         exceptions: vec![],
         correlation: None,
@@ -101,7 +102,7 @@ pub(super) fn with_exception(rule: Rule, port: i64) -> Rule {
     let when = Box::new(move |facts: &dyn Facts, _: &_| {
         facts.field(FieldId::NetDstPort) == Value::Int(port)
     });
-    Rule { exceptions: vec![Exception { name: "port".into(), when }], ..rule }
+    Rule { exceptions: vec![Exception { name: "port".into(), when, on_role: false }], ..rule }
 }
 
 pub(super) fn sliding(seconds: u64) -> Window {

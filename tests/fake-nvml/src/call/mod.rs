@@ -6,6 +6,7 @@ mod event;
 mod health;
 mod instance;
 mod process;
+mod rest;
 mod system;
 
 use crate::abi::Handle;

@@ -36,6 +36,10 @@ fn by(call: &str, place: &Out<nvmlDevice_t>, fits: impl Fn(&DeviceSpec) -> bool)
 exported! {
     call: call;
 
+    fn nvmlInit() {
+        state::init(call)
+    }
+
     fn nvmlInit_v2() {
         state::init(call)
     }
