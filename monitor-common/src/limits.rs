@@ -16,9 +16,9 @@ pub const COMM_BYTES: usize = 16;
 pub const PAYLOAD_BYTES_MAX: usize = 512;
 
 /// Bytes of the ring for process life, flow starts, label hits and tamper.
-pub const RING_HIGH_BYTES: u32 = 4 << 20;
+pub const RING_HIGH_BYTES: u32 = 2 << 20;
 /// Bytes of the ring for everything else.
-pub const RING_BULK_BYTES: u32 = 8 << 20;
+pub const RING_BULK_BYTES: u32 = 4 << 20;
 
 /// Flows that are counted at once.
 pub const FLOWS_MAX: u32 = 65_536;
