@@ -39,8 +39,8 @@ fn main() -> Result<()> {
     strip(&object).with_context(|| format!("strip {}", object.display()))
 }
 
-/// Takes what is for debuggers out of an object: the kernel reads `.BTF`, and the daemon would carry
-/// the rest in its memory.
+/// Takes what is for debuggers out of an object: the kernel reads `.BTF`, and the daemon would
+/// carry the rest in its memory.
 fn strip(object: &Path) -> Result<()> {
     let bytes = std::fs::read(object)?;
     let mut builder = object::build::elf::Builder::read(&*bytes)?;

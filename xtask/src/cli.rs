@@ -118,14 +118,14 @@ pub(crate) struct TestArgs {
 }
 
 /// What `fuzz` takes.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct FuzzArgs {
     /// Targets; see --list
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<String>,
     /// How long each of them runs
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) seconds: u32,
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) seconds: std::num::NonZeroU32,
     /// List the targets and end
     #[arg(long)]
     pub(crate) list: bool,

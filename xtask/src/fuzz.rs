@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -66,7 +67,7 @@ fn find_tools() -> Result<()> {
         .context("rustup is needed for a nightly toolchain")?;
     ensure!(
         toolchains.lines().any(|line| line.starts_with("nightly")),
-        "no nightly toolchain; install one with `rustup toolchain install nightly --profile minimal`"
+        "no nightly toolchain: `rustup toolchain install nightly --profile minimal` gets one"
     );
     if child::capture(Command::new("cargo").args(["fuzz", "--version"])).is_ok() {
         return Ok(());
@@ -77,7 +78,7 @@ fn find_tools() -> Result<()> {
     child::must_show(&mut install)
 }
 
-fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<()> {
+fn fuzz(tree: &Tree, target: &str, seconds: NonZeroU32) -> Result<()> {
     // What is found is kept apart, so that the stored inputs stay few.
     let found = tree.logs()?.join("fuzz").join(target);
     fs::create_dir_all(&found).with_context(|| found.display().to_string())?;
