@@ -16,7 +16,6 @@
 //! | `engine` | the engine thread |
 //! | `pushdown` | what the kernel side need not send |
 //! | `change` | whether rule files have changed |
-//! | `journal` | the file of events |
 //! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `replay` | recorded events through rules and alerts |
@@ -27,7 +26,6 @@
 mod change;
 mod engine;
 mod gpu;
-mod journal;
 mod loss;
 mod notice;
 pub mod plan;
@@ -63,7 +61,6 @@ use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
-use journal::Journal;
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
 pub use pushdown::wanted;
@@ -151,7 +148,7 @@ pub enum Control {
 /// What a run does besides what its configuration says.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// Where every enriched event is written.
+    /// Where every event that reaches the rules is written.
     pub record: Option<Target>,
     /// Only look: no windows are taken from disk or written there, and the kernel side sends what
     /// no rule needs too.
@@ -188,12 +185,6 @@ impl Pipeline {
         let exporter = Exporter::start(&plan::export(&config.export, &host))
             .map(Arc::new)
             .map_err(PipelineError::Export)?;
-        let journal = config
-            .events
-            .as_deref()
-            .map(Journal::create)
-            .transpose()
-            .map_err(|source| PipelineError::Start { what: "the file of events", source })?;
         let readiness = Arc::new(Readiness::default());
         let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
         let server = start_server(&config, &metrics, &readiness)?;
@@ -208,7 +199,7 @@ impl Pipeline {
         let taps = start_taps(&config, extras, &host, &loaded)?;
         let mut stages = stages(&config, rules, host, &exporter, &mut loaded)?;
         stages.taps = taps;
-        stages.pushdown.everything = extras.only_look || extras.record.is_some();
+        stages.pushdown.everything = extras.only_look;
         stages.pushdown.apply(&stages.rules, &mut stages.maps);
         if extras.only_look {
             stages.windows = None;
@@ -217,7 +208,7 @@ impl Pipeline {
         }
         let engine_thread = Arc::new(OnceLock::new());
         stages.label_watch = start_label_watch(&loaded.status, &engine_thread);
-        let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
+        let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
         // Set once, here: what was noticed before is taken at the first tick.

@@ -231,17 +231,20 @@ pub const CATALOG: &[Sensor] = &[
     },
     Sensor {
         name: "packet",
-        sees: "first payloads of flows, and peers of raw sockets",
+        sees: "first bytes of flows, questions to resolvers, and peers of raw sockets",
         roads: &[base(&[program("packet_out", Hook::CgroupEgress)])],
-        bound: "only the first 512 bytes of a flow are looked at",
-        lost: "mining handshakes and TLS names on the wire, peers of raw sockets",
+        bound: "only the first 512 bytes of a flow are looked at, 2 KiB of a TLS hello, in 32 \
+                segments at most",
+        lost: "mining handshakes and TLS names on the wire, questions to resolvers, peers of raw \
+               sockets",
         required: false,
     },
     Sensor {
         name: "dns",
-        sees: "answers of resolvers over UDP",
+        sees: "answers of resolvers over UDP and TCP, to questions that were asked",
         roads: &[base(&[program("packet_in", Hook::CgroupIngress)])],
-        bound: "answers over TCP, TLS and HTTPS are not seen",
+        bound: "ports 53 and 5353; DNS over TLS and HTTPS is not seen, and of a message the first \
+                2 KiB",
         lost: "names of peers",
         required: false,
     },
