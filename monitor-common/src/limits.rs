@@ -12,8 +12,16 @@ pub const ARGS_BYTES_MAX: usize = 4096;
 pub const CWD_BYTES_MAX: usize = 512;
 /// Bytes of a thread name (`TASK_COMM_LEN`, include/linux/sched.h).
 pub const COMM_BYTES: usize = 16;
-/// Bytes of first payload or of a DNS answer that leave the kernel.
+/// First bytes of a flow that leave the kernel, unless they are a TLS hello; also the shorter of
+/// two sizes of their records.
 pub const PAYLOAD_BYTES_MAX: usize = 512;
+/// Bytes of a TLS hello, of a DNS datagram or of a segment to or from a resolver that leave the
+/// kernel.
+pub const LONG_PAYLOAD_BYTES_MAX: usize = 2_048;
+/// Segments in which the first bytes of a flow are looked for.
+pub const PAYLOAD_SEGMENTS_MAX: u8 = 32;
+/// (Socket, resolver) pairs that were asked by datagram and may answer.
+pub const ASKED_MAX: u32 = 4_096;
 
 /// Bytes of the ring for process life, flow starts, label hits and tamper.
 pub const RING_HIGH_BYTES: u32 = 4 << 20;

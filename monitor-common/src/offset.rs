@@ -30,6 +30,9 @@ pub const SYSCALL_RESULT_OFFSET: usize = 16;
 /// daemon compares with the tracepoint's format as above.
 pub const SYSCALL_ARGS_OFFSET: usize = 16;
 
+/// Where the tracepoints of a system call keep its number. The daemon compares as above.
+pub const SYSCALL_NUMBER_OFFSET: usize = 8;
+
 /// Bytes read at once from the start of `struct inode`; every inode field must lie within.
 pub const INODE_HEAD_BYTES: usize = 128;
 
@@ -140,6 +143,12 @@ macro_rules! for_each_offset {
             OFF_BPF_LINK_ID "bpf_link" "id" 4 ["tamper_bpf"];
             OFF_MODULE_NAME "module" "name" 0 ["tamper_module"];
             OFF_KIOCB_OPCODE "io_kiocb" "opcode" 1 ["io_uring_net"];
+            OFF_REGS_0 "pt_regs" "di|orig_x0" 8 [];
+            OFF_REGS_1 "pt_regs" "si" 8 [];
+            OFF_REGS_2 "pt_regs" "dx" 8 [];
+            OFF_REGS_3 "pt_regs" "r10" 8 [];
+            OFF_REGS_4 "pt_regs" "r8" 8 [];
+            OFF_REGS_ALL "pt_regs" "regs" 0 [];
         }
     };
 }

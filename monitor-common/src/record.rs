@@ -6,7 +6,9 @@ use crate::act::{
     KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE, KIND_STDIO,
     KIND_TAMPER, longest as longest_act,
 };
-use crate::limits::{ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, PATH_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::limits::{
+    ARGS_BYTES_MAX, COMM_BYTES, CWD_BYTES_MAX, LONG_PAYLOAD_BYTES_MAX, PATH_BYTES_MAX,
+};
 
 macro_rules! records {
     ($(
@@ -44,9 +46,9 @@ pub const KIND_FILE_OPEN: u16 = 5;
 pub const KIND_FLOW: u16 = 6;
 /// A socket of a rare family or type was created.
 pub const KIND_SOCKET_NEW: u16 = 7;
-/// The first payload of a flow.
+/// First bytes that a flow sent.
 pub const KIND_PAYLOAD: u16 = 8;
-/// A DNS answer.
+/// Bytes to or from a resolver's port.
 pub const KIND_DNS: u16 = 9;
 /// Bytes of a labelled file were read or mapped.
 pub const KIND_FILE_READ: u16 = 10;
@@ -104,6 +106,9 @@ pub const FLOW_END: u16 = 2;
 
 /// [`FlowRecord::flags`]: opened by sending and not by connect (TCP Fast Open, RFC 7413).
 pub const FLOW_FAST_OPEN: u16 = 1 << 0;
+
+/// [`PayloadRecord::flags`]: the bytes arrived, they were not sent.
+pub const PAYLOAD_INWARD: u16 = 1 << 0;
 
 /// [`FlowRecord::direction`]: not known, older than the monitor.
 pub const DIRECTION_UNKNOWN: u16 = 0;
@@ -412,11 +417,11 @@ records! {
         pub reserved: u16,
     }
 
-    /// The first payload of a flow, or a DNS answer. Followed by the bytes.
-    pub struct PayloadRecord = 144 {
+    /// First bytes of a flow, or a DNS message or a segment of several. Followed by the bytes.
+    pub struct PayloadRecord = 152 {
         /// Who; all zero where the packet was handled in nobody's context.
         pub header: RecordHeader,
-        /// Identity of the flow.
+        /// Identity of the flow; of a DNS datagram, the kernel's name for the socket (its cookie).
         pub flow_id: u64,
         /// Here.
         pub local: Endpoint,
@@ -432,8 +437,12 @@ records! {
         pub payload_len: u32,
         /// `IPPROTO_*`.
         pub protocol: u16,
+        /// `PAYLOAD_*` bits.
+        pub flags: u16,
+        /// TCP's number of the first byte; zero for a datagram.
+        pub sequence: u32,
         /// Not used; zero.
-        pub reserved: u16,
+        pub reserved: u32,
     }
 }
 
@@ -448,7 +457,7 @@ pub const RECORD_BYTES_MAX: usize = {
             KIND_FILE_OPEN => size_of::<FileOpenRecord>() + PATH_BYTES_MAX,
             KIND_FLOW => size_of::<FlowRecord>(),
             KIND_SOCKET_NEW => size_of::<SocketNewRecord>(),
-            KIND_PAYLOAD | KIND_DNS => size_of::<PayloadRecord>() + PAYLOAD_BYTES_MAX,
+            KIND_PAYLOAD | KIND_DNS => size_of::<PayloadRecord>() + LONG_PAYLOAD_BYTES_MAX,
             KIND_FILE_READ => size_of::<FileReadRecord>(),
             KIND_FILE_CHANGE => size_of::<FileChangeRecord>() + 2 * PATH_BYTES_MAX,
             20..40 => longest_act(kind),

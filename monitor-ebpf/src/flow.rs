@@ -56,14 +56,18 @@ pub(crate) struct FlowState {
     pub(crate) protocol: u16,
     /// Whether the flow is counted but not reported.
     pub(crate) muted: u16,
-    /// Whether the first payload was seen.
-    pub(crate) payload_seen: u8,
+    /// Segments with first bytes that were told; [`FIRST_DONE`] when no more are wanted.
+    pub(crate) first_segments: u8,
     /// Whether it was opened by sending (TCP Fast Open).
     pub(crate) fast_open: u8,
     /// The kernel's name for the socket, unlike its address never used again; zero for a stream,
     /// whose end the state of the connection tells. Where no tracepoint of sends hands over the
     /// socket, its address: each socket that is closed is seen there before its memory is free.
     pub(crate) cookie: u64,
+    /// First bytes that are still wanted.
+    pub(crate) first_left: u32,
+    /// Not used; zero.
+    pub(crate) reserved: u32,
     /// Peer of the flow that this socket had before, or [`NO_PEER`].
     pub(crate) previous: u64,
     pub(crate) bytes_out: u64,
@@ -107,6 +111,9 @@ pub(crate) enum Starter {
 
 /// Slots of [`Starter`].
 pub(crate) const STARTERS: u32 = 3;
+
+/// [`FlowState::first_segments`]: no more first bytes are wanted.
+pub(crate) const FIRST_DONE: u8 = u8::MAX;
 
 /// No other flow of a socket. A hash of a peer is odd, and zero is the peer of a connected socket.
 pub(crate) const NO_PEER: u64 = 2;

@@ -47,6 +47,11 @@ pub(crate) static SELF_TGID: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static TYPE_CAST: Global<u32> = Global::new(0);
 
+/// Whether the arguments of a system call can be read at its exit (5.15 and newer): its entry is
+/// not hooked then.
+#[unsafe(no_mangle)]
+pub(crate) static CALL_REGISTERS: Global<u32> = Global::new(0);
+
 /// Whether flows to loopback peers are reported.
 #[unsafe(no_mangle)]
 pub(crate) static REPORT_LOOPBACK: Global<u32> = Global::new(0);

@@ -6,16 +6,18 @@ pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
-    CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX, Extension,
-    FLOW_SLOTS_MAX, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX,
-    NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX, READERS_MAX,
-    RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum, SEND_PEERS_MAX,
-    SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
+    ASKED_MAX, CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX,
+    Extension, FLOW_SLOTS_MAX, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, MARK_WORDS,
+    MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX,
+    READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
+    SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
+    WatchName, Writer,
 };
 
 use crate::emit::{ChangeScratch, ExecScratch, OpenScratch};
 use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
 use crate::hook::file::OpenKey;
+use crate::hook::packet::Asked;
 
 /// Process life, flow starts, label hits.
 #[map]
@@ -121,6 +123,10 @@ pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
     LruHashMap::with_max_entries(SEND_PEERS_MAX, 0);
+
+/// Resolvers that were asked by datagram, by socket, and who asked last.
+#[map]
+pub(crate) static ASKED: LruHashMap<FlowKey, Asked> = LruHashMap::with_max_entries(ASKED_MAX, 0);
 
 /// How often each probe of the full tier was called.
 #[map]

@@ -16,17 +16,16 @@
 //! | `engine` | the engine thread |
 //! | `pushdown` | what the kernel side need not send |
 //! | `change` | whether rule files have changed |
-//! | `journal` | the file of events |
 //! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
 //! | `state` | long windows on disk |
+//! | `stop` | the end, in order |
 
 mod change;
 mod engine;
 mod gpu;
-mod journal;
 mod loss;
 mod notice;
 pub mod plan;
@@ -34,6 +33,7 @@ mod pushdown;
 mod replay;
 mod report;
 mod state;
+mod stop;
 mod vital;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -61,18 +61,16 @@ use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
-use journal::Journal;
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
 pub use pushdown::wanted;
 pub use replay::Replay;
 use state::WindowStore;
+pub use stop::STOP_FLUSH;
 
 /// Messages to the engine that wait; label seeds are the only ones that come in numbers, and the
 /// scan that finds them waits while the engine is behind.
 pub const CONTROL_MAX: usize = 1_024;
-/// How long stopping waits for sinks to take what is left; the rest stays in the spool.
-pub const STOP_FLUSH: Duration = Duration::from_secs(1);
 
 /// Why the monitor does not run.
 #[derive(Debug, Error)]
@@ -150,7 +148,7 @@ pub enum Control {
 /// What a run does besides what its configuration says.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// Where every enriched event is written.
+    /// Where every event that reaches the rules is written.
     pub record: Option<Target>,
     /// Only look: no windows are taken from disk or written there, and the kernel side sends what
     /// no rule needs too.
@@ -187,12 +185,6 @@ impl Pipeline {
         let exporter = Exporter::start(&plan::export(&config.export, &host))
             .map(Arc::new)
             .map_err(PipelineError::Export)?;
-        let journal = config
-            .events
-            .as_deref()
-            .map(Journal::create)
-            .transpose()
-            .map_err(|source| PipelineError::Start { what: "the file of events", source })?;
         let readiness = Arc::new(Readiness::default());
         let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
         let server = start_server(&config, &metrics, &readiness)?;
@@ -207,7 +199,7 @@ impl Pipeline {
         let taps = start_taps(&config, extras, &host, &loaded)?;
         let mut stages = stages(&config, rules, host, &exporter, &mut loaded)?;
         stages.taps = taps;
-        stages.pushdown.everything = extras.only_look || extras.record.is_some();
+        stages.pushdown.everything = extras.only_look;
         stages.pushdown.apply(&stages.rules, &mut stages.maps);
         if extras.only_look {
             stages.windows = None;
@@ -216,7 +208,7 @@ impl Pipeline {
         }
         let engine_thread = Arc::new(OnceLock::new());
         stages.label_watch = start_label_watch(&loaded.status, &engine_thread);
-        let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
+        let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
         // Set once, here: what was noticed before is taken at the first tick.
@@ -268,24 +260,6 @@ impl Pipeline {
     pub fn is_running(&self) -> bool {
         !self.engine.is_finished()
     }
-
-    /// Takes what the rings hold, delivers what it can, and ends.
-    pub fn stop(self) {
-        let deadline = Instant::now() + STOP_FLUSH;
-        self.readiness.set_not_ready("stopping");
-        self.wake.stop();
-        join(self.reader, "ring reader");
-        if self.control.send(Control::Stop).is_err() {
-            tracing::warn!("the engine had ended before it was told to");
-        }
-        self.engine.thread().unpark();
-        join(self.engine, "engine");
-        drop(self.loaded);
-        if !self.exporter.flush(deadline) {
-            tracing::info!("some alerts wait in the spool for the next start");
-        }
-        drop(self.server);
-    }
 }
 
 /// What this build is.
@@ -305,12 +279,6 @@ fn spawn(
         .name(what.to_owned())
         .spawn(run)
         .map_err(|source| PipelineError::Start { what, source })
-}
-
-fn join(thread: JoinHandle<()>, what: &str) {
-    if thread.join().is_err() {
-        tracing::error!("the {what} thread panicked; please report this with the log before it");
-    }
 }
 
 fn start_server(

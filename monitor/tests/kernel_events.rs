@@ -188,7 +188,7 @@ s.sendall(b'later'); s.close()";
     });
     let Body::Flow(flow) = &event.body else { unreachable!("matched above") };
     let payload = flow.payload.as_ref().expect("a payload");
-    assert!(payload.0.starts_with(b"{\"id\":1,\"method\":\"mining.subscribe\""));
+    assert!(payload.bytes.starts_with(b"{\"id\":1,\"method\":\"mining.subscribe\""));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use monitor_common::{
     KIND_ASYNC_IO,
 };
 
-use super::call::{argument, keep, take};
+use super::call::{Arguments, Call, ended, keep};
 use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::{OFF_KIOCB_OPCODE, SELF_TGID};
@@ -79,15 +79,20 @@ pub fn uring_submit(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// `userfaultfd(flags)`.
+#[inline(always)]
+fn userfaultfd(asked: &impl Arguments) -> Option<Call> {
+    Some(Call { args: [asked.get::<0>(), 0, 0, 0, 0], what: 0 })
+}
+
 #[tracepoint]
 pub fn uffd_entered(ctx: TracePointContext) -> u32 {
-    keep(0, [argument::<0>(&ctx), 0, 0, 0, 0]);
+    keep(userfaultfd(&ctx));
     0
 }
 
 #[tracepoint]
 pub fn uffd_done(ctx: TracePointContext) -> u32 {
-    let Some(call) = take() else { return 0 };
+    let Some(call) = ended(userfaultfd) else { return 0 };
     if returned(&ctx) >= 0 {
         report(ASYNC_USERFAULTFD, 0, call.args[0]);
     }

@@ -11,7 +11,7 @@ use monitor_common::{
     KIND_MEMORY_ACCESS, MemoryAccessRecord,
 };
 
-use super::call::{argument, keep, take};
+use super::call::{Arguments, Call, ended, keep};
 use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::SELF_TGID;
@@ -46,20 +46,30 @@ pub(crate) struct AccessState {
     told_boot_ns: u64,
 }
 
-/// Keeps a ptrace call that takes hold of a process; the many others are not looked at.
+/// A ptrace call that takes hold of a process; the many others are not looked at.
+#[inline(always)]
+fn ptrace(asked: &impl Arguments) -> Option<Call> {
+    let request = asked.get::<0>();
+    let takes_hold = request == PTRACE_ATTACH || request == PTRACE_SEIZE;
+    takes_hold.then(|| Call { args: [request, asked.get::<1>(), 0, 0, 0], what: 0 })
+}
+
+/// `process_vm_readv`, `process_vm_writev` and `pidfd_getfd`: whom it is about.
+#[inline(always)]
+fn first(asked: &impl Arguments) -> Option<Call> {
+    Some(Call { args: [asked.get::<0>(), 0, 0, 0, 0], what: 0 })
+}
+
 #[tracepoint]
 pub fn ptrace_entered(ctx: TracePointContext) -> u32 {
-    let request = argument::<0>(&ctx);
-    if request == PTRACE_ATTACH || request == PTRACE_SEIZE {
-        keep(u64::from(ACCESS_PTRACE), [request, argument::<1>(&ctx), 0, 0, 0]);
-    }
+    keep(ptrace(&ctx));
     0
 }
 
 /// The newest tracee of the caller is the one it just took.
 #[tracepoint]
 pub fn ptrace_done(ctx: TracePointContext) -> u32 {
-    let Some(call) = take() else { return 0 };
+    let Some(call) = ended(ptrace) else { return 0 };
     if returned(&ctx) != 0 {
         return 0;
     }
@@ -73,7 +83,7 @@ pub fn ptrace_done(ctx: TracePointContext) -> u32 {
 /// `process_vm_readv` and `process_vm_writev`.
 #[tracepoint]
 pub fn vm_entered(ctx: TracePointContext) -> u32 {
-    keep(0, [argument::<0>(&ctx), 0, 0, 0, 0]);
+    keep(first(&ctx));
     0
 }
 
@@ -91,7 +101,7 @@ pub fn vm_write_done(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn vm_moved(method: u16, moved: i64) {
-    let Some(call) = take() else { return };
+    let Some(call) = ended(first) else { return };
     if moved <= 0 {
         return;
     }
@@ -136,13 +146,13 @@ fn is_due(method: u16, named: u32, bytes: u64) -> Option<u64> {
 /// `pidfd_getfd`: the pidfd leads to the process, whatever its number is called elsewhere.
 #[tracepoint]
 pub fn pidfd_entered(ctx: TracePointContext) -> u32 {
-    keep(0, [argument::<0>(&ctx), 0, 0, 0, 0]);
+    keep(first(&ctx));
     0
 }
 
 #[tracepoint]
 pub fn pidfd_done(ctx: TracePointContext) -> u32 {
-    let Some(call) = take() else { return 0 };
+    let Some(call) = ended(first) else { return 0 };
     if returned(&ctx) < 0 {
         return 0;
     }

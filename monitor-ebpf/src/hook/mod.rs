@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod namespace;
 pub(crate) mod net;
 pub(crate) mod packet;
+mod payload;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod socket;

@@ -8,7 +8,7 @@ use monitor_common::{
     NS_TEXT_BYTES_MAX, NS_UNSHARE, NamespaceRecord,
 };
 
-use super::call::{argument, keep, take};
+use super::call::{Arguments, Call, ended, keep, number};
 use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::SELF_TGID;
@@ -27,61 +27,108 @@ pub(crate) struct NamespaceScratch {
 }
 
 /// `setns(fd, nstype)`.
-#[tracepoint]
-pub fn setns_entered(ctx: TracePointContext) -> u32 {
-    keep(u64::from(NS_SETNS), [argument::<1>(&ctx), 0, 0, 0, 0]);
-    0
+#[inline(always)]
+fn setns(asked: &impl Arguments) -> Call {
+    call(NS_SETNS, [asked.get::<1>(), 0, 0, 0])
 }
 
 /// `unshare(flags)`.
-#[tracepoint]
-pub fn unshare_entered(ctx: TracePointContext) -> u32 {
-    keep(u64::from(NS_UNSHARE), [argument::<0>(&ctx), 0, 0, 0, 0]);
-    0
+#[inline(always)]
+fn unshare(asked: &impl Arguments) -> Call {
+    call(NS_UNSHARE, [asked.get::<0>(), 0, 0, 0])
 }
 
 /// `mount(source, target, type, flags, data)`.
-#[tracepoint]
-pub fn mount_entered(ctx: TracePointContext) -> u32 {
-    let (source, path) = (argument::<0>(&ctx), argument::<1>(&ctx));
-    keep(u64::from(NS_MOUNT), [argument::<3>(&ctx), source, path, argument::<2>(&ctx), 0]);
-    0
+#[inline(always)]
+fn mount(asked: &impl Arguments) -> Call {
+    let (source, path) = (asked.get::<0>(), asked.get::<1>());
+    call(NS_MOUNT, [asked.get::<3>(), source, path, asked.get::<2>()])
 }
 
 /// `move_mount(from_dirfd, from_path, to_dirfd, to_path, flags)`.
-#[tracepoint]
-pub fn move_mount_in(ctx: TracePointContext) -> u32 {
-    let (source, path) = (argument::<1>(&ctx), argument::<3>(&ctx));
-    keep(u64::from(NS_MOUNT), [argument::<4>(&ctx), source, path, 0, 0]);
-    0
+#[inline(always)]
+fn move_mount(asked: &impl Arguments) -> Call {
+    call(NS_MOUNT, [asked.get::<4>(), asked.get::<1>(), asked.get::<3>(), 0])
 }
 
 /// `pivot_root(new_root, put_old)`.
-#[tracepoint]
-pub fn pivot_entered(ctx: TracePointContext) -> u32 {
-    let (new, old) = (argument::<0>(&ctx), argument::<1>(&ctx));
-    keep(u64::from(NS_PIVOT_ROOT), [0, old, new, 0, 0]);
-    0
+#[inline(always)]
+fn pivot_root(asked: &impl Arguments) -> Call {
+    call(NS_PIVOT_ROOT, [0, asked.get::<1>(), asked.get::<0>(), 0])
 }
 
 /// `chroot(path)`.
-#[tracepoint]
-pub fn chroot_entered(ctx: TracePointContext) -> u32 {
-    keep(u64::from(NS_CHROOT), [0, 0, argument::<0>(&ctx), 0, 0]);
-    0
+#[inline(always)]
+fn chroot(asked: &impl Arguments) -> Call {
+    call(NS_CHROOT, [0, 0, asked.get::<0>(), 0])
 }
 
 /// `open_by_handle_at(mount_fd, handle, flags)`: it succeeds with a descriptor.
+#[inline(always)]
+fn by_handle(asked: &impl Arguments) -> Call {
+    call(NS_OPEN_BY_HANDLE, [asked.get::<2>(), 0, 0, 0])
+}
+
+/// Flags, and where source, path and type stand.
+#[inline(always)]
+const fn call(op: u16, [flags, source, path, fs_type]: [u64; 4]) -> Call {
+    Call { args: [flags, source, path, fs_type, 0], what: op as u64 }
+}
+
+/// The system calls of this sensor by their numbers
+/// (arch/x86/entry/syscalls/syscall_64.tbl; include/uapi/asm-generic/unistd.h).
+mod number {
+    pub(super) const MOVE_MOUNT: u32 = 429;
+
+    #[cfg(bpf_target_arch = "x86_64")]
+    mod arch {
+        pub(crate) const PIVOT_ROOT: u32 = 155;
+        pub(crate) const CHROOT: u32 = 161;
+        pub(crate) const MOUNT: u32 = 165;
+        pub(crate) const UNSHARE: u32 = 272;
+        pub(crate) const OPEN_BY_HANDLE_AT: u32 = 304;
+        pub(crate) const SETNS: u32 = 308;
+    }
+
+    #[cfg(not(bpf_target_arch = "x86_64"))]
+    mod arch {
+        pub(crate) const MOUNT: u32 = 40;
+        pub(crate) const PIVOT_ROOT: u32 = 41;
+        pub(crate) const CHROOT: u32 = 51;
+        pub(crate) const UNSHARE: u32 = 97;
+        pub(crate) const OPEN_BY_HANDLE_AT: u32 = 265;
+        pub(crate) const SETNS: u32 = 268;
+    }
+
+    pub(super) use arch::{CHROOT, MOUNT, OPEN_BY_HANDLE_AT, PIVOT_ROOT, SETNS, UNSHARE};
+}
+
+#[inline(always)]
+fn asked(number: u32, asked: &impl Arguments) -> Option<Call> {
+    Some(match number {
+        number::SETNS => setns(asked),
+        number::UNSHARE => unshare(asked),
+        number::MOUNT => mount(asked),
+        number::MOVE_MOUNT => move_mount(asked),
+        number::PIVOT_ROOT => pivot_root(asked),
+        number::CHROOT => chroot(asked),
+        number::OPEN_BY_HANDLE_AT => by_handle(asked),
+        _ => return None,
+    })
+}
+
+/// The entry of each of them, where their exit does not tell what they were asked.
 #[tracepoint]
-pub fn handle_entered(ctx: TracePointContext) -> u32 {
-    keep(u64::from(NS_OPEN_BY_HANDLE), [argument::<2>(&ctx), 0, 0, 0, 0]);
+pub fn namespace_entered(ctx: TracePointContext) -> u32 {
+    keep(asked(number(&ctx), &ctx));
     0
 }
 
 /// The exit of each of them.
 #[tracepoint]
 pub fn namespace_done(ctx: TracePointContext) -> u32 {
-    let Some(call) = take() else { return 0 };
+    let number = number(&ctx);
+    let Some(call) = ended(|registers| asked(number, registers)) else { return 0 };
     if returned(&ctx) < 0 {
         return 0;
     }

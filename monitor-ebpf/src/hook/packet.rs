@@ -1,44 +1,55 @@
-//! Packets, where nothing else will do: the first payload of a flow, answers of resolvers, and the
-//! destination of raw sockets, which pass neither a TCP state nor the datagram hooks.
+//! Packets, where nothing else will do: first bytes of a flow, what is asked of resolvers and what
+//! they answer, and the destination of raw sockets, which pass neither a TCP state nor the datagram
+//! hooks.
 //!
 //! The programs always let the packet pass.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_skb_load_bytes};
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use monitor_common::{
-    DIRECTION_EGRESS, Endpoint, KIND_DNS, KIND_PAYLOAD, PAYLOAD_BYTES_MAX, PayloadRecord,
+    ActorRecord, DIRECTION_EGRESS, Endpoint, KIND_DNS, KIND_PAYLOAD, LONG_PAYLOAD_BYTES_MAX,
+    PAYLOAD_BYTES_MAX, PAYLOAD_SEGMENTS_MAX,
 };
 
+use super::payload::{self, Part, Sides};
 use crate::count::{Outcome, count};
 use crate::filter;
-use crate::flow::{FlowKey, FlowState, peer_hash};
+use crate::flow::{FIRST_DONE, FlowKey, FlowState, peer_hash};
+use crate::globals::SELF_TGID;
 use crate::hook::net::keep_peer;
-use crate::lane::{Lane, QUIET};
-use crate::maps::FLOWS;
+use crate::maps::{ASKED, FLOWS};
 use crate::read::sock::{IPPROTO_TCP, IPPROTO_UDP, mapped};
+use crate::read::{Fault, task};
 
 /// Let the packet pass.
 const PASS: i32 = 1;
 /// `ETH_P_IP` and `ETH_P_IPV6` (include/uapi/linux/if_ether.h).
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
-/// The resolver's port (RFC 1035).
+/// Ports of resolvers (RFC 1035) and of multicast names (RFC 6762).
 const DNS_PORT: u16 = 53;
-/// Bytes of an IPv6 header (RFC 8200) and of a UDP header (RFC 768).
+const MDNS_PORT: u16 = 5353;
+/// Bytes of an IPv4 header without options (RFC 791), of an IPv6 header (RFC 8200) and of a UDP
+/// header (RFC 768).
+const IPV4_HEADER_BYTES: u32 = 20;
 const IPV6_HEADER_BYTES: u32 = 40;
 const UDP_HEADER_BYTES: u32 = 8;
-/// A record with the longest payload.
-const RECORD_BYTES: usize = size_of::<PayloadRecord>() + PAYLOAD_BYTES_MAX;
+/// `SYN` in the flags of a TCP header (RFC 9293): it takes a number of its own.
+const TCP_SYN: u8 = 2;
+/// First byte of a TLS handshake record (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A payload record with its bytes.
+/// Who asked a resolver by datagram last.
 #[repr(C)]
-struct PayloadSlot {
-    record: PayloadRecord,
-    bytes: [u8; PAYLOAD_BYTES_MAX],
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    actor: ActorRecord,
+    local: Endpoint,
+    remote: Endpoint,
+    cookie: u64,
 }
-
-const _: () = assert!(size_of::<PayloadSlot>() == RECORD_BYTES);
 
 /// Where the parts of a packet are.
 struct Packet {
@@ -57,34 +68,56 @@ fn packet(ctx: &SkBuffContext) -> Option<Packet> {
     // SAFETY: a context field.
     let kind = u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16);
     if kind == ETH_P_IP {
-        let [first, protocol] = bytes_at(ctx, [0, 9])?;
+        let ([first, ..], [_, protocol, ..]) = (bytes_at::<0>(ctx)?, bytes_at::<8>(ctx)?);
         let transport = u32::from(first & 0xf) * 4;
         return Some(Packet { protocol: u16::from(protocol), version6: false, transport, total });
     }
     if kind == ETH_P_IPV6 {
-        let [protocol, _] = bytes_at(ctx, [6, 0])?;
+        let [protocol, ..] = bytes_at::<6>(ctx)?;
         let transport = IPV6_HEADER_BYTES;
         return Some(Packet { protocol: u16::from(protocol), version6: true, transport, total });
     }
     None
 }
 
-/// Two bytes of the first ten of a packet; `None` when they are not in its linear part.
+/// Four bytes of a packet at a constant place; `None` when they are not in its linear part.
 #[inline(always)]
-fn bytes_at(ctx: &SkBuffContext, at: [usize; 2]) -> Option<[u8; 2]> {
+fn bytes_at<const AT: usize>(ctx: &SkBuffContext) -> Option<[u8; 4]> {
     // SAFETY: context fields; the verifier knows them as the packet's bounds, and checks that the
     // reads stay below the end that was compared with.
     unsafe {
         let data = (*ctx.skb.skb).data as usize;
         let end = (*ctx.skb.skb).data_end as usize;
-        if data + 10 > end {
+        if data + AT + 4 > end {
             return None;
         }
-        Some([*((data + at[0]) as *const u8), *((data + at[1]) as *const u8)])
+        let byte = |at: usize| core::ptr::read_volatile((data + AT + at) as *const u8);
+        Some([byte(0), byte(1), byte(2), byte(3)])
     }
 }
 
-/// Source (`first`) or destination address of the packet.
+/// Source and destination port.
+#[inline(always)]
+fn ports(ctx: &SkBuffContext, packet: &Packet) -> Option<(u16, u16)> {
+    let near = match packet.transport {
+        IPV4_HEADER_BYTES => bytes_at::<20>(ctx),
+        IPV6_HEADER_BYTES => bytes_at::<40>(ctx),
+        _ => None,
+    };
+    let [a, b, c, d] = match near {
+        Some(bytes) => bytes,
+        None => ctx.load(packet.transport as usize).ok()?,
+    };
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// Whether resolvers listen at a port.
+#[inline(always)]
+fn is_dns(port: u16) -> bool {
+    port == DNS_PORT || port == MDNS_PORT
+}
+
+/// Source or destination address of the packet.
 #[inline(always)]
 fn address(ctx: &SkBuffContext, packet: &Packet, source: bool) -> Option<[u8; 16]> {
     if packet.version6 {
@@ -111,33 +144,157 @@ pub fn packet_out(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
     let packet = packet(ctx)?;
-    if packet.protocol == IPPROTO_UDP {
+    match packet.protocol {
+        IPPROTO_TCP => stream_out(ctx, &packet),
+        IPPROTO_UDP => {
+            let (from, to) = ports(ctx, &packet)?;
+            if !is_dns(to) || !filter::wanted(KIND_DNS) || packet.total <= packet.transport + 8 {
+                return None;
+            }
+            if ask(ctx, &packet, from, to)?.is_err() {
+                count(KIND_DNS, Outcome::ReadFault);
+            }
+            Some(())
+        }
+        protocol => {
+            // The socket layer counts the bytes of a raw socket right after this.
+            keep_peer(socket_of(ctx), address(ctx, &packet, false)?, 0, protocol);
+            None
+        }
+    }
+}
+
+/// A datagram to a resolver. It leaves in the context of the thread that sends it: who that is, is
+/// kept for the answer.
+#[inline(always)]
+fn ask(ctx: &SkBuffContext, packet: &Packet, from: u16, to: u16) -> Option<Result<(), Fault>> {
+    let local = Endpoint { address: address(ctx, packet, true)?, port: from, reserved: [0; 6] };
+    let remote = Endpoint { address: address(ctx, packet, false)?, port: to, reserved: [0; 6] };
+    // SAFETY: all members are integers, for which zero is a value.
+    let mut asked: Asked = unsafe { core::mem::zeroed() };
+    if let Err(fault) = task::actor(task::current(), &mut asked.actor) {
+        return Some(Err(fault));
+    }
+    if asked.actor.tgid == SELF_TGID.load() {
         return None;
     }
-    if packet.protocol != IPPROTO_TCP {
-        // The socket layer counts the bytes of a raw socket right after this.
-        keep_peer(socket_of(ctx), address(ctx, &packet, false)?, 0, packet.protocol);
+    (asked.local, asked.remote) = (local, remote);
+    // SAFETY: the context is a packet, as the helper asks.
+    asked.cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
+    let key = FlowKey { sock: socket_of(ctx), peer: peer_hash(&remote) };
+    // A full map forgets who asked longest ago: the answer to that gives no names.
+    let _kept = ASKED.insert(key, asked, u64::from(BPF_ANY));
+    datagram(ctx, packet, &asked, false);
+    Some(Ok(()))
+}
+
+#[inline(always)]
+fn datagram(ctx: &SkBuffContext, packet: &Packet, asked: &Asked, inward: bool) {
+    let sides = Sides {
+        actor: &asked.actor,
+        flow_id: asked.cookie,
+        local: &asked.local,
+        remote: &asked.remote,
+        owner_tgid: asked.actor.tgid,
+        owner_start_boot_ns: asked.actor.start_boot_ns,
+        protocol: IPPROTO_UDP,
+    };
+    let offset = packet.transport + UDP_HEADER_BYTES;
+    let total = packet.total - offset;
+    payload::report(
+        ctx,
+        KIND_DNS,
+        &sides,
+        &Part { offset, total, most: total, sequence: 0, inward },
+    );
+}
+
+/// A segment: where its bytes are, and TCP's number of the first.
+struct Segment {
+    offset: u32,
+    total: u32,
+    sequence: u32,
+}
+
+#[inline(always)]
+fn segment(ctx: &SkBuffContext, packet: &Packet) -> Option<Segment> {
+    let head: [u8; 14] = ctx.load(packet.transport as usize).ok()?;
+    let offset = packet.transport + u32::from(head[12] >> 4) * 4;
+    if packet.total <= offset {
         return None;
     }
+    let first = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    let sequence = first.wrapping_add(u32::from(head[13] & TCP_SYN != 0));
+    Some(Segment { offset, total: packet.total - offset, sequence })
+}
+
+/// A segment of a flow: one of the first, or one to a resolver.
+#[inline(always)]
+fn stream_out(ctx: &SkBuffContext, packet: &Packet) -> Option<()> {
     let key = FlowKey { sock: socket_of(ctx), peer: 0 };
     let state = FLOWS.get_ptr_mut(key)?;
     // SAFETY: the map's value lives while the program runs.
     let state = unsafe { &mut *state };
-    if !filter::wanted(KIND_PAYLOAD)
-        || state.payload_seen != 0
+    let is_question = state.remote.port == DNS_PORT;
+    if is_question && filter::wanted(KIND_DNS) {
+        return stream_part(ctx, packet, state, false);
+    }
+    if state.first_segments == FIRST_DONE
         || state.muted != 0
         || state.direction != DIRECTION_EGRESS
+        || !filter::wanted(KIND_PAYLOAD)
     {
         return None;
     }
-    let offset: u8 = ctx.load(packet.transport as usize + 12).ok()?;
-    let payload = packet.transport + u32::from(offset >> 4) * 4;
-    if packet.total <= payload {
+    let segment = segment(ctx, packet)?;
+    if state.first_segments == 0 {
+        let first: u8 = ctx.load(segment.offset as usize).ok()?;
+        // A hello with keys for the time after the quantum computer has its name far behind.
+        let most = if first == TLS_HANDSHAKE { LONG_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
+        state.first_left = most as u32;
+    }
+    let left = state.first_left;
+    state.first_left = left.saturating_sub(segment.total);
+    state.first_segments += 1;
+    if state.first_left == 0 || state.first_segments >= PAYLOAD_SEGMENTS_MAX {
+        state.first_segments = FIRST_DONE;
+    }
+    let Segment { offset, total, sequence } = segment;
+    let part = Part { offset, total, most: left, sequence, inward: false };
+    payload::report(ctx, KIND_PAYLOAD, &sides(state), &part);
+    Some(())
+}
+
+/// A segment to or from a resolver, whole or in part.
+#[inline(always)]
+fn stream_part(
+    ctx: &SkBuffContext,
+    packet: &Packet,
+    state: &FlowState,
+    inward: bool,
+) -> Option<()> {
+    if state.owner_tgid == SELF_TGID.load() {
         return None;
     }
-    state.payload_seen = 1;
-    payload_report(ctx, KIND_PAYLOAD, state, payload, packet.total - payload);
+    let Segment { offset, total, sequence } = segment(ctx, packet)?;
+    let part = Part { offset, total, most: total, sequence, inward };
+    payload::report(ctx, KIND_DNS, &sides(state), &part);
     Some(())
+}
+
+/// The flow's last sender is who the bytes are told of: who is current when a packet moves says
+/// nothing.
+#[inline(always)]
+fn sides(state: &FlowState) -> Sides<'_> {
+    Sides {
+        actor: &state.actor,
+        flow_id: state.flow_id,
+        local: &state.local,
+        remote: &state.remote,
+        owner_tgid: state.owner_tgid,
+        owner_start_boot_ns: state.owner_start_boot_ns,
+        protocol: state.protocol,
+    }
 }
 
 /// What arrives: answers of resolvers.
@@ -150,98 +307,25 @@ pub fn packet_in(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn packet_in_look(ctx: &SkBuffContext) -> Option<()> {
     let packet = packet(ctx)?;
-    if packet.protocol != IPPROTO_UDP {
+    if packet.protocol != IPPROTO_UDP && packet.protocol != IPPROTO_TCP {
         return None;
     }
-    if !filter::wanted(KIND_DNS) {
+    let (from, _) = ports(ctx, &packet)?;
+    if !is_dns(from) || !filter::wanted(KIND_DNS) {
         return None;
     }
-    let port: u16 = ctx.load(packet.transport as usize).ok()?;
-    if u16::from_be(port) != DNS_PORT {
+    if packet.protocol == IPPROTO_TCP {
+        let state = FLOWS.get_ptr_mut(FlowKey { sock: socket_of(ctx), peer: 0 })?;
+        // SAFETY: the map's value lives while the program runs.
+        return stream_part(ctx, &packet, unsafe { &*state }, true);
+    }
+    if packet.total <= packet.transport + UDP_HEADER_BYTES {
         return None;
     }
-    let payload = packet.transport + UDP_HEADER_BYTES;
-    if packet.total <= payload {
-        return None;
-    }
-    let server =
-        Endpoint { address: address(ctx, &packet, true)?, port: DNS_PORT, reserved: [0; 6] };
-    let sock = socket_of(ctx);
-    let connected = FlowKey { sock, peer: 0 };
-    let unconnected = FlowKey { sock, peer: peer_hash(&server) };
-    let state = match FLOWS.get_ptr_mut(connected) {
-        Some(state) => state,
-        None => FLOWS.get_ptr_mut(unconnected)?,
-    };
+    let server = Endpoint { address: address(ctx, &packet, true)?, port: from, reserved: [0; 6] };
+    let key = FlowKey { sock: socket_of(ctx), peer: peer_hash(&server) };
+    let asked = ASKED.get_ptr_mut(key)?;
     // SAFETY: the map's value lives while the program runs.
-    let state = unsafe { &mut *state };
-    payload_report(ctx, KIND_DNS, state, payload, packet.total - payload);
+    datagram(ctx, &packet, unsafe { &*asked }, true);
     Some(())
 }
-
-/// Sends the first bytes of a packet's payload, under the name of the flow's last sender: who is
-/// current when a packet moves says nothing.
-#[inline(always)]
-fn payload_report(ctx: &SkBuffContext, kind: u16, state: &FlowState, offset: u32, total: u32) {
-    if !filter::within_rate(state.actor.cgroup_id, Lane::High) {
-        return count(kind, Outcome::RateLimited);
-    }
-    let Some(mut entry) = Lane::High.ring().reserve::<PayloadSlot>(0) else {
-        return count(kind, Outcome::RingFull);
-    };
-    // SAFETY: the slot is as long as the type; every field of the record is written, and the
-    // daemon reads no more bytes behind it than `payload_len` says.
-    let slot = unsafe { &mut *entry.as_mut_ptr() };
-    let record = &mut slot.record;
-    record.header.kind = kind;
-    record.header.reserved = 0;
-    record.header.len = RECORD_BYTES as u32;
-    // SAFETY: a helper without preconditions.
-    record.header.boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-    record.header.actor = state.actor;
-    record.flow_id = state.flow_id;
-    record.local = state.local;
-    record.remote = state.remote;
-    record.owner_tgid = state.owner_tgid;
-    record.owner_start_boot_ns = state.owner_start_boot_ns;
-    record.payload_total = total;
-    record.protocol = state.protocol;
-    record.reserved = 0;
-    let wanted = bounded(total);
-    record.payload_len = wanted as u32;
-    // SAFETY: the target is PAYLOAD_BYTES_MAX long and `wanted` is between one and that.
-    let loaded = unsafe {
-        bpf_skb_load_bytes(
-            ctx.skb.skb.cast(),
-            offset,
-            slot.bytes.as_mut_ptr().cast(),
-            wanted as u32,
-        )
-    };
-    if loaded == 0 {
-        entry.submit(QUIET);
-        Lane::High.knock();
-        count(kind, Outcome::Sent);
-    } else {
-        entry.discard(QUIET);
-        count(kind, Outcome::ReadFault);
-    }
-}
-
-/// At least one and at most [`PAYLOAD_BYTES_MAX`] bytes of `total`, which is not zero.
-///
-/// In assembly, because the compiler knows that `total` is not zero, drops the lower bound, and the
-/// verifier then refuses the read ("invalid zero-sized read", 6.18).
-#[inline(always)]
-fn bounded(total: u32) -> u64 {
-    const LAST: u32 = PAYLOAD_BYTES_MAX as u32 - 1;
-    let last = total - 1;
-    let mut bytes = u64::from(if last > LAST { LAST } else { last });
-    // SAFETY: two instructions on a register.
-    unsafe {
-        core::arch::asm!("{bytes} &= 511", "{bytes} += 1", bytes = inout(reg) bytes);
-    }
-    bytes
-}
-
-const _: () = assert!(PAYLOAD_BYTES_MAX == 512);

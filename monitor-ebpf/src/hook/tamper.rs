@@ -11,7 +11,7 @@ use monitor_common::{
     TAMPER_SELF, TAMPER_SIGNAL, TamperRecord,
 };
 
-use super::call::{argument, keep, take};
+use super::call::{Arguments, Call, ended, keep};
 use crate::count::{Outcome, count};
 use crate::emit;
 use crate::globals::{OFF_MODULE_NAME, SELF_TGID};
@@ -58,12 +58,12 @@ impl Act {
     }
 }
 
-/// Keeps the calls that load, change, open or detach. Everything else that is done with bpf(2),
-/// reading above all, costs a comparison.
-#[tracepoint]
-pub fn bpf_entered(ctx: TracePointContext) -> u32 {
-    let command = argument::<0>(&ctx);
-    let attr = argument::<1>(&ctx);
+/// The calls that load, change, open or detach. Everything else that is done with bpf(2), reading
+/// above all, costs a comparison.
+#[inline(always)]
+fn bpf_call(asked: &impl Arguments) -> Option<Call> {
+    let command = asked.get::<0>();
+    let attr = asked.get::<1>();
     let at = match command {
         command::MAP_UPDATE_ELEM
         | command::MAP_DELETE_ELEM
@@ -76,10 +76,10 @@ pub fn bpf_entered(ctx: TracePointContext) -> u32 {
         | command::PROG_GET_FD_BY_ID
         | command::MAP_GET_FD_BY_ID
         | command::LINK_GET_FD_BY_ID => u64::MAX,
-        _ => return 0,
+        _ => return None,
     };
     if (bpf_get_current_pid_tgid() >> 32) as u32 == SELF_TGID.load() {
-        return 0;
+        return None;
     }
     let mut descriptor = 0u64;
     if at != u64::MAX {
@@ -89,21 +89,26 @@ pub fn bpf_entered(ctx: TracePointContext) -> u32 {
             bpf_probe_read_user((&raw mut word).cast(), 4, (attr + at) as *const core::ffi::c_void)
         };
         if read != 0 {
-            // The kernel will refuse the call for the same reason.
-            return 0;
+            // The kernel refuses the call for the same reason.
+            return None;
         }
         descriptor = u64::from(word);
     } else if command == command::OBJ_GET {
         // SAFETY: eight bytes; the helper accepts any user address.
         unsafe { bpf_probe_read_user((&raw mut descriptor).cast(), 8, attr as *const _) };
     }
-    keep(command, [descriptor, 0, 0, 0, 0]);
+    Some(Call { args: [descriptor, 0, 0, 0, 0], what: command })
+}
+
+#[tracepoint]
+pub fn bpf_entered(ctx: TracePointContext) -> u32 {
+    keep(bpf_call(&ctx));
     0
 }
 
 #[tracepoint]
 pub fn bpf_done(ctx: TracePointContext) -> u32 {
-    let Some(call) = take() else { return 0 };
+    let Some(call) = ended(bpf_call) else { return 0 };
     let result = returned(&ctx);
     if result < 0 {
         return 0;

@@ -3,7 +3,6 @@
 //! a kind may be newer than the daemon.
 
 mod act;
-mod dns;
 mod file;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,18 +14,20 @@ use monitor_common::{
     FileIdRecord, FlowRecord, KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_DNS, KIND_EXEC, KIND_EXIT,
     KIND_FILE_CHANGE, KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS,
     KIND_NAMESPACE, KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW,
-    PayloadRecord, RecordHeader, SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
+    PAYLOAD_INWARD, PayloadRecord, RecordHeader, SocketNewRecord, TASK_IO_WORKER, TaskNewRecord,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::model::{
     Actor, Body, BootNs, CgroupId, Event, ExeWriter, Exec, Exit, FileId, Flow, FlowPhase, Payload,
-    ProcessKey, SocketNew, TaskNew, Tgid, Tid, WallNs,
+    ProcessKey, SocketNew, TaskNew, Tgid, Tid, WallNs, Wire,
 };
 
 /// Arguments of one program that are kept.
 pub const ARGS_MAX: usize = 512;
+/// `IPPROTO_TCP` (include/uapi/linux/in.h).
+const IPPROTO_TCP: u16 = 6;
 /// `CLONE_THREAD` (include/uapi/linux/sched.h).
 const CLONE_THREAD: u64 = 0x0001_0000;
 
@@ -54,9 +55,6 @@ pub enum DecodeError {
         /// What it holds.
         value: u64,
     },
-    /// A DNS message that cannot be read.
-    #[error("dns message is malformed")]
-    BadDns,
 }
 
 impl DecodeError {
@@ -103,7 +101,7 @@ pub fn decode(frame: &[u8]) -> Result<Event, DecodeError> {
         KIND_FLOW => flow(frame)?,
         KIND_SOCKET_NEW => socket_new(frame)?,
         KIND_PAYLOAD => payload(frame)?,
-        KIND_DNS => dns_answer(frame)?,
+        KIND_DNS => wire(frame)?,
         KIND_STDIO => act::stdio(frame)?,
         KIND_MEMORY_ACCESS => act::memory_access(frame)?,
         KIND_TAMPER => act::tamper(frame)?,
@@ -294,15 +292,29 @@ fn payload(frame: &[u8]) -> Result<Body, DecodeError> {
         sends: 0,
         started: BootNs(record.header.boot_ns),
         is_fast_open: false,
-        payload: Some(Payload(Bytes::copy_from_slice(bytes))),
+        payload: Some(first_bytes(&record, bytes)),
     }))
 }
 
-fn dns_answer(frame: &[u8]) -> Result<Body, DecodeError> {
+fn wire(frame: &[u8]) -> Result<Body, DecodeError> {
     let (record, mut rest) = fixed::<PayloadRecord>(frame, KIND_DNS)?;
     let bytes = take(&mut rest, record.payload_len, KIND_DNS)?;
-    let server = socket_address(&record.remote).ip();
-    dns::answer(server, bytes).map(Body::Dns).ok_or(DecodeError::BadDns)
+    Ok(Body::Wire(Wire {
+        flow_id: record.flow_id,
+        is_stream: record.protocol == IPPROTO_TCP,
+        is_inward: record.flags & PAYLOAD_INWARD != 0,
+        local: socket_address(&record.local),
+        server: socket_address(&record.remote),
+        payload: first_bytes(&record, bytes),
+    }))
+}
+
+fn first_bytes(record: &PayloadRecord, bytes: &[u8]) -> Payload {
+    Payload {
+        sequence: record.sequence,
+        total: record.payload_total,
+        bytes: Bytes::copy_from_slice(bytes),
+    }
 }
 
 #[cfg(test)]

@@ -73,18 +73,20 @@ fn mapped_ipv4_is_shown_as_ipv4_and_an_unset_peer_as_none() {
 }
 
 #[test]
-fn dns_answer_yields_its_name_and_addresses() {
+fn bytes_of_a_resolver_keep_their_side_their_place_and_their_true_length() {
     let mut record = PayloadRecord::new_zeroed();
     record.header.kind = KIND_DNS;
-    // An answer to `a.test`: one question, one A record of 198.51.100.2, TTL 60.
-    let message = b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0\x01a\x04TEST\0\0\x01\0\x01\
-        \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc6\x33\x64\x02";
-    record.payload_len = u32::try_from(message.len()).expect("short");
-    let frame = [record.as_bytes(), message].concat();
-    let Body::Dns(dns) = decode(&frame).expect("whole").body else { panic!("not dns") };
-    assert_eq!(dns.name, "a.test");
-    assert_eq!(dns.answers[0].ip.to_string(), "198.51.100.2");
-    assert_eq!(dns.answers[0].ttl_seconds, 60);
+    (record.payload_len, record.payload_total) = (3, 700);
+    (record.protocol, record.sequence) = (6, 9);
+    record.flags = PAYLOAD_INWARD;
+    record.remote.address[10..].copy_from_slice(&[0xff, 0xff, 198, 51, 100, 2]);
+    record.remote.port = 53;
+    let frame = [record.as_bytes(), b"abcd"].concat();
+    let Body::Wire(wire) = decode(&frame).expect("whole").body else { panic!("not wire") };
+    assert!(wire.is_stream && wire.is_inward);
+    assert_eq!(wire.server.to_string(), "198.51.100.2:53");
+    assert_eq!((&wire.payload.bytes[..], wire.payload.total), (&b"abc"[..], 700));
+    assert_eq!(wire.payload.sequence, 9);
 }
 
 proptest! {

@@ -12,7 +12,9 @@ use super::limit::{
     WORKLOAD_MODELS_MAX, WORKLOAD_NAMES_MAX,
 };
 use super::payload::AppProto;
-use crate::model::{BootNs, FileId, FileOpen, Flow, GpuSample, GpuUuid, ProcessKey, Tgid};
+use crate::model::{
+    BootNs, DnsAnswer, FileId, FileOpen, Flow, GpuSample, GpuUuid, ProcessKey, Tgid,
+};
 
 /// The account of one workload.
 #[derive(Debug, Default)]
@@ -218,10 +220,18 @@ impl Account {
     }
 }
 
+#[derive(Debug)]
+struct Name {
+    text: Arc<str>,
+    until: BootNs,
+    /// Whether a resolver that the workload is configured with gave it.
+    is_trusted: bool,
+}
+
 /// Names that a workload resolved addresses from.
 #[derive(Debug, Default)]
 pub(super) struct NameCache {
-    names: HashMap<IpAddr, (Arc<str>, BootNs), DefaultHashBuilder>,
+    names: HashMap<IpAddr, Name, DefaultHashBuilder>,
     /// Addresses in the order they were first answered.
     order: VecDeque<IpAddr>,
 }
@@ -235,16 +245,17 @@ impl NameCache {
     /// how much the cache grew, and whether a name that was still good had to go.
     pub(super) fn put(
         &mut self,
-        ip: IpAddr,
-        name: &Arc<str>,
-        ttl_seconds: u32,
+        answer: &DnsAnswer,
+        (name, is_trusted): (&Arc<str>, bool),
         time: BootNs,
         may_grow: bool,
     ) -> (usize, bool) {
-        let ttl = ttl_seconds.clamp(NAME_TTL_MIN_S, NAME_TTL_MAX_S);
+        let ip = answer.ip;
+        let ttl = answer.ttl_seconds.clamp(NAME_TTL_MIN_S, NAME_TTL_MAX_S);
         let until = BootNs(time.0.saturating_add(u64::from(ttl) * 1_000_000_000));
+        let new = Name { text: Arc::clone(name), until, is_trusted };
         if let Some(known) = self.names.get_mut(&ip) {
-            *known = (Arc::clone(name), until);
+            *known = new;
             return (0, false);
         }
         let mut evicted = false;
@@ -252,17 +263,17 @@ impl NameCache {
         if self.names.len() >= WORKLOAD_NAMES_MAX || !may_grow {
             let Some(oldest) = self.order.pop_front() else { return (0, true) };
             let gone = self.names.remove(&oldest);
-            evicted = gone.is_some_and(|(_, until)| until > time);
+            evicted = gone.is_some_and(|gone| gone.until > time);
             grown = 0;
         }
-        self.names.insert(ip, (Arc::clone(name), until));
+        self.names.insert(ip, new);
         self.order.push_back(ip);
         (grown, evicted)
     }
 
-    /// The name of an address, while it is good.
-    pub(super) fn get(&self, ip: IpAddr, time: BootNs) -> Option<&Arc<str>> {
-        let (name, until) = self.names.get(&ip)?;
-        (time <= *until).then_some(name)
+    /// The name of an address, while it is good, and whether a profile may go by it.
+    pub(super) fn get(&self, ip: IpAddr, time: BootNs) -> Option<(&Arc<str>, bool)> {
+        let known = self.names.get(&ip)?;
+        (time <= known.until).then_some((&known.text, known.is_trusted))
     }
 }

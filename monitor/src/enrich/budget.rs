@@ -134,7 +134,8 @@ impl Enricher {
             return;
         };
         let Some(profile) = &workload.profile else { return };
-        let name = seen.flow.and_then(|flow| self.flows.get(flow)).and_then(|f| f.name.as_deref());
+        let state = seen.flow.and_then(|flow| self.flows.get(flow));
+        let name = state.and_then(super::flow::FlowState::trusted_name);
         let mut fullest: Option<Use> = None;
         let budgets = &mut self.budgets;
         profile.peers.budgets(remote.ip(), name, &mut |budget: BudgetView<'_>| {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::content::FileClass;
 use super::enricher::{Enricher, Observation};
 use super::file::ReadSum;
+use super::flow::First;
 use super::gpu::gpu_minor;
 use super::limit::{NAMES_MAX, WEIGHTS_BYTES_MIN};
 use super::net::{PeerClass, is_pool_name};
-use super::payload::{self, AppProto};
+use super::payload::{AppProto, Reading};
 use super::table::Handle;
 use super::workload::Workload;
 use crate::model::{
@@ -32,8 +33,8 @@ impl Enricher {
                 self.resolver_asked(flow.remote, tgid, event.time, seen);
             }
             Body::Dns(dns) => {
-                self.resolved(dns, event.time, seen);
                 self.learn_resolvers(tgid, event.time, seen);
+                self.resolved(dns, event.time, seen);
             }
             Body::GpuSample(sample) => self.sampled(sample, event.time, seen),
             Body::Stdio(stdio) => self.streamed(stdio, event.time, seen),
@@ -117,14 +118,13 @@ impl Enricher {
 
     fn flowed(&mut self, flow: &Flow, sender: Tgid, time: BootNs, seen: &mut Observation) {
         let handle = self.flows.of(flow.flow_id);
+        let reading = self.first_bytes(flow);
         seen.flow = Some(handle);
         if flow.phase == FlowPhase::End {
             self.flows.end(handle);
         }
         let Some(state) = self.flows.get_mut(handle) else { return };
-        if let Some(payload) = &flow.payload {
-            let port = flow.remote.map_or(0, |remote| remote.port());
-            let reading = payload::read(&payload.0, port);
+        if let Some(reading) = reading {
             state.app_proto = reading.proto.or(state.app_proto);
             state.sni = reading.sni.map(Arc::from).or(state.sni.take());
         }
@@ -134,7 +134,9 @@ impl Enricher {
         if state.name.is_none()
             && let Some(remote) = flow.remote
         {
-            state.name = account.names.get(remote.ip(), time).cloned();
+            let known = account.names.get(remote.ip(), time);
+            state.is_name_trusted = known.is_some_and(|(_, is_trusted)| is_trusted);
+            state.name = known.map(|(name, _)| Arc::clone(name));
         }
         let is_mining = state.app_proto == Some(AppProto::Stratum)
             || (flow.payload.is_some() && state.sni.as_deref().is_some_and(is_pool_name));
@@ -149,7 +151,7 @@ impl Enricher {
                     let is_member = members
                         .is_some_and(|members| members.contains(&remote.ip().to_canonical()));
                     (profile.same_job && is_member)
-                        || profile.peers.allows(remote.ip(), remote.port(), state.name.as_deref())
+                        || profile.peers.allows(remote.ip(), remote.port(), state.trusted_name())
                 }
                 (None, Some(remote)) => PeerClass::of(remote.ip()) != PeerClass::Public,
                 // Whoever it is, nobody allowed it.
@@ -163,15 +165,36 @@ impl Enricher {
         account.note_flow(flow, sender, state.name.as_ref(), state.app_proto, time);
     }
 
+    /// What the first bytes of a flow say, with those that were seen before.
+    fn first_bytes(&mut self, flow: &Flow) -> Option<Reading> {
+        if flow.phase == FlowPhase::End
+            && let Some(first) = self.firsts.find(&flow.flow_id)
+        {
+            self.firsts.remove(first);
+        }
+        let payload = flow.payload.as_ref()?;
+        let port = flow.remote.map_or(0, |remote| remote.port());
+        let first = match self.firsts.find(&flow.flow_id) {
+            Some(first) => first,
+            None => self.firsts.insert(flow.flow_id, First::default()).0,
+        };
+        let reading = self.firsts.get_mut(first)?.take(payload, port);
+        if reading.is_done() {
+            self.firsts.remove(first);
+        }
+        Some(reading)
+    }
+
     fn resolved(&mut self, dns: &Dns, time: BootNs, seen: &mut Observation) {
         let workload = seen.workload.and_then(|workload| self.workloads.get_mut(workload));
         let Some(workload) = workload else { return };
         workload.account.stratum_seen |= is_pool_name(&dns.name);
         let name: Arc<str> = Arc::from(dns.name.as_str());
+        let is_trusted = dns.server.is_none_or(|server| workload.resolvers.trusts(server));
         for answer in &dns.answers {
             let may_grow = self.names_len < NAMES_MAX;
             let (grown, evicted) =
-                workload.account.names.put(answer.ip, &name, answer.ttl_seconds, time, may_grow);
+                workload.account.names.put(answer, (&name, is_trusted), time, may_grow);
             self.names_len += grown;
             self.names_evicted += u64::from(evicted);
         }

@@ -7,13 +7,16 @@ use super::content::{Classes, FileClass};
 use super::derivation::Written;
 use super::facts::Enriched;
 use super::file::ReadSum;
-use super::flow::Flows;
+use super::flow::{First, Flows};
 use super::gpu::GpuNode;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
-use super::limit::{CONTAINERS_MAX, PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX};
+use super::limit::{
+    CONTAINERS_MAX, FIRST_BYTES_FLOWS_MAX, PLACES_MAX, PROCESSES_MAX, READS_MAX, WRITTEN_MAX,
+};
 use super::place::Place;
 use super::process::{Process, Processes};
 use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
+use super::question::Questions;
 use super::source::ProcSource;
 use super::stream::Relays;
 use super::table::{Handle, Table};
@@ -94,6 +97,10 @@ pub struct EnrichCounters {
     pub names: usize,
     /// Names that were still good and made room for others.
     pub names_evicted: u64,
+    /// Answers of resolvers that nobody had asked for.
+    pub answers_refused: u64,
+    /// Messages and streams of resolvers that could not be read.
+    pub dns_unread: u64,
     /// Budgets whose bytes are counted.
     pub budgets: usize,
     /// Budgets that made room for others.
@@ -134,6 +141,11 @@ pub struct Enricher {
     /// Cgroups in which every file opened for writing is told of.
     pub(super) marked: Table<CgroupId, ()>,
     pub(super) flows: Flows,
+    /// First bytes of flows that do not say yet what they are.
+    pub(super) firsts: Table<u64, First>,
+    pub(super) questions: Questions,
+    /// Events that followed from the one that was completed last.
+    pub(super) found: Vec<Event>,
     pub(super) relays: Relays,
     /// First process seen of each container, by its id.
     pub(super) containers: Table<Box<str>, ProcessKey>,
@@ -175,6 +187,9 @@ impl Enricher {
             followed: Vec::new(),
             marked: Table::new(monitor_common::MARKED_CGROUPS_MAX as usize),
             flows: Flows::new(),
+            firsts: Table::new(FIRST_BYTES_FLOWS_MAX),
+            questions: Questions::new(),
+            found: Vec::new(),
             relays: Relays::default(),
             containers: Table::new(CONTAINERS_MAX),
             budgets: Budgets::new(),
@@ -261,6 +276,8 @@ impl Enricher {
             heads_unread: self.labels.unread,
             names: self.names_len,
             names_evicted: self.names_evicted,
+            answers_refused: self.questions.answers_refused,
+            dns_unread: self.questions.unread,
             budgets: self.budgets.len(),
             budgets_evicted: self.budgets.evicted(),
             reads_evicted: self.reads.evicted(),

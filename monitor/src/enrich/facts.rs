@@ -145,7 +145,7 @@ impl<'e> Enriched<'e> {
         *self.allowed.get_or_init(|| {
             let remote = self.flow()?.remote?;
             let profile = self.workload?.profile.as_ref()?;
-            let name = self.flow.and_then(|flow| flow.name.as_deref());
+            let name = self.flow.and_then(FlowState::trusted_name);
             let of_job = profile.same_job && self.same_job() == Some(true);
             Some(of_job || profile.peers.allows(remote.ip(), remote.port(), name))
         })

@@ -74,6 +74,31 @@ pub const BUDGETS_KEPT_MAX: usize = 8_192;
 /// Names of addresses over all workloads; beyond, a workload replaces its own oldest.
 pub const NAMES_MAX: usize = 65_536;
 
+/// Questions to resolvers that wait for an answer.
+pub const QUESTIONS_MAX: usize = 4_096;
+
+/// How long a question may wait, in nanoseconds: the C library asks again after five seconds, and
+/// ten times at most.
+pub const QUESTION_AGE_NS_MAX: u64 = 60_000_000_000;
+
+/// Directions of TCP streams to resolvers that are read at once, some 2 KiB each.
+pub const DNS_STREAMS_MAX: usize = 512;
+
+/// DNS messages that one segment may complete; a tunnel sends no more in 2 KiB.
+pub const DNS_MESSAGES_MAX: usize = 128;
+
+/// Segments of a stream that wait for one before them.
+pub const SEGMENTS_HELD_MAX: usize = 8;
+
+/// Records of a DNS message that are walked.
+pub const DNS_RECORDS_MAX: usize = 128;
+
+/// Addresses of one answer that are kept.
+pub const DNS_ANSWERS_MAX: usize = 32;
+
+/// Flows whose first bytes are put together, 2 KiB each at most.
+pub const FIRST_BYTES_FLOWS_MAX: usize = 1_024;
+
 /// Seconds a name is kept at least: resolvers answer with zero, and the flow comes after.
 pub const NAME_TTL_MIN_S: u32 = 300;
 

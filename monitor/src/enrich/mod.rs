@@ -11,6 +11,7 @@
 //! | `effect`, `account` | what an event adds to the account of its workload |
 //! | `label`, `content`, `scan` | which files are weights |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
+//! | `question`, `message`, `segment` | resolvers: questions and answers, datagrams and streams |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
 //! | `gpu` | fields of GPUs, the mining score's inputs, whose GPU it is |
 //! | `profile` | what is asked of profiles, orchestrators and the GPU sampler |
@@ -36,17 +37,20 @@ mod interpreter;
 mod label;
 mod label_store;
 pub mod limit;
+mod message;
 mod net;
 mod payload;
 mod place;
 mod process;
 mod procfs;
 mod profile;
+mod question;
 mod reach;
 mod resolver;
 mod role;
 mod scan;
 mod secret;
+mod segment;
 mod settle;
 mod source;
 mod stream;

@@ -38,6 +38,17 @@ pub(super) struct Reading {
     pub(super) sni: Option<String>,
 }
 
+impl Reading {
+    /// Whether further bytes would not say more.
+    pub(super) fn is_done(&self) -> bool {
+        match self.proto {
+            None => false,
+            Some(AppProto::Tls) => self.sni.is_some(),
+            Some(_) => true,
+        }
+    }
+}
+
 /// Reads the first outbound bytes of a flow to port `port`.
 pub(super) fn read(payload: &[u8], port: u16) -> Reading {
     let mut reading = Reading::default();

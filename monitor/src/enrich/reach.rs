@@ -9,6 +9,7 @@ impl Enricher {
     /// Completes a record with what the kernel side could not tell: the process behind an id that
     /// a caller named, and whether an act is aimed at the monitor. Before [`Enricher::observe`].
     pub fn complete(&mut self, event: &mut Event) {
+        self.read_wire(event);
         let caller = event.actor.as_ref().map_or(Tgid(0), |actor| actor.process.tgid);
         match &mut event.body {
             Body::MemoryAccess(access) if access.target.tgid.0 == 0 && access.named_pid != 0 => {

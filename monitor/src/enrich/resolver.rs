@@ -17,6 +17,14 @@ pub(super) struct Resolvers {
     read: Option<BootNs>,
 }
 
+impl Resolvers {
+    /// Whether a resolver's names are believed: it is one of the workload's own, or no
+    /// configuration could be read.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.addresses.is_empty() || self.addresses.contains(&address.to_canonical())
+    }
+}
+
 /// Reads `nameserver` lines (resolv.conf(5)) into `found`, bounded and without doubles.
 pub(super) fn parse(text: &str, found: &mut Vec<IpAddr>) {
     for line in text.lines() {

@@ -204,7 +204,9 @@ impl Enricher {
 
     /// Events that this stage found out by itself since it was asked last.
     pub fn take_found(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.relays.found)
+        let mut found = std::mem::take(&mut self.found);
+        found.append(&mut self.relays.found);
+        found
     }
 }
 

@@ -1,10 +1,11 @@
 //! Events: decoded, owned, checked. Nothing here knows how the kernel laid the bytes out.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{
-    AsyncIo, BootNs, CgroupId, CgroupMove, EventKind, FileChange, GpuFault, GpuSample, Link,
-    MemoryAccess, NamespaceChange, ProcessKey, SensorNote, Stdio, Tamper, Tgid, Tid, WallNs,
+    AsyncIo, BootNs, CgroupId, CgroupMove, Dns, EventKind, FileChange, GpuFault, GpuSample, Link,
+    MemoryAccess, NamespaceChange, Payload, ProcessKey, SensorNote, Stdio, Tamper, Tgid, Tid,
+    WallNs, Wire,
 };
 
 /// One fact.
@@ -56,6 +57,8 @@ pub enum Body {
     SocketNew(SocketNew),
     /// A DNS query or answer.
     Dns(Dns),
+    /// Bytes to or from a resolver: feeds the pairing of questions and answers, no rule.
+    Wire(Wire),
     /// A standard stream became a socket.
     Stdio(Stdio),
     /// A process reached into another.
@@ -84,7 +87,9 @@ impl Body {
     /// The rule kind of the event; `None` for facts that only feed the process table.
     pub const fn kind(&self) -> Option<EventKind> {
         Some(match self {
-            Self::ProcessSeen(_) | Self::Link(_) | Self::CgroupMove(_) => return None,
+            Self::ProcessSeen(_) | Self::Link(_) | Self::CgroupMove(_) | Self::Wire(_) => {
+                return None;
+            }
             Self::TaskNew(task) => {
                 if task.is_thread {
                     return None;
@@ -322,7 +327,7 @@ pub enum FlowPhase {
     Start,
     /// A threshold of bytes or of time was passed.
     Progress,
-    /// The first payload was seen.
+    /// Some of the first bytes were seen.
     Payload,
     /// The socket was closed.
     End,
@@ -361,13 +366,9 @@ pub struct Flow {
     pub started: BootNs,
     /// Whether it was opened by sending and not by connect (TCP Fast Open).
     pub is_fast_open: bool,
-    /// The first outbound payload bytes, for [`FlowPhase::Payload`].
+    /// Some of the first bytes sent, for [`FlowPhase::Payload`].
     pub payload: Option<Payload>,
 }
-
-/// The first bytes a flow sent, bounded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload(pub bytes::Bytes);
 
 /// A socket of a rare family or type was created. The actor created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -378,32 +379,6 @@ pub struct SocketNew {
     pub socket_type: u16,
     /// Protocol number.
     pub protocol: u16,
-}
-
-/// A DNS query or answer. The actor is the process that asked, where known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dns {
-    /// Whether this is the question on its way out, and not an answer.
-    pub is_query: bool,
-    /// Type that was asked for (RFC 1035, section 3.2.2), as a number.
-    pub query_type: u16,
-    /// Bytes of the message.
-    pub message_bytes: u32,
-    /// The resolver.
-    pub server: Option<IpAddr>,
-    /// The name asked for, lower case, no final dot.
-    pub name: String,
-    /// What it was answered with.
-    pub answers: Vec<DnsAnswer>,
-}
-
-/// One address in a DNS answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DnsAnswer {
-    /// The address.
-    pub ip: IpAddr,
-    /// Seconds it may be kept.
-    pub ttl_seconds: u32,
 }
 
 /// Why records were lost.

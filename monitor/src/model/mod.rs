@@ -17,15 +17,15 @@ mod row;
 mod text;
 mod time;
 mod value;
+mod wire;
 
 pub use act::{
     AccessMethod, AsyncIo, AsyncOp, CgroupMove, Channel, FileChange, FileOp, Link, LinkKind,
     MemoryAccess, NamespaceChange, NamespaceOp, SensorNote, Stdio, StreamKind, Tamper, TamperOp,
 };
 pub use event::{
-    Actor, Body, Dns, DnsAnswer, Event, ExeWriter, Exec, Exit, FileId, FileOpen, FileRead,
-    FileType, Flow, FlowPhase, Loss, LossReason, Payload, ProcessSeen, SeenOrigin, SocketNew,
-    TaskNew,
+    Actor, Body, Event, ExeWriter, Exec, Exit, FileId, FileOpen, FileRead, FileType, Flow,
+    FlowPhase, Loss, LossReason, ProcessSeen, SeenOrigin, SocketNew, TaskNew,
 };
 pub use evidence::{
     Completeness, Evidence, FileEvidence, FlowEvidence, GpuEvidence, LossEvidence, ProcessEvidence,
@@ -38,3 +38,4 @@ pub use row::{FactRow, RowError};
 pub use text::{is_hidden, visible};
 pub use time::{BootNs, Clock, WallNs};
 pub use value::{EventKind, Facts, KindSet, Value};
+pub use wire::{Dns, DnsAnswer, Payload, Wire};

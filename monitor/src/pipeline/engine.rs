@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use monitor_common::InodeKey;
 
-use super::journal::Journal;
 use super::loss::LossMeter;
 use super::notice::Desk;
 use super::pushdown::Pushdown;
@@ -89,7 +88,6 @@ pub(super) type FaultRow = (u32, GpuUuid, String, &'static str, String);
 pub(super) struct Engine {
     inputs: Inputs,
     pub(super) stages: Stages,
-    journal: Option<Journal>,
     pub(super) tally: Tally,
     losses: LossMeter,
     pub(super) desk: Desk,
@@ -104,7 +102,6 @@ impl Engine {
     pub(super) fn new(
         inputs: Inputs,
         stages: Stages,
-        journal: Option<Journal>,
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Self {
@@ -114,7 +111,6 @@ impl Engine {
         Self {
             inputs,
             stages,
-            journal,
             tally,
             losses: LossMeter::default(),
             desk: Desk::default(),
@@ -153,9 +149,6 @@ impl Engine {
             }
             if moved {
                 continue;
-            }
-            if let Some(journal) = &mut self.journal {
-                journal.flush();
             }
             std::thread::park_timeout(self.rest(TICK.saturating_sub(ticked.elapsed())));
         }
@@ -305,9 +298,6 @@ impl Engine {
             let facts = stages.enricher.facts(event, &seen, &stages.features);
             for tap in &mut stages.taps {
                 tap.offer(&facts);
-            }
-            if let Some(journal) = &mut self.journal {
-                journal.add(&facts);
             }
             stages.correlator.on_event(&facts, &mut self.findings);
         }

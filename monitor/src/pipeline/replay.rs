@@ -144,6 +144,9 @@ fn evidence(row: &FactRow, gaps: &[SensorGap]) -> Evidence {
 }
 
 #[cfg(test)]
+mod law;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::recording::{FORMAT, Reader, Target, Writer};
@@ -151,7 +154,7 @@ mod tests {
 
     const UPLOAD: &str = include_str!("../../../rules/weights/fixtures/weights_upload.jsonl");
 
-    fn header() -> Header {
+    pub(super) fn header() -> Header {
         Header {
             format: FORMAT,
             version: "1".into(),

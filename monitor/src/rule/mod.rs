@@ -39,7 +39,7 @@ mod template;
 mod trial;
 mod yaml;
 
-pub use cel::Guard;
+pub use cel::{Guard, Part};
 pub use clause::Clause;
 pub use demand::{Demand, Spared};
 pub use diagnostic::{Diagnostic, Diagnostics};

@@ -10,9 +10,10 @@ use aya::programs::{
     FEntry, FExit, Iter, Lsm, Program as AyaProgram, ProgramError, TracePoint,
 };
 use aya::{Btf as AyaBtf, Ebpf};
-use monitor_common::{SYSCALL_ARGS_OFFSET, SYSCALL_RESULT_OFFSET};
+use monitor_common::{SYSCALL_ARGS_OFFSET, SYSCALL_NUMBER_OFFSET, SYSCALL_RESULT_OFFSET};
 
 use super::catalog::{Hook, Program, Road, Sensor, Tier};
+use super::held::Held;
 use super::probe::Tiers;
 use super::status::Status;
 use crate::kernel::offset::{self, Resolved};
@@ -26,6 +27,8 @@ pub(super) struct Place<'a> {
     pub(super) tiers: &'a Tiers,
     /// Whether `io_uring`'s completion tracepoint hands over the request.
     pub(super) has_request: bool,
+    /// Whether the exit of a system call tells what it was asked.
+    pub(super) has_registers: bool,
 }
 
 /// Takes the first road of a sensor that this kernel takes.
@@ -34,7 +37,7 @@ pub(super) fn sensor(
     sensor: &'static Sensor,
     offsets: &[Resolved],
     place: &Place<'_>,
-    iterator: &mut Option<File>,
+    held: &mut Held,
 ) -> Status {
     let missing = offset::missing_for(offsets, sensor.name);
     if !missing.is_empty() {
@@ -42,7 +45,7 @@ pub(super) fn sensor(
     }
     let mut refused = Vec::new();
     for road in sensor.roads {
-        match take(ebpf, road, place, iterator) {
+        match take(ebpf, road, place, held) {
             Ok(()) => return Status::on(sensor, road, refused.join("; ")),
             // Two roads that lack the same thing say so once.
             Err(why) if refused.contains(&why) => {}
@@ -52,20 +55,16 @@ pub(super) fn sensor(
     Status::off(sensor, refused.join("; "))
 }
 
-fn take(
-    ebpf: &mut Ebpf,
-    road: &Road,
-    place: &Place<'_>,
-    iterator: &mut Option<File>,
-) -> Result<(), String> {
+fn take(ebpf: &mut Ebpf, road: &Road, place: &Place<'_>, held: &mut Held) -> Result<(), String> {
     match road.tier {
         Tier::Base => {}
         Tier::Fentry => place.tiers.fentry.clone()?,
         Tier::Lsm => place.tiers.lsm.clone()?,
     }
     for (count, program) in road.programs.iter().enumerate() {
-        if let Err(why) = attach(ebpf, program, place, iterator) {
-            for taken in &road.programs[..count] {
+        if let Err(why) = attach(ebpf, program, place, held) {
+            for taken in &road.programs[..=count] {
+                held.release(taken.name);
                 detach(ebpf, taken.name);
             }
             return Err(why);
@@ -88,8 +87,12 @@ pub(super) fn detach(ebpf: &mut Ebpf, name: &str) {
         Some(AyaProgram::Iter(program)) => program.unload(),
         _ => Ok(()),
     };
-    if let Err(error) = gone {
-        tracing::warn!(program = name, %error, "a program of a road that is not taken stays");
+    match gone {
+        // The one that was refused was never loaded.
+        Ok(()) | Err(ProgramError::NotLoaded) => {}
+        Err(error) => {
+            tracing::warn!(program = name, %error, "a program of a road that is not taken stays");
+        }
     }
 }
 
@@ -97,7 +100,7 @@ fn attach(
     ebpf: &mut Ebpf,
     row: &Program,
     place: &Place<'_>,
-    iterator: &mut Option<File>,
+    held: &mut Held,
 ) -> Result<(), String> {
     if row.hook == Hook::Fanotify {
         return super::label_watch::probe();
@@ -120,9 +123,10 @@ fn attach(
         Hook::Lsm(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::BtfTracepoint(_) => {
             attach_typed(program, row.hook, place.btf).map_err(refused)?;
         }
-        Hook::Tracepoints { category, names } => {
+        Hook::Entries(_) if place.has_registers => {}
+        Hook::Tracepoints { .. } | Hook::Entries(_) => {
             let program: &mut TracePoint = program.try_into().map_err(refused)?;
-            attach_tracepoints(program, category, names, place)
+            attach_tracepoints(program, row, place, held)
                 .map_err(|why| format!("{}: {why}", row.name))?;
         }
         Hook::CgroupSockAddr => {
@@ -153,7 +157,7 @@ fn attach(
             let link = program.take_link(link).map_err(refused)?;
             let file =
                 link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
-            *iterator = Some(file);
+            held.iterator = Some(file);
         }
     }
     Ok(())
@@ -200,16 +204,22 @@ pub(super) fn attach_typed(
 
 fn attach_tracepoints(
     program: &mut TracePoint,
-    category: &str,
-    names: &[&str],
+    row: &Program,
     place: &Place<'_>,
+    held: &mut Held,
 ) -> Result<(), String> {
+    let (category, names) = match row.hook {
+        Hook::Tracepoints { category, names } => (category, names),
+        Hook::Entries(names) => ("syscalls", names),
+        _ => return Ok(()),
+    };
     let tracefs = place.tracefs.map_err(ToString::to_string)?;
     program.load().map_err(|error| chain(&error))?;
     let mut attached = 0;
     for name in names.iter().filter(|name| tracefs.has(category, name)) {
         check_layout(tracefs, category, name)?;
-        program.attach(category, name).map_err(|error| chain(&error))?;
+        let link = program.attach(category, name).map_err(|error| chain(&error))?;
+        held.keep(row.name, program.take_link(link).map_err(|error| chain(&error))?);
         attached += 1;
     }
     if attached == 0 {
@@ -221,14 +231,24 @@ fn attach_tracepoints(
     Ok(())
 }
 
-/// Whether a system call's tracepoint keeps its result, or its arguments, where programs read them.
+/// Whether a system call's tracepoint keeps its number, and its result or its arguments, where
+/// programs read them.
 fn check_layout(tracefs: &Tracefs, category: &str, name: &str) -> Result<(), String> {
     // The entry of a system call has a field for each argument, behind the call's number.
-    let (field, width, expected) = if name.starts_with("sys_enter_") {
-        ("__syscall_nr", 4, SYSCALL_ARGS_OFFSET - 8)
-    } else {
-        ("ret", 8, SYSCALL_RESULT_OFFSET)
-    };
+    const _: () = assert!(SYSCALL_NUMBER_OFFSET + 8 == SYSCALL_ARGS_OFFSET);
+    check_field(tracefs, category, name, ("__syscall_nr", 4, SYSCALL_NUMBER_OFFSET))?;
+    if name.starts_with("sys_enter_") {
+        return Ok(());
+    }
+    check_field(tracefs, category, name, ("ret", 8, SYSCALL_RESULT_OFFSET))
+}
+
+fn check_field(
+    tracefs: &Tracefs,
+    category: &str,
+    name: &str,
+    (field, width, expected): (&str, u32, usize),
+) -> Result<(), String> {
     let offset = tracefs.field(category, name, field, width).map_err(|error| error.to_string())?;
     if offset as usize == expected {
         return Ok(());

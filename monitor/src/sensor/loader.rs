@@ -8,6 +8,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::ProgramType;
+use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
     COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS,
@@ -18,6 +20,7 @@ use zerocopy::IntoBytes as _;
 
 use super::attach::{self, Place, chain};
 use super::catalog::CATALOG;
+use super::held::Held;
 use super::memory::{self, MapSize};
 use super::own::Own;
 use super::probe::{self, Tiers};
@@ -118,11 +121,12 @@ pub struct Loaded {
     pub maps: Vec<MapSize>,
     /// The fields of the running kernel.
     pub offsets: Vec<Resolved>,
-    pub(super) iterator: Option<File>,
+    pub(super) held: Held,
     /// What is attached, to see whether somebody takes it away.
     pub(super) own: Own,
     pub(super) cgroup_root: PathBuf,
     pub(super) has_request: bool,
+    pub(super) has_registers: bool,
 }
 
 /// What the daemon writes for the kernel side to read.
@@ -164,7 +168,9 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let shape = Shape {
         cast: types.function_id("bpf_rdonly_cast"),
         in_cqe: types.tracepoint_argument("io_uring_complete", 2) == Some("io_uring_cqe"),
+        has_registers: has_registers(&offsets),
     };
+    let has_registers = shape.has_registers;
     let has_request = types.tracepoint_takes_pointer("io_uring_complete", 1);
     drop(types);
     let tracefs = Tracefs::open();
@@ -173,12 +179,18 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
     let tiers = probe::tiers(&mut ebpf, &btf);
-    let place =
-        Place { btf: &btf, cgroup: &cgroup, tracefs: tracefs.as_ref(), tiers: &tiers, has_request };
+    let place = Place {
+        btf: &btf,
+        cgroup: &cgroup,
+        tracefs: tracefs.as_ref(),
+        tiers: &tiers,
+        has_request,
+        has_registers,
+    };
     let mut status = Vec::with_capacity(CATALOG.len());
-    let mut iterator = None;
+    let mut held = Held::default();
     for sensor in CATALOG {
-        let found = attach::sensor(&mut ebpf, sensor, &offsets, &place, &mut iterator);
+        let found = attach::sensor(&mut ebpf, sensor, &offsets, &place, &mut held);
         if sensor.required
             && let State::Off(why) = found.state
         {
@@ -201,10 +213,11 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         status,
         tiers,
         offsets,
-        iterator,
+        held,
         own,
         cgroup_root,
         has_request,
+        has_registers,
     })
 }
 
@@ -214,6 +227,24 @@ struct Shape {
     cast: Option<u32>,
     /// Whether the completion tracepoint of `io_uring` hands over a struct third (6.16).
     in_cqe: bool,
+    /// Whether the exit of a system call tells what it was asked.
+    has_registers: bool,
+}
+
+/// Whether a program at the exit of a system call can read the caller's registers: the helper is
+/// there (5.15 and newer), and the registers are where they are looked for.
+fn has_registers(offsets: &[Resolved]) -> bool {
+    let registers = offsets.iter().filter(|field| field.offset.strukt == "pt_regs");
+    let names: Vec<_> =
+        registers.filter(|field| field.found.is_ok()).map(|field| field.offset.global).collect();
+    let first = names.contains(&"OFF_REGS_0");
+    let others = ["OFF_REGS_1", "OFF_REGS_2", "OFF_REGS_3", "OFF_REGS_4"];
+    let has_places = first
+        && (names.contains(&"OFF_REGS_ALL") || others.iter().all(|name| names.contains(name)));
+    has_places
+        && aya::sys::is_helper_supported(ProgramType::TracePoint, BpfHelper::BPF_FUNC_task_pt_regs)
+            .inspect_err(|error| tracing::debug!(%error, "helpers cannot be asked for"))
+            .unwrap_or(false)
 }
 
 fn load_object(
@@ -224,6 +255,7 @@ fn load_object(
     let places: Vec<_> = offsets.iter().map(|field| (field.offset.global, field.place())).collect();
     let type_cast = u32::from(shape.cast.is_some());
     let in_cqe = u32::from(shape.in_cqe);
+    let registers = u32::from(shape.has_registers);
     let rewritten = shape.cast.map(|id| object::with_cast(OBJECT, id));
     let bytes = rewritten.as_ref().map_or(OBJECT, |words| words.as_bytes());
     let own = std::process::id();
@@ -236,6 +268,7 @@ fn load_object(
         .override_global("SELF_TGID", &own, true)
         .override_global("TYPE_CAST", &type_cast, true)
         .override_global("IO_RESULT_IN_CQE", &in_cqe, true)
+        .override_global("CALL_REGISTERS", &registers, true)
         .override_global("REPORT_LOOPBACK", &loopback, true)
         .override_global("BIG_FILE_BYTES", &settings.big_file_bytes, true)
         .override_global("NAME_CLASS_BYTES", &settings.name_class_bytes, true)
@@ -287,7 +320,7 @@ impl Loaded {
 
     /// Takes the task iterator's output; `None` when it is off or was taken.
     pub const fn take_iterator(&mut self) -> Option<File> {
-        self.iterator.take()
+        self.held.iterator.take()
     }
 
     /// Starts reading the kernel side's own log; `None` when it has none.

@@ -3,6 +3,7 @@
 mod attach;
 mod catalog;
 mod drain;
+mod held;
 pub mod interest;
 mod label_change;
 pub mod label_watch;

@@ -150,13 +150,15 @@ impl Loaded {
         let cgroup = File::open(&self.cgroup_root).map_err(|error| error.to_string())?;
         let tracefs = Tracefs::open();
         let (tracefs, tiers) = (tracefs.as_ref(), &self.tiers);
+        let (has_request, has_registers) = (self.has_request, self.has_registers);
         let place =
-            Place { btf: &btf, cgroup: &cgroup, tracefs, tiers, has_request: self.has_request };
+            Place { btf: &btf, cgroup: &cgroup, tracefs, tiers, has_request, has_registers };
         for program in sensor.roads.iter().flat_map(|road| road.programs) {
+            self.held.release(program.name);
             attach::detach(&mut self.ebpf, program.name);
         }
         let offsets = &self.offsets;
-        let found = attach::sensor(&mut self.ebpf, sensor, offsets, &place, &mut self.iterator);
+        let found = attach::sensor(&mut self.ebpf, sensor, offsets, &place, &mut self.held);
         let state = found.state.clone();
         if let Some(known) = self.status.iter_mut().find(|known| known.sensor == found.sensor) {
             *known = found;

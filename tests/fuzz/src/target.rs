@@ -13,7 +13,9 @@ use monitor::export::spool::{Fsync, RECORD_BYTES_MAX, Spool, SpoolConfig};
 use monitor::kernel::btf::Btf;
 use monitor::model::{Body, CATALOGUE, Clock, Event, Facts as _, FieldId, Tgid};
 use monitor::rule::{RuleSet, Source};
-use monitor_common::{KIND_DNS, KIND_PAYLOAD, PAYLOAD_BYTES_MAX, PayloadRecord};
+use monitor_common::{
+    KIND_DNS, KIND_PAYLOAD, LONG_PAYLOAD_BYTES_MAX, PAYLOAD_INWARD, PayloadRecord,
+};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// Longest rule file or configuration that is tried: longer ones only take longer.
@@ -79,9 +81,39 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A message from a resolver.
+/// A message to or from a resolver: as a question, as its answer, and as a stream in pieces.
 pub fn dns(bytes: &[u8]) {
-    packet(KIND_DNS, 53, bytes);
+    let bytes = &bytes[..bytes.len().min(LONG_PAYLOAD_BYTES_MAX)];
+    let mut enricher = enricher();
+    for is_inward in [false, true] {
+        let mut record = record(KIND_DNS, 53, bytes.len());
+        record.protocol = 17;
+        record.flags = if is_inward { PAYLOAD_INWARD } else { 0 };
+        read(&mut enricher, &[record.as_bytes(), bytes].concat());
+        // The first byte says how the stream is cut.
+        let step = usize::from(bytes.first().copied().unwrap_or(1) % 61) + 1;
+        for (at, part) in bytes.chunks(step).enumerate() {
+            record.protocol = 6;
+            record.sequence = u32::try_from(at * step).expect("bounded above");
+            record.payload_len = u32::try_from(part.len()).expect("bounded above");
+            // Now and then a segment that was not kept whole.
+            record.payload_total = record.payload_len + u32::from(part[0] == 0xff);
+            read(&mut enricher, &[record.as_bytes(), part].concat());
+        }
+    }
+}
+
+fn read(enricher: &mut Enricher, frame: &[u8]) {
+    let mut event = decode::decode(frame).expect("the record is whole");
+    enricher.complete(&mut event);
+    let mut events = vec![event];
+    events.extend(enricher.take_found());
+    for event in &events {
+        ask_all(enricher, event);
+        if let Body::Dns(dns) = &event.body {
+            assert!(dns.name.is_ascii() && !dns.name.contains(char::is_control));
+        }
+    }
 }
 
 /// A port, then the first bytes of a flow to it.
@@ -131,35 +163,44 @@ pub fn btf(bytes: &[u8]) {
 
 /// A packet as the kernel side records it: at most so many bytes.
 fn packet(kind: u16, port: u16, bytes: &[u8]) {
-    let bytes = &bytes[..bytes.len().min(PAYLOAD_BYTES_MAX)];
+    let bytes = &bytes[..bytes.len().min(LONG_PAYLOAD_BYTES_MAX)];
+    let record = record(kind, port, bytes.len());
+    if let Ok(event) = decode::decode(&[record.as_bytes(), bytes].concat()) {
+        take_in(&event);
+    }
+}
+
+fn record(kind: u16, port: u16, length: usize) -> PayloadRecord {
     let mut record = PayloadRecord::new_zeroed();
     record.header.kind = kind;
     record.header.actor.tgid = 7;
     record.remote.address[10..].copy_from_slice(&[0xff, 0xff, 198, 51, 100, 2]);
     record.remote.port = port;
     record.protocol = 6;
-    record.payload_total = u32::try_from(bytes.len()).expect("bounded above");
+    record.payload_total = u32::try_from(length).expect("bounded by the caller");
     record.payload_len = record.payload_total;
-    if let Ok(event) = decode::decode(&[record.as_bytes(), bytes].concat()) {
-        take_in(&event);
-    }
+    record
 }
 
 /// Takes an event in twice, and asks for everything that a rule may ask for.
 fn take_in(event: &Event) {
-    let config = EnrichConfig::new(&WatchConfig::default(), &KernelConfig::default(), Tgid(0));
-    let mut enricher = Enricher::new(
-        &config,
-        std::sync::Arc::new(NoProfiles),
-        Clock::default(),
-        Box::new(NoSource),
-    );
+    let mut enricher = enricher();
     for _ in 0..2 {
-        let seen = enricher.observe(event);
-        let facts = enricher.facts(event, &seen, &monitor::enrich::NoGpu);
-        for row in CATALOGUE {
-            let id = FieldId::from_name(row.name).expect("a name of the catalogue");
-            let _value = facts.field(id);
-        }
+        ask_all(&mut enricher, event);
+    }
+}
+
+fn enricher() -> Enricher {
+    let config = EnrichConfig::new(&WatchConfig::default(), &KernelConfig::default(), Tgid(0));
+    let profiles = std::sync::Arc::new(NoProfiles);
+    Enricher::new(&config, profiles, Clock::default(), Box::new(NoSource))
+}
+
+fn ask_all(enricher: &mut Enricher, event: &Event) {
+    let seen = enricher.observe(event);
+    let facts = enricher.facts(event, &seen, &monitor::enrich::NoGpu);
+    for row in CATALOGUE {
+        let id = FieldId::from_name(row.name).expect("a name of the catalogue");
+        let _value = facts.field(id);
     }
 }

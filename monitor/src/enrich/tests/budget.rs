@@ -107,3 +107,29 @@ fn role_that_nobody_declared_is_guessed_and_says_so() {
     let of = stage.exec(600, "/usr/bin/ls");
     assert_eq!(stage.text(&of, FieldId::WorkloadRoleInferred), "", "there is no role");
 }
+
+#[test]
+fn name_from_a_resolver_of_ones_own_choice_allows_nothing() {
+    use crate::model::{Dns, DnsAnswer};
+    let mut stage = stage();
+    let configured: std::net::IpAddr = "10.0.0.2".parse().unwrap();
+    stage.host.0.lock().unwrap().resolvers = vec![configured];
+    for (number, (server, allowed)) in
+        [("203.0.113.53", "false"), ("10.0.0.2", "true")].into_iter().enumerate()
+    {
+        let ip = "198.51.100.7".parse().unwrap();
+        stage.act(
+            actor(10),
+            Body::Dns(Dns {
+                server: Some(server.parse().unwrap()),
+                name: "a.ckpt.internal".into(),
+                answers: vec![DnsAnswer { ip, ttl_seconds: 60 }],
+                ..Dns::default()
+            }),
+        );
+        let id = u64::try_from(number).unwrap();
+        let of = stage.act(actor(10), Body::Flow(flow(id, "198.51.100.7:443", 1)));
+        assert_eq!(stage.text(&of, FieldId::NetDstName), "a.ckpt.internal", "it is shown");
+        assert_eq!(stage.text(&of, FieldId::NetAllowed), allowed, "{server}");
+    }
+}

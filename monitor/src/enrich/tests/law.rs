@@ -37,7 +37,11 @@ fn any_flow() -> impl Strategy<Value = Flow> {
             remote: remote
                 .map(|(ip, port)| SocketAddr::from((std::net::Ipv4Addr::from_bits(ip), port))),
             owner: if owner == 0 { ProcessKey::default() } else { key(owner) },
-            payload: payload.map(|bytes| Payload(bytes.into())),
+            payload: payload.map(|bytes| Payload {
+                sequence: 0,
+                total: u32::try_from(bytes.len()).expect("short"),
+                bytes: bytes.into(),
+            }),
             ..flow(id, "198.51.100.1:1", bytes)
         },
     )

@@ -2,6 +2,7 @@
 
 mod budget;
 mod derived;
+mod dns;
 mod label;
 mod law;
 mod lineage;
@@ -36,6 +37,8 @@ struct Host {
     written: HashMap<u32, Vec<(String, u64)>>,
     /// `LD_PRELOAD` of each process.
     preload: HashMap<u32, String>,
+    /// Resolvers that every process is configured with.
+    resolvers: Vec<std::net::IpAddr>,
     /// Times the start of a file was read.
     heads: usize,
 }
@@ -71,6 +74,10 @@ impl ProcSource for FakeSource {
     fn variable(&self, process: Tgid, name: &str) -> Option<String> {
         assert_eq!(name, "LD_PRELOAD");
         self.0.lock().unwrap().preload.get(&process.0).cloned()
+    }
+
+    fn resolvers(&self, _process: Option<Tgid>) -> Vec<std::net::IpAddr> {
+        self.0.lock().unwrap().resolvers.clone()
     }
 
     fn head(&self, _process: Tgid, path: &str, into: &mut [u8]) -> Option<FileHead> {

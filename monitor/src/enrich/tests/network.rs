@@ -42,7 +42,12 @@ fn names_are_bounded_and_what_made_room_is_counted() {
 }
 
 fn first(of: &Flow, bytes: &'static [u8]) -> Body {
-    let payload = Some(Payload(bytes::Bytes::from_static(bytes)));
+    segment(of, 0, bytes)
+}
+
+fn segment(of: &Flow, sequence: u32, bytes: &'static [u8]) -> Body {
+    let total = u32::try_from(bytes.len()).unwrap();
+    let payload = Some(Payload { sequence, total, bytes: bytes::Bytes::from_static(bytes) });
     Body::Flow(Flow {
         phase: FlowPhase::Payload,
         payload,
@@ -67,6 +72,25 @@ fn a_mining_handshake_marks_the_flow_and_the_workload() {
     assert_eq!(stage.text(&other, FieldId::WorkloadStratumSeen), "false");
     let pool = stage.act(actor(500), dns("eu.nanopool.org", "198.51.100.9", 60));
     assert_eq!(stage.text(&pool, FieldId::WorkloadStratumSeen), "true");
+}
+
+#[test]
+fn first_bytes_in_many_segments_say_what_they_say_in_one() {
+    let mut stage = Stage::new();
+    let of = flow(1, "198.51.100.7:3333", 0);
+    let hello = br#"{"id":1,"method":"mining.subscribe","params":[]}"#;
+    let mut said = Vec::new();
+    for (at, byte) in hello.chunks(3).enumerate() {
+        let sequence = u32::try_from(at * 3).unwrap();
+        let event = stage.act(actor(10), segment(&of, sequence, byte));
+        said.push(stage.text(&event, FieldId::NetAppProto));
+    }
+    assert_eq!((said[0].as_str(), said.last().unwrap().as_str()), ("", "stratum"));
+    // A segment was missed: what follows is not put behind what came before.
+    let of = flow(2, "198.51.100.7:3333", 0);
+    stage.act(actor(10), segment(&of, 0, b"{\"method\":\"min"));
+    let event = stage.act(actor(10), segment(&of, 40, b"ing.subscribe"));
+    assert_eq!(stage.text(&event, FieldId::NetAppProto), "");
 }
 
 #[test]
