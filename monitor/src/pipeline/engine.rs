@@ -17,7 +17,7 @@ use crate::alert::{Alert, Alerter};
 use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, LabelChange, ScanProgress, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
@@ -325,10 +325,7 @@ impl Engine {
     fn completeness(&self, finding: &Finding) -> Completeness {
         let mut gaps: Vec<_> = self.stages.status.iter().filter_map(Status::gap).collect();
         let rule = self.stages.rules.get(&finding.rule.id);
-        if rule.is_some_and(|rule| rule.fields.iter().any(|field| crate::rule::is_gpu(*field))) {
-            let status = self.stages.gpu.as_ref().map(|gpu| gpu.status(Clock::boot_now()));
-            gaps.extend(status.and_then(|status| status.sensor_gap()));
-        }
+        gaps.extend(rule.into_iter().flat_map(|rule| self.gpu_gaps(&rule.fields)));
         let losses = self.losses.recent();
         Completeness {
             complete: losses.is_empty() && gaps.is_empty(),
@@ -345,47 +342,6 @@ impl Engine {
         }
         if self.stages.exporter.submit(alert) == Submitted::Dropped {
             self.tally.alerts_dropped += 1;
-        }
-    }
-
-    fn take_gpu(&mut self) {
-        loop {
-            let now = Clock::boot_now();
-            let Some(batch) = self.stages.gpu.as_mut().and_then(|gpu| gpu.poll(now)) else {
-                return;
-            };
-            self.note_gpu_nodes(&batch);
-            let enricher = &self.stages.enricher;
-            let events: Vec<Event> = batch.events(|pid| enricher.actor(pid)).collect();
-            for event in &events {
-                self.take_event(event);
-            }
-            self.note_gpu_state(&batch);
-            self.last_batch = Some(batch.keeping(self.last_batch.as_ref()));
-        }
-    }
-
-    /// Keeps the GPUs by their device nodes, so that whoever opens one is known to use that GPU.
-    fn note_gpu_nodes(&mut self, batch: &GpuBatch) {
-        let devices = || batch.devices.iter().map(|sample| &sample.device);
-        let known = self.last_batch.iter().flat_map(|last| last.devices.iter());
-        if batch.devices.is_empty() || devices().eq(known.map(|sample| &sample.device)) {
-            return;
-        }
-        let nodes = devices().map(|device| GpuNode {
-            minor: device.minor.unwrap_or(device.index),
-            index: device.index,
-            uuid: device.uuid.clone(),
-            model: device.model.clone(),
-        });
-        self.stages.enricher.set_gpu_nodes(nodes.collect());
-    }
-
-    /// Says once when the GPU side changes its state.
-    fn note_gpu_state(&self, batch: &GpuBatch) {
-        let before = self.last_batch.as_ref().map(|last| last.state.as_str());
-        if before != Some(batch.state.as_str()) {
-            tracing::info!(state = %batch.state, "gpu");
         }
     }
 

@@ -168,6 +168,9 @@ families! {
     GPU_BACKEND = "gpuwarden_gpu_backend_state", Gauge,
         ["state", "reason"], Max,
         "1 for the state of the source of GPU facts; see docs/gpu.md.";
+    GPU_MISSING = "gpuwarden_gpu_value_missing", Gauge,
+        ["UUID", "value", "reason"], Max,
+        "1 for each value of a GPU that could not be read at the last round, with the reason.";
     GPU_ROUNDS = "gpuwarden_gpu_rounds_total", Counter,
         ["outcome"], Sum,
         "Rounds over all GPUs: sent, dropped (the queue was full), stalled (a call hung).";

@@ -194,8 +194,10 @@ pub enum GpuQuantity {
 pub struct GpuBackendMetrics {
     /// `starting`, `active`, `degraded`, `stalled` or `off`; empty where GPUs are not read.
     pub state: &'static str,
-    /// Why it is off, as a word; else empty.
+    /// Why it is off, or the first reason why it is degraded, as a word; else empty.
     pub reason: &'static str,
+    /// What is missing at the last round: (UUID, value, reason).
+    pub missing: Vec<(String, &'static str, &'static str)>,
     /// Rounds by what became of them: (outcome, count).
     pub rounds: Vec<(&'static str, u64)>,
     /// Values and rounds that failed: (reason, count).

@@ -38,6 +38,7 @@ fn backend() -> GpuBackendMetrics {
     GpuBackendMetrics {
         state: "active",
         reason: "",
+        missing: vec![("GPU-1".into(), "energy_joules", "unsupported")],
         rounds: vec![("taken", 1)],
         errors: vec![("timeout", 1)],
         faults: vec![fault],

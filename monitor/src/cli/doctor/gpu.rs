@@ -6,8 +6,10 @@ use super::{Check, Verdict};
 use crate::config::Config;
 use crate::enrich::{Place, ProcSource as _, Procfs};
 use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
+use crate::gpu::status::DeviceGap;
 use crate::gpu::{
-    BackendState, DeviceSample, GpuBatch, GpuSampler, NvmlDriver, ProcessSample, SamplerConfig,
+    BackendState, DeviceSample, GpuBatch, GpuError, GpuSampler, NvmlDriver, ProcessSample,
+    SamplerConfig,
 };
 use crate::model::Clock;
 
@@ -39,7 +41,8 @@ pub(super) fn check(config: &Config, checks: &mut Vec<Check>) {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let state = sampler.status(Clock::boot_now()).state;
+    let status = sampler.status(Clock::boot_now());
+    let state = status.state;
     let (verdict, cure) = match &state {
         BackendState::Active { .. } => (Verdict::Good, ""),
         BackendState::Off(_) => (
@@ -53,14 +56,14 @@ pub(super) fn check(config: &Config, checks: &mut Vec<Check>) {
     };
     checks.push(Check::new("gpu", "source", verdict, state.to_string(), cure));
     if let Some(batch) = &batch {
-        checks.extend(batch.devices.iter().map(|sample| device(sample, batch)));
+        checks.extend(batch.devices.iter().map(|sample| device(sample, batch, &status.gaps)));
     }
     if !sampler.stop() {
         tracing::warn!("the GPU driver hangs; its thread is left behind");
     }
 }
 
-fn device(sample: &DeviceSample, batch: &GpuBatch) -> Check {
+fn device(sample: &DeviceSample, batch: &GpuBatch, gaps: &[DeviceGap]) -> Check {
     let DeviceSample { device, reading, instances } = sample;
     let mut says = vec![format!("{} {}", device.model, device.uuid)];
     says.extend(reading.util_percent.map(|util| format!("{util:.0} % busy")));
@@ -68,9 +71,22 @@ fn device(sample: &DeviceSample, batch: &GpuBatch) -> Check {
     says.extend(memory.map(|(used, total)| format!("{} of {} MiB", used >> 20, total >> 20)));
     says.extend(reading.power_watts.map(|watts| format!("{watts:.0} W")));
     if device.is_mig {
-        says.push(format!("MIG with {} instances", instances.len()));
+        let named: Vec<&str> = instances.iter().map(|instance| instance.model.as_str()).collect();
+        says.push(match named.as_slice() {
+            [] => "MIG without instances".to_owned(),
+            named => format!("MIG with {}", named.join(", ")),
+        });
     }
     says.push(if device.has_gpm { "activity counters" } else { "no activity counters" }.to_owned());
+    // What it cannot tell by its nature; what it should tell and does not is in the source's row.
+    let untold: Vec<&str> = gaps
+        .iter()
+        .filter(|gap| gap.gpu == device.uuid && matches!(gap.why, GpuError::Unsupported { .. }))
+        .map(|gap| gap.value)
+        .collect();
+    if !untold.is_empty() {
+        says.push(format!("cannot tell {}", untold.join(", ")));
+    }
     let users: Vec<&ProcessSample> =
         batch.processes.iter().filter(|process| process.index == device.index).collect();
     let named: Vec<String> =
