@@ -350,7 +350,7 @@ pub const CATALOG: &[Sensor] = &[
         sees: "changes of namespaces, mounts and roots, and files opened by handle",
         roads: &[base(&[
             program(
-                "namespace_entered",
+                "ns_entered",
                 entries(&[
                     "sys_enter_setns",
                     "sys_enter_unshare",

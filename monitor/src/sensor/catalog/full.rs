@@ -106,7 +106,7 @@ pub(super) const FILE_CHANGE: Sensor = Sensor {
 /// Code that container tools map, and code that the mapping workload wrote itself.
 pub(super) const MAP_EXEC: Sensor = Sensor {
     name: "map_exec",
-    sees: "code that NVIDIA's container tools map, and code that the workload wrote lately and maps",
+    sees: "code that NVIDIA's container tools map, and code that the workload itself wrote lately",
     roads: &[
         lsm(&[program("exec_map_lsm", Hook::Lsm("mmap_file"))]),
         fentry(&[program("exec_map_fentry", Hook::Fentry("security_mmap_file"))]),
