@@ -24,9 +24,9 @@ pub const PAYLOAD_SEGMENTS_MAX: u8 = 32;
 pub const ASKED_MAX: u32 = 4_096;
 
 /// Bytes of the ring for process life, flow starts, label hits and tamper.
-pub const RING_HIGH_BYTES: u32 = 4 << 20;
+pub const RING_HIGH_BYTES: u32 = 2 << 20;
 /// Bytes of the ring for everything else.
-pub const RING_BULK_BYTES: u32 = 8 << 20;
+pub const RING_BULK_BYTES: u32 = 4 << 20;
 
 /// Flows that are counted at once.
 pub const FLOWS_MAX: u32 = 65_536;
@@ -84,6 +84,8 @@ pub const NEW_NAME_BYTES_MAX: usize = 512;
 pub const CALLS_MAX: u32 = 4_096;
 /// Threads that open files at once, on the full tier.
 pub const OPEN_SLOTS_MAX: u32 = 1_024;
+/// Threads that begin a flow by sending at once, where returns of functions count bytes.
+pub const FLOW_SLOTS_MAX: u32 = 512;
 /// Threads that change labelled files at once, on the full tier.
 pub const CHANGE_SLOTS_MAX: u32 = 128;
 /// (Process, other process) pairs whose last access check is remembered.
