@@ -22,6 +22,7 @@
 //! | [`telemetry`] | every metric name in one place; `/metrics`, `/livez`, `/readyz` |
 //! | [`import`] | rules of others in our form |
 //! | [`recording`] | events and samples in files: written beside the line, read by replay |
+//! | `yaml` | text to values that know their place, for rules and configuration |
 //! | [`pipeline`] | the only file that knows every stage |
 #![forbid(unsafe_code)]
 
@@ -44,3 +45,4 @@ pub mod rule;
 pub mod sensor;
 pub mod shutdown;
 pub mod telemetry;
+mod yaml;

@@ -16,18 +16,17 @@
 //! | `engine` | the engine thread |
 //! | `pushdown` | what the kernel side need not send |
 //! | `change` | whether rule files have changed |
-//! | `journal` | the file of events |
 //! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
 //! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
+//! | `scan` | weight files that are there at start, and who holds them |
 //! | `state` | long windows on disk |
 //! | `stop` | the end, in order |
 
 mod change;
 mod engine;
 mod gpu;
-mod journal;
 mod loss;
 mod notice;
 mod opinion;
@@ -35,6 +34,7 @@ pub mod plan;
 mod pushdown;
 mod replay;
 mod report;
+mod scan;
 mod state;
 mod stop;
 mod vital;
@@ -42,7 +42,6 @@ mod vital;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -50,12 +49,12 @@ use crate::alert::{Alerter, Host};
 use crate::cause::chain;
 use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
-use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
+use crate::enrich::{self, EnrichConfig, Enricher, Found, Procfs};
 use crate::export::{ExportError, Exporter};
 use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
-use crate::model::{Clock, Event, FileId, Tgid};
+use crate::model::{Clock, Event, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::label_watch::LabelWatch;
@@ -64,7 +63,6 @@ use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
-use journal::Journal;
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
 pub use pushdown::wanted;
@@ -128,17 +126,12 @@ fn lines(errors: &[ExportError]) -> String {
 
 /// What the engine is told from outside.
 pub enum Control {
-    /// A weight file was found.
-    Label(LabelSeed),
-    /// Directories that hold weights or data.
-    Directories {
-        /// Which.
-        found: Vec<FileId>,
-        /// Whether there are more.
-        truncated: bool,
-    },
-    /// The scan for weight files ended.
-    LabelsDone(enrich::ScanProgress),
+    /// A weight file was found, or a directory that holds weights or data.
+    Found(Found),
+    /// A process had such a file open or mapped before.
+    Held(enrich::Held),
+    /// The scan for them ended.
+    Scanned(enrich::ScanProgress),
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
     /// Something to tell of a sensor.
@@ -152,7 +145,7 @@ pub enum Control {
 /// What a run does besides what its configuration says.
 #[derive(Clone, Debug, Default)]
 pub struct Extras {
-    /// Where every enriched event is written.
+    /// Where every event that reaches the rules is written.
     pub record: Option<Target>,
     /// Only look: no windows are taken from disk or written there, and the kernel side sends what
     /// no rule needs too.
@@ -189,12 +182,6 @@ impl Pipeline {
         let exporter = Exporter::start(&plan::export(&config.export, &host))
             .map(Arc::new)
             .map_err(PipelineError::Export)?;
-        let journal = config
-            .events
-            .as_deref()
-            .map(Journal::create)
-            .transpose()
-            .map_err(|source| PipelineError::Start { what: "the file of events", source })?;
         let readiness = Arc::new(Readiness::default());
         let metrics = Arc::new(Metrics::new(BUILD, Arc::clone(&readiness)));
         let server = start_server(&config, &metrics, &readiness)?;
@@ -209,7 +196,7 @@ impl Pipeline {
         let taps = start_taps(&config, extras, &host, &loaded)?;
         let mut stages = stages(&config, rules, host, &exporter, &mut loaded)?;
         stages.taps = taps;
-        stages.pushdown.everything = extras.only_look || extras.record.is_some();
+        stages.pushdown.everything = extras.only_look;
         stages.pushdown.apply(&stages.rules, &mut stages.maps);
         if extras.only_look {
             stages.windows = None;
@@ -218,13 +205,15 @@ impl Pipeline {
         }
         let engine_thread = Arc::new(OnceLock::new());
         stages.label_watch = start_label_watch(&loaded.status, &engine_thread);
-        let engine = Engine::new(inputs, stages, journal, metrics, Arc::clone(&readiness));
+        let engine = Engine::new(inputs, stages, metrics, Arc::clone(&readiness));
         let engine = spawn("engine", move || engine.run())?;
         let notified = engine.thread().clone();
         // Set once, here: what was noticed before is taken at the first tick.
         let _first = engine_thread.set(notified.clone());
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;
-        scan_labels(&config, &control)?;
+        let named = scan::start(&config, &control)?;
+        // Late is no fault, and neither is an end without a word.
+        let _waited = named.recv_timeout(scan::LABELS_WAIT);
         readiness.set_ready();
         Ok(Self { config, control, engine, reader, wake, readiness, server, exporter, loaded })
     }
@@ -332,6 +321,7 @@ fn stages(
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
+    enricher.set_reads_exact(plan::reads_are_exact(&loaded.status));
     if let Some(iterator) = loaded.take_iterator() {
         let seeds = sensor::seed(iterator)?;
         if seeds.left_out > 0 {
@@ -443,32 +433,6 @@ fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
     sampling.stall_after_ns = config.gpu.timeout_ms.saturating_mul(1_000_000);
     GpuSampler::start(Box::new(driver), sampling)
         .map_err(|source| PipelineError::Start { what: "the GPU sampler", source })
-}
-
-/// Looks for weight files beside everything else: a large store must not delay the start.
-fn scan_labels(config: &Config, control: &SyncSender<Control>) -> Result<(), PipelineError> {
-    let (watch, control) = (config.watch.clone(), control.clone());
-    spawn("label-scan", move || {
-        let globs: Vec<String> = watch.weights.iter().chain(&watch.data).cloned().collect();
-        let most = monitor_common::WATCH_DIRS_MAX as usize;
-        let (found, truncated) = enrich::scan_directories(&globs, most);
-        if control.send(Control::Directories { found, truncated }).is_err() {
-            return;
-        }
-        let mut told = Instant::now();
-        let progress = enrich::scan(&watch, &mut |seed, progress| {
-            if told.elapsed() >= Duration::from_secs(5) {
-                told = Instant::now();
-                let (entries, files) = (progress.entries, progress.files);
-                tracing::info!(entries, files, "still looking for weight files");
-            }
-            control.send(Control::Label(seed)).is_ok()
-        });
-        if control.send(Control::LabelsDone(progress)).is_err() {
-            tracing::debug!("the monitor ended before the scan for weight files did");
-        }
-    })
-    .map(drop)
 }
 
 /// The next order, without waiting.

@@ -9,8 +9,8 @@ use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN, Endpoint};
 
 use crate::filter::is_loopback;
-use crate::flow::{self, FlowKey, Opening, Peer, Starter};
-use crate::maps::{FLOWS, SEND_PEERS};
+use crate::flow::{self, FlowKey, FlowState, Opening, Peer, Starter};
+use crate::maps::{FLOW_SCRATCH, FLOWS, SEND_PEERS};
 use crate::read::sock::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_MPTCP, IPPROTO_UDP};
 use crate::read::{Fault, task};
 use crate::relay::{self, Passed};
@@ -28,7 +28,7 @@ const TCP_CLOSE: i32 = 7;
 /// result on, so the compiler leaves there whatever was; where that is an address of the stack, the
 /// verifier refuses the program ("cannot return stack pointer to the caller").
 #[inline(always)]
-fn nothing() -> i32 {
+pub(crate) fn nothing() -> i32 {
     // SAFETY: one instruction on a register.
     unsafe { core::arch::asm!("r0 = 0", out("r0") _) };
     0
@@ -124,7 +124,8 @@ pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
     if sent <= 0 {
         return 0;
     }
-    match sock_sent_add(sk, sent as u64) {
+    let slot = || FLOW_SCRATCH.get_ptr_mut(Starter::Send as u32);
+    match sent_add(sk, sent as u64, || flow::cookie(sk), slot) {
         Err(fault) => flow::fault(fault),
         Ok(Some(passed)) => relay::tell(&passed),
         Ok(None) => {}
@@ -132,8 +133,15 @@ pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
     nothing()
 }
 
+/// Counts bytes that were sent on a socket, and begins its flow where none is known. `name` tells
+/// the socket from one that had its memory; `slot` is where a new flow is put together.
 #[inline(always)]
-fn sock_sent_add(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
+pub(crate) fn sent_add(
+    sk: u64,
+    bytes: u64,
+    name: impl Fn() -> u64,
+    slot: impl FnOnce() -> Option<*mut FlowState>,
+) -> Result<Option<Passed>, Fault> {
     let family = sock::family(sk)?;
     if family == AF_UNIX {
         return relay::unix(sk, bytes);
@@ -147,7 +155,7 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
         if let Some(state) = FLOWS.get_ptr_mut(connected) {
             // SAFETY: the map's value lives while the program runs.
             let state = unsafe { &mut *state };
-            if flow::is_of(state, sk) {
+            if flow::is_of(state, &name) {
                 flow::add(state, bytes)?;
                 let is_home = is_loopback(&state.remote.address);
                 return Ok(if is_home { relay::loopback(sk, state, bytes) } else { None });
@@ -165,14 +173,14 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
     if let Some(state) = FLOWS.get_ptr_mut(key) {
         // SAFETY: as above.
         let state = unsafe { &mut *state };
-        if flow::is_of(state, sk) {
+        if flow::is_of(state, &name) {
             flow::add(state, bytes)?;
             return Ok(None);
         }
         flow::end(key, state);
     }
     let is_stream = sock::socket_type(sk)? == sock::SOCK_STREAM;
-    let cookie = if is_stream { 0 } else { flow::cookie(sk) };
+    let cookie = if is_stream { 0 } else { name() };
     let opening = Opening {
         starter: Starter::Send,
         task: task::current(),
@@ -181,7 +189,8 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
         direction: direction(sk)?,
         fast_open: false,
     };
-    flow::start(key, sk, opening, &remote)?;
+    let slot = slot().ok_or(Fault)?;
+    flow::start_in(slot, key, sk, opening, &remote)?;
     let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(None) };
     // SAFETY: as above.
     flow::add(unsafe { &mut *state }, bytes)?;

@@ -11,6 +11,7 @@ use super::{FAILED, fail, log};
 use crate::cause::chain;
 use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
 use crate::pipeline::{Extras, Pipeline, PipelineError};
+use crate::recording::Target;
 use crate::shutdown::{Request, Signals};
 
 /// How often the engine and the rule files are looked at.
@@ -38,8 +39,9 @@ pub(super) struct RunArgs {
     /// Leave the shipped rules out.
     #[arg(long)]
     no_shipped_rules: bool,
-    /// Also write every event that reaches the rules to this file, one JSON object a line, as
-    /// tests in rule files read it. For finding out why a rule did not fire: it slows the monitor.
+    /// Also record every event that reaches the rules in this file, as `record` does; one that
+    /// ends in .jsonl is not compressed, and its lines are what tests in rule files read. For
+    /// finding out why a rule did not fire: it holds only what the rules have the kernel send.
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
 }
@@ -64,7 +66,8 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         }
     };
     log::start(config.log);
-    match serve(config, &Extras::default(), None) {
+    let record = args.events.as_deref().map(Target::of);
+    match serve(config, &Extras { record, only_look: false }, None) {
         Ok(code) => code,
         Err(error) => {
             fail(&chain(&error));
@@ -94,7 +97,6 @@ fn apply(args: &RunArgs, mut config: Config) -> Config {
         config.rules.paths.extend(args.rules.iter().cloned());
         config.rules.paths_given = true;
     }
-    config.events.clone_from(&args.events);
     if args.no_shipped_rules {
         config.rules.shipped = false;
     }

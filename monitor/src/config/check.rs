@@ -53,7 +53,6 @@ pub(super) fn check(node: &Node, issues: &mut Issues) -> Config {
         ),
         store: store(&Section::open("store", root.get("store"), &[key::STORE], issues), issues),
         log: log(&Section::open("log", root.get("log"), &[key::LOG], issues), issues),
-        events: None,
     }
 }
 

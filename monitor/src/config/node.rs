@@ -1,9 +1,8 @@
 //! The raw form: a YAML tree in which every node knows its place.
 
-use std::fmt;
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
+use crate::yaml;
 
 /// Place of a node: line and column, from one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,16 +40,10 @@ pub(super) struct Entry {
 
 /// Reads one document. The error is the parser's own message and place.
 pub(super) fn parse(text: &str) -> Result<Node, (Mark, String)> {
-    let mut options = Options::default();
-    options.duplicate_keys = DuplicateKeyPolicy::Error;
-    options.strict_booleans = true;
-    serde_saphyr::from_str_with_options::<Node>(text, options).map_err(|error| {
-        let mark = error.location().map_or(Mark { line: 1, column: 1 }, |at| Mark {
-            line: at.line(),
-            column: at.column(),
-        });
-        let message = error.without_snippet().to_string();
-        (mark, message.lines().next().unwrap_or("unreadable").to_owned())
+    let parsed = yaml::parse(text, DuplicateKeyPolicy::Error);
+    parsed.map(node).map_err(|yaml::Refused { location, message }| {
+        let place = location.map_or(Mark { line: 1, column: 1 }, mark);
+        (place, message.lines().next().unwrap_or("unreadable").to_owned())
     })
 }
 
@@ -69,78 +62,30 @@ impl Raw {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Raw>::deserialize(deserializer)?;
-        let mark = Mark { line: spanned.referenced.line(), column: spanned.referenced.column() };
-        Ok(Self { mark, raw: spanned.value })
-    }
+fn node(raw: Spanned<yaml::Raw>) -> Node {
+    let value = match raw.value {
+        yaml::Raw::Null => Raw::Null,
+        yaml::Raw::Bool(truth) => Raw::Bool(truth),
+        yaml::Raw::Int(number) => Raw::Int(number),
+        yaml::Raw::Float(number) => Raw::Float(number),
+        yaml::Raw::Text(text) => Raw::Text(text),
+        yaml::Raw::List(items) => Raw::List(items.into_iter().map(node).collect()),
+        yaml::Raw::Map(entries) => Raw::Map(
+            entries
+                .into_iter()
+                .map(|(key, value)| Entry {
+                    mark: mark(key.referenced),
+                    key: key.value,
+                    node: node(value),
+                })
+                .collect(),
+        ),
+    };
+    Node { mark: mark(raw.referenced), raw: value }
 }
 
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
-    }
-}
-
-struct RawVisitor;
-
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(truth))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
-        Ok(Raw::Int(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
-        // Above i64 no setting has a meaning; the text form is refused with its own message.
-        Ok(i64::try_from(number).map_or_else(|_| Raw::Text(number.to_string()), Raw::Int))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
-        Ok(Raw::Float(number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Raw, E> {
-        Ok(Raw::Text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element::<Node>()? {
-            list.push(item);
-        }
-        Ok(Raw::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<String>>()? {
-            let mark = Mark { line: key.referenced.line(), column: key.referenced.column() };
-            entries.push(Entry { key: key.value, mark, node: map.next_value::<Node>()? });
-        }
-        Ok(Raw::Map(entries))
-    }
+fn mark(place: Location) -> Mark {
+    Mark { line: place.line(), column: place.column() }
 }
 
 #[cfg(test)]

@@ -33,19 +33,8 @@ impl Config {
     /// The value of one key, with the space or line break before it.
     fn show(&self, section: &str, key: &str) -> String {
         // The file of events is asked for on the command line, and no key of the file.
-        let Self {
-            kernel,
-            watch,
-            rules,
-            gpu,
-            cluster,
-            alert,
-            export,
-            telemetry,
-            store,
-            log,
-            events: _,
-        } = self;
+        let Self { kernel, watch, rules, gpu, cluster, alert, export, telemetry, store, log } =
+            self;
         match (section, key) {
             ("kernel", "ring_high_bytes") => bytes(kernel.ring_high_bytes.into()),
             ("kernel", "ring_bulk_bytes") => bytes(kernel.ring_bulk_bytes.into()),

@@ -28,8 +28,6 @@ pub struct Config {
     pub store: StoreConfig,
     /// The daemon's own log.
     pub log: LogConfig,
-    /// A file that gets every event that reaches the rules; the command line alone sets it.
-    pub events: Option<PathBuf>,
 }
 
 /// Kernel side.

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::condition::Conditions;
 use super::index::KindIndex;
 use super::limit::CorrelateLimits;
+use super::pick::Picks;
 use super::slot::{Scratch, Slot, steps};
 use super::stats::CorrelateStats;
 use super::{Finding, snapshot};
@@ -22,7 +24,8 @@ pub struct Engine {
     /// For each kind, how many events there were.
     seen_by_kind: Vec<u64>,
     /// Rules that this event may match.
-    candidates: Vec<usize>,
+    candidates: Picks,
+    conditions: Conditions,
     /// For each rule, the temporal rules that wait for it, and at which step.
     waiting: Vec<Vec<(usize, usize)>>,
     newest: BootNs,
@@ -41,7 +44,8 @@ impl Engine {
             slots: Vec::new(),
             by_kind: Vec::new(),
             seen_by_kind: vec![0; EventKind::ALL.len()],
-            candidates: Vec::new(),
+            candidates: Picks::default(),
+            conditions: Conditions::default(),
             waiting: Vec::new(),
             newest: BootNs::default(),
             events: 0,
@@ -68,6 +72,7 @@ impl Engine {
             })
             .collect();
         self.by_kind = index_kinds(&self.slots);
+        self.conditions = Conditions::new(self.slots.iter().map(|slot| &*slot.rule));
         self.waiting = index_steps(&self.slots);
     }
 
@@ -80,9 +85,15 @@ impl Engine {
         let kind = facts.kind() as usize;
         self.seen_by_kind[kind] += 1;
         self.by_kind[kind].candidates(facts, &mut self.candidates);
-        for &at in &self.candidates {
-            if self.slots[at].offer(facts, self.newest, &mut self.scratch, out) {
-                self.matched.push(at);
+        self.conditions.next_event();
+        for word in 0..self.candidates.words() {
+            for at in self.candidates.in_word(word) {
+                let slot = &mut self.slots[at];
+                if self.conditions.hold(at, &slot.rule, facts)
+                    && slot.offer(facts, self.newest, &mut self.scratch, out)
+                {
+                    self.matched.push(at);
+                }
             }
         }
         self.pass_on(facts, out);
@@ -136,6 +147,10 @@ impl Engine {
                 if !kinds.is_empty() && !kinds.contains(facts.kind()) {
                     continue;
                 }
+                slot.see();
+                if !self.conditions.hold(at, &slot.rule, facts) {
+                    continue;
+                }
                 self.scratch.steps.clear();
                 self.scratch.steps.extend(reached.iter().map(|(_, step)| *step));
                 let is_match = slot.offer(facts, self.newest, &mut self.scratch, out);
@@ -158,7 +173,8 @@ fn index_kinds(slots: &[Slot]) -> Vec<KindIndex> {
         .iter()
         .map(|kind| {
             let rules = slots.iter().enumerate().filter(|(_, slot)| looks_at(slot, *kind));
-            KindIndex::new(rules.map(|(at, slot)| (at, slot.rule.guards.as_slice())))
+            let guards = rules.map(|(at, slot)| (at, slot.rule.guards.as_slice()));
+            KindIndex::new(guards, slots.len())
         })
         .collect()
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use aho_corasick::AhoCorasick;
 use hashbrown::HashMap;
 
+use super::pick::Picks;
 use crate::model::{Facts, FieldId, Value};
 use crate::rule::Guard;
 
@@ -13,13 +14,15 @@ use crate::rule::Guard;
 #[derive(Debug, Default)]
 pub(super) struct KindIndex {
     /// Rules without a test of one field: always asked.
-    always: Vec<usize>,
+    always: Picks,
     texts: ByField<HashMap<Box<str>, Rules>>,
     ints: ByField<HashMap<i64, Rules>>,
     finds: Vec<Search>,
     starts: ByField<Vec<(Box<str>, usize)>>,
-    truths: Vec<(FieldId, bool, Rules)>,
-    present: ByField<Rules>,
+    truths: Vec<(FieldId, bool, Picks)>,
+    present: ByField<Picks>,
+    /// Rules there are, of this kind or not.
+    rules: usize,
 }
 
 /// Places of rules.
@@ -68,13 +71,15 @@ fn rank(guard: &Guard) -> Option<u8> {
 
 impl KindIndex {
     /// The index of `rules`: their places and their tests.
-    pub(super) fn new<'r>(rules: impl Iterator<Item = (usize, &'r [Guard])>) -> Self {
-        let mut index = Self::default();
+    /// `count` is the number of all rules, of this kind or not.
+    pub(super) fn new<'r>(rules: impl Iterator<Item = (usize, &'r [Guard])>, count: usize) -> Self {
+        let always = Picks::none_of(count);
+        let mut index = Self { always, rules: count, ..Self::default() };
         let mut literals: BTreeMap<FieldId, BTreeMap<&str, Vec<usize>>> = BTreeMap::new();
         for (at, guards) in rules {
             let best = guards.iter().filter_map(|guard| Some((rank(guard)?, guard)));
             match best.min_by_key(|(rank, _)| *rank).map(|(_, guard)| guard) {
-                None => index.always.push(at),
+                None => index.always.add(at),
                 Some(Guard::Finds(field, set)) => {
                     for part in set {
                         literals.entry(*field).or_default().entry(part).or_default().push(at);
@@ -88,7 +93,7 @@ impl KindIndex {
             match AhoCorasick::new(&parts) {
                 Ok(automaton) => index.finds.push(Search { field, automaton, rules }),
                 // Too many literals for one automaton: those rules are asked each time.
-                Err(_) => index.always.extend(rules.into_iter().flatten()),
+                Err(_) => rules.into_iter().flatten().for_each(|at| index.always.add(at)),
             }
         }
         index
@@ -113,67 +118,72 @@ impl KindIndex {
                 parts.extend(set.iter().map(|part| (part.clone(), at)));
             }
             Guard::Is(field, truth) => {
-                let known = self.truths.iter_mut().find(|row| (row.0, row.1) == (*field, *truth));
-                match known {
-                    Some((_, _, rules)) => rules.push(at),
-                    None => self.truths.push((*field, *truth, vec![at])),
-                }
+                let known = self.truths.iter().position(|row| (row.0, row.1) == (*field, *truth));
+                let known = known.unwrap_or_else(|| {
+                    self.truths.push((*field, *truth, Picks::none_of(self.rules)));
+                    self.truths.len() - 1
+                });
+                self.truths[known].2.add(at);
             }
-            Guard::Has(field) => slot(&mut self.present, *field).push(at),
-            Guard::Finds(..) => self.always.push(at),
+            Guard::Has(field) => {
+                let none = || Picks::none_of(self.rules);
+                slot_or(&mut self.present, *field, none).add(at);
+            }
+            Guard::Finds(..) => self.always.add(at),
         }
     }
 
-    /// Adds the rules that an event may match to `out`, in order, each once.
-    pub(super) fn candidates(&self, facts: &dyn Facts, out: &mut Vec<usize>) {
-        out.clear();
-        out.extend_from_slice(&self.always);
+    /// Makes `out` the rules that an event may match.
+    pub(super) fn candidates(&self, facts: &dyn Facts, out: &mut Picks) {
+        out.copy_from(&self.always);
         for (field, table) in &self.texts {
             if let Value::Str(text) = facts.field(*field)
                 && let Some(rules) = table.get(text)
             {
-                out.extend_from_slice(rules);
+                out.add_each(rules);
             }
         }
         for (field, table) in &self.ints {
             if let Value::Int(number) = facts.field(*field)
                 && let Some(rules) = table.get(&number)
             {
-                out.extend_from_slice(rules);
+                out.add_each(rules);
             }
         }
         for Search { field, automaton, rules } in &self.finds {
             if let Value::Str(text) = facts.field(*field) {
                 for found in automaton.find_overlapping_iter(text) {
-                    out.extend_from_slice(&rules[found.pattern().as_usize()]);
+                    out.add_each(&rules[found.pattern().as_usize()]);
                 }
             }
         }
         for (field, parts) in &self.starts {
             if let Value::Str(text) = facts.field(*field) {
                 let fits = parts.iter().filter(|(part, _)| text.starts_with(&**part));
-                out.extend(fits.map(|(_, at)| *at));
+                fits.for_each(|(_, at)| out.add(*at));
             }
         }
         for (field, truth, rules) in &self.truths {
             if facts.field(*field) == Value::Bool(*truth) {
-                out.extend_from_slice(rules);
+                out.add_all(rules);
             }
         }
         for (field, rules) in &self.present {
             if facts.field(*field) != Value::Missing {
-                out.extend_from_slice(rules);
+                out.add_all(rules);
             }
         }
-        out.sort_unstable();
-        out.dedup();
     }
 }
 
 /// The table of `field`, made where there is none.
 fn slot<T: Default>(tables: &mut Vec<(FieldId, T)>, field: FieldId) -> &mut T {
+    slot_or(tables, field, T::default)
+}
+
+fn slot_or<T>(tables: &mut Vec<(FieldId, T)>, field: FieldId, empty: impl FnOnce() -> T) -> &mut T {
     let at = tables.iter().position(|(known, _)| *known == field).unwrap_or_else(|| {
-        tables.push((field, T::default()));
+        tables.push((field, empty()));
         tables.len() - 1
     });
     &mut tables[at].1

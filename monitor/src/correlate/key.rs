@@ -15,7 +15,10 @@ pub(super) fn write_key(out: &mut String, facts: &dyn Facts, fields: &[FieldId])
         let start = out.len();
         let is_there = write_value(out, facts.field(*field));
         let bytes = out.len() - start;
-        write!(out, "{SEPARATOR}{bytes}{SEPARATOR}").is_ok() && is_there
+        out.push(SEPARATOR);
+        push_number(out, bytes);
+        out.push(SEPARATOR);
+        is_there
     })
 }
 
@@ -27,7 +30,10 @@ pub(super) fn write_value(out: &mut String, value: Value<'_>) -> bool {
         Value::Bool(truth) => write!(out, "{truth}"),
         Value::Int(number) => write!(out, "{number}"),
         Value::Float(number) => write!(out, "{number}"),
-        Value::Str(text) => write!(out, "{}", cut(text)),
+        Value::Str(text) => {
+            out.push_str(cut(text));
+            Ok(())
+        }
         Value::Ip(ip) => write!(out, "{ip}"),
         Value::List(list) => list.iter().try_for_each(|text| write!(out, "{},", cut(text))),
         Value::Map(map) => {
@@ -37,6 +43,15 @@ pub(super) fn write_value(out: &mut String, value: Value<'_>) -> bool {
     let end = start + cut(&out[start..]).len();
     out.truncate(end);
     written.is_ok()
+}
+
+/// Writes a number in decimal digits: it is one of a length, so a few, and keys are made for each
+/// match.
+fn push_number(out: &mut String, number: usize) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(char::from(b'0' + u8::try_from(number % 10).unwrap_or(0)));
 }
 
 /// The value of one field as text; empty when it is missing.

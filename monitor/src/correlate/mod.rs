@@ -3,7 +3,8 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `engine` | which rule sees which event |
-//! | `index` | the rules that an event may match, by their cheapest test |
+//! | `index`, `pick` | the rules that an event may match, by their cheapest test |
+//! | `condition` | what rules ask in the same words, asked once an event |
 //! | `slot` | one rule at work |
 //! | `table` | the keys of one rule, bounded |
 //! | `state` | the windows of one key, and when it fires |
@@ -11,12 +12,14 @@
 //! | `rehearsal` | the tests in rule files |
 //! | `snapshot` | long windows on disk |
 
+mod condition;
 mod engine;
 mod finding;
 mod history;
 mod index;
 mod key;
 pub mod limit;
+mod pick;
 mod plan;
 mod rehearsal;
 mod slot;

@@ -80,8 +80,15 @@ impl Slot {
         RuleStats { seen, keys, ..self.stats.clone() }
     }
 
-    /// Offers an event of one of its kinds, or (for a temporal rule, with `scratch.steps`) one that
-    /// rules it waits for have matched. Returns whether this rule matches.
+    /// Counts an event that its condition is held against. For one that looks at events itself the
+    /// engine knows the number.
+    pub(super) fn see(&mut self) {
+        self.stats.seen += 1;
+    }
+
+    /// Offers an event for which its condition holds, or (for a temporal rule, with
+    /// `scratch.steps`) such a one that rules it waits for have matched. Returns whether this rule
+    /// matches.
     pub(super) fn offer(
         &mut self,
         facts: &dyn Facts,
@@ -89,7 +96,7 @@ impl Slot {
         scratch: &mut Scratch,
         out: &mut Vec<Finding>,
     ) -> bool {
-        self.stats.seen += 1;
+        self.stats.when += 1;
         let doubt = match self.weigh(facts) {
             Standing::Out => return false,
             Standing::In => None,
@@ -127,14 +134,11 @@ impl Slot {
         verdict.is_match && doubt.is_none()
     }
 
-    /// Whether the event passes the condition and no exception. Whoever can start a program can
-    /// choose its name, and so the role that is guessed: a guess lowers a finding and hides none.
+    /// Whether an event that passes the condition passes no exception. Whoever can start a program
+    /// can choose its name, and so the role that is guessed: a guess lowers a finding and hides
+    /// none.
     fn weigh(&mut self, facts: &dyn Facts) -> Standing {
         let vars = Vars::default();
-        if !(self.rule.when)(facts, &vars) {
-            return Standing::Out;
-        }
-        self.stats.when += 1;
         let mut standing = Standing::In;
         for (at, exception) in self.rule.exceptions.iter().enumerate() {
             if !(exception.when)(facts, &vars) {

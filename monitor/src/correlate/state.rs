@@ -125,20 +125,35 @@ impl KeyState {
         condition: impl Fn(&Vars) -> bool,
     ) -> Verdict {
         let mut verdict = Verdict::default();
-        for frame in self.frames(plan, at) {
-            let (vars, first) = self.look(plan, frame);
-            let is_true = self.is_complete(plan, frame) && condition(&vars);
-            if is_true && verdict.fire.is_none() && self.may_fire(plan, frame) {
-                verdict.fire = Some((vars, first.unwrap_or(at)));
-                self.edge.fired_at = Some(self.newest);
-                self.edge.fired_window = Some(self.window_of(plan, frame.from));
-            }
-            if frame.to >= self.newest {
-                self.edge.holds = is_true;
-            }
-            verdict.is_match |= is_true;
+        if let Some(frame) = self.only_frame(plan, at) {
+            self.judge_frame(plan, at, frame, &condition, &mut verdict);
+            return verdict;
+        }
+        for frame in self.changed_frames(plan, at) {
+            self.judge_frame(plan, at, frame, &condition, &mut verdict);
         }
         verdict
+    }
+
+    fn judge_frame(
+        &mut self,
+        plan: &Plan,
+        at: u64,
+        frame: Frame,
+        condition: &impl Fn(&Vars) -> bool,
+        verdict: &mut Verdict,
+    ) {
+        let (vars, first) = self.look(plan, frame);
+        let is_true = self.is_complete(plan, frame) && condition(&vars);
+        if is_true && verdict.fire.is_none() && self.may_fire(plan, frame) {
+            verdict.fire = Some((vars, first.unwrap_or(at)));
+            self.edge.fired_at = Some(self.newest);
+            self.edge.fired_window = Some(self.window_of(plan, frame.from));
+        }
+        if frame.to >= self.newest {
+            self.edge.holds = is_true;
+        }
+        verdict.is_match |= is_true;
     }
 
     /// The newest event's time.
@@ -231,31 +246,29 @@ impl KeyState {
         }
     }
 
-    /// The windows that an event at `at` is in, the newest last.
-    fn frames(&self, plan: &Plan, at: u64) -> Vec<Frame> {
-        let newest = self.newest;
+    /// The window that an event at `at` is in, where it is only one: always, but for a late event
+    /// in a sliding window.
+    fn only_frame(&self, plan: &Plan, at: u64) -> Option<Frame> {
         match plan.window {
             Window::Sliding { span_ns } => {
-                let frame = |end: u64| Frame {
-                    from: end.saturating_add(1).saturating_sub(span_ns),
-                    to: end,
-                };
-                if at >= newest || plan.is_distinct {
-                    return vec![frame(newest)];
-                }
-                let last = newest.min(at.saturating_add(span_ns - 1));
-                let ends = self.histories.iter().flat_map(|h| h.ends_between(at, last));
-                let mut ends: Vec<u64> = ends.collect();
-                ends.sort_unstable();
-                ends.dedup();
-                ends.into_iter().map(frame).collect()
+                (at >= self.newest || plan.is_distinct).then(|| ending_at(self.newest, span_ns))
             }
             Window::Tumbling { span_ns } => {
                 let from = at - at % span_ns.max(1);
-                vec![Frame { from, to: from.saturating_add(span_ns.max(1) - 1) }]
+                Some(Frame { from, to: from.saturating_add(span_ns.max(1) - 1) })
             }
-            Window::Session { .. } => vec![Frame { from: self.session.start, to: newest }],
+            Window::Session { .. } => Some(Frame { from: self.session.start, to: self.newest }),
         }
+    }
+
+    /// The sliding windows that a late event at `at` is in, the newest last.
+    fn changed_frames(&self, plan: &Plan, at: u64) -> Vec<Frame> {
+        let last = self.newest.min(at.saturating_add(plan.span_ns - 1));
+        let ends = self.histories.iter().flat_map(|h| h.ends_between(at, last));
+        let mut ends: Vec<u64> = ends.collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends.into_iter().map(|end| ending_at(end, plan.span_ns)).collect()
     }
 
     fn look(&self, plan: &Plan, frame: Frame) -> (Vars, Option<u64>) {
@@ -306,4 +319,9 @@ impl KeyState {
             Window::Session { .. } => self.session.ordinal,
         }
     }
+}
+
+/// The sliding window that ends at `end`.
+fn ending_at(end: u64, span_ns: u64) -> Frame {
+    Frame { from: end.saturating_add(1).saturating_sub(span_ns), to: end }
 }

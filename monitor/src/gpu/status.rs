@@ -1,14 +1,16 @@
 //! How the GPU side is: what `doctor`, metrics and alerts show.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::GpuError;
 use super::backend::BackendInfo;
-use crate::model::{BootNs, GpuUuid, SensorGap};
+use crate::model::{BootNs, FieldId, GpuUuid, SensorGap};
 
 /// Gaps that are listed; the rest are counted.
 pub const GAPS_MAX: usize = 128;
+/// Gaps that one line of text names; the rest are counted in it.
+pub const GAPS_SHOWN_MAX: usize = 8;
 /// Name of this sensor in metrics and alerts.
 pub const SENSOR: &str = "gpu";
 
@@ -98,17 +100,62 @@ impl fmt::Display for BackendState {
                 write!(f, "active: {devices} GPU(s), {} driver {}", info.name, info.driver)
             }
             Self::Degraded { info, devices, gaps } => {
-                write!(f, "degraded: {devices} GPU(s), {} driver {}", info.name, info.driver)?;
-                for gap in gaps {
-                    write!(f, "; {} of {}: {}", gap.value, gap.gpu, gap.why)?;
-                }
-                Ok(())
+                write!(f, "degraded: {devices} GPU(s), {} driver {}; ", info.name, info.driver)?;
+                f.write_str(&words(gaps.iter()))
             }
             Self::Stalled { since, call } => {
                 write!(f, "stalled: {call} has not returned since {} ns after boot", since.0)
             }
             Self::Off(why) => write!(f, "off: {why}"),
         }
+    }
+}
+
+impl fmt::Display for DeviceGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}: {}", self.value, self.gpu, self.why)
+    }
+}
+
+/// The first gaps, and how many more there are.
+fn words<'g>(gaps: impl Iterator<Item = &'g DeviceGap> + Clone) -> String {
+    let shown = gaps.clone().take(GAPS_SHOWN_MAX).map(ToString::to_string);
+    let mut words = shown.collect::<Vec<_>>().join("; ");
+    let more = gaps.count().saturating_sub(GAPS_SHOWN_MAX);
+    if more > 0 {
+        let _ = write!(words, "; and {more} more");
+    }
+    words
+}
+
+/// The value that a field is made from, by its name in [`super::backend::DeviceReading`]; `None`
+/// where no GPU is too simple to tell it.
+const fn value_of(field: FieldId) -> Option<&'static str> {
+    match field {
+        FieldId::GpuUtil => Some("util_percent"),
+        FieldId::GpuProcUtil
+        | FieldId::GpuProcMemUtil
+        | FieldId::GpuUtilMean10m
+        | FieldId::GpuUtilCv10m
+        | FieldId::GpuUtilTrend10m
+        | FieldId::GpuBusySeconds
+        | FieldId::GpuMiningScore
+        | FieldId::GpuMiningReasons => Some("process_util"),
+        FieldId::GpuPowerWatts | FieldId::GpuPowerMean10m | FieldId::GpuPowerCv10m => {
+            Some("power_watts")
+        }
+        FieldId::GpuTemperature => Some("temperature_celsius"),
+        FieldId::GpuSmActive
+        | FieldId::GpuTensorUtil
+        | FieldId::GpuIntUtil
+        | FieldId::GpuFloatUtil
+        | FieldId::GpuDramUtil
+        | FieldId::GpuTensorMean10m
+        | FieldId::GpuIntMean10m
+        | FieldId::GpuFloatMean10m
+        | FieldId::GpuDramMean10m => Some("activity"),
+        FieldId::GpuFault | FieldId::GpuXid => Some("faults"),
+        _ => None,
     }
 }
 
@@ -150,6 +197,22 @@ impl GpuStatus {
         self.last_round.map(|at| now.since(at))
     }
 
+    /// What GPUs of this host cannot tell by their nature and these fields are made from: no
+    /// degradation, but a blind spot of a rule that asks for them. `None` where there is none.
+    pub fn untold(&self, fields: &[FieldId]) -> Option<SensorGap> {
+        let asked = |gap: &&DeviceGap| {
+            matches!(gap.why, GpuError::Unsupported { .. })
+                && fields.iter().any(|field| value_of(*field) == Some(gap.value))
+        };
+        let untold = self.gaps.iter().filter(asked);
+        untold.clone().next()?;
+        Some(SensorGap {
+            sensor: SENSOR.to_owned(),
+            state: "fallback".to_owned(),
+            reason: words(untold),
+        })
+    }
+
     /// What an alert must say about the GPU side; `None` while everything is read.
     pub fn sensor_gap(&self) -> Option<SensorGap> {
         let state = match &self.state {
@@ -183,6 +246,27 @@ mod tests {
         let state = BackendState::of(BackendInfo::default(), 1, &refused);
         assert_eq!(state.as_str(), "degraded");
         assert!(state.to_string().contains("power_watts of GPU-1"));
+    }
+
+    #[test]
+    fn what_a_gpu_cannot_tell_is_told_to_rules_that_ask_for_it() {
+        let call = "nvmlDeviceGetProcessUtilization";
+        let why = GpuError::Unsupported { call };
+        let gaps = vec![DeviceGap { gpu: GpuUuid::from("GPU-1"), value: "process_util", why }];
+        let status = GpuStatus { gaps, ..GpuStatus::default() };
+        let untold = status.untold(&[FieldId::GpuUtilMean10m]).map(|gap| gap.reason);
+        let expected = format!("process_util of GPU-1: {call} is not supported on this GPU");
+        assert_eq!(untold, Some(expected));
+        assert_eq!(status.untold(&[FieldId::GpuPowerWatts, FieldId::GpuMemUsed]), None);
+    }
+
+    #[test]
+    fn a_line_names_the_first_gaps_and_counts_the_rest() {
+        let why = GpuError::Timeout { call: "nvmlDeviceGetPowerUsage" };
+        let gaps = vec![gap(why); GAPS_SHOWN_MAX + 3];
+        let state = BackendState::of(BackendInfo::default(), 1, &gaps).to_string();
+        assert_eq!(state.matches("power_watts of GPU-1").count(), GAPS_SHOWN_MAX);
+        assert!(state.ends_with("; and 3 more"), "{state}");
     }
 
     #[test]

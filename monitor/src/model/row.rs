@@ -45,34 +45,40 @@ enum Owned {
     Bool(bool),
     Int(i64),
     Float(f64),
-    Str(String),
+    Str(Box<str>),
     Ip(IpAddr),
-    List(Vec<String>),
-    Map(BTreeMap<String, String>),
+    List(Box<[String]>),
+    #[expect(clippy::box_collection, reason = "the other values would be as large as a map")]
+    Map(Box<BTreeMap<String, String>>),
 }
+
+const _: () = assert!(size_of::<Owned>() == 24, "reading a row is a matter of cache lines");
 
 /// An owned event: every field that is present, by catalogue position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FactRow {
     kind: EventKind,
     time: BootNs,
-    fields: Vec<(FieldId, Owned)>,
+    ids: Box<[FieldId]>,
+    values: Box<[Owned]>,
     places: Places,
 }
 
 /// For each field of the catalogue its place among those that are present: rules ask for the same
 /// few fields again and again.
 #[derive(Clone, Debug, PartialEq)]
-struct Places(Box<[u16]>);
+struct Places(Box<[u8]>);
 
 /// The place of a field that is missing.
-const NOWHERE: u16 = u16::MAX;
+const NOWHERE: u8 = u8::MAX;
+
+const _: () = assert!(CATALOGUE.len() <= NOWHERE as usize, "a place fits a byte");
 
 impl Places {
-    fn of(fields: &[(FieldId, Owned)]) -> Self {
+    fn of(ids: &[FieldId]) -> Self {
         let mut places = vec![NOWHERE; CATALOGUE.len()];
-        for (at, (id, _)) in fields.iter().enumerate() {
-            places[*id as usize] = u16::try_from(at).unwrap_or(NOWHERE);
+        for (at, id) in ids.iter().enumerate() {
+            places[*id as usize] = u8::try_from(at).unwrap_or(NOWHERE);
         }
         Self(places.into())
     }
@@ -86,13 +92,24 @@ impl FactRow {
             .filter(|field| !matches!(field.id, FieldId::EvtKind | FieldId::EvtTimeNs))
             .filter_map(|field| own(facts.field(field.id)).map(|value| (field.id, value)))
             .collect();
-        Self { kind: facts.kind(), time: facts.time(), places: Places::of(&fields), fields }
+        Self::of(facts.kind(), facts.time(), fields)
+    }
+
+    fn of(kind: EventKind, time: BootNs, fields: Vec<(FieldId, Owned)>) -> Self {
+        let (ids, values): (Vec<FieldId>, Vec<Owned>) = fields.into_iter().unzip();
+        let places = Places::of(&ids);
+        Self { kind, time, ids: ids.into(), values: values.into(), places }
     }
 
     /// The same event at another time.
     #[must_use]
     pub fn at(self, time: BootNs) -> Self {
         Self { time, ..self }
+    }
+
+    /// Moves the event to another time.
+    pub fn move_to(&mut self, time: BootNs) {
+        self.time = time;
     }
 
     /// Reads a row from a JSON object. `evt.time_ns` defaults to zero.
@@ -114,7 +131,7 @@ impl FactRow {
             fields.push((id, parse(id, json)?));
         }
         fields.sort_by_key(|(id, _)| *id);
-        Ok(Self { kind, time, places: Places::of(&fields), fields })
+        Ok(Self::of(kind, time, fields))
     }
 
     /// Writes the row as a JSON object, `evt.kind` and `evt.time_ns` included.
@@ -122,7 +139,7 @@ impl FactRow {
         let mut object = Map::new();
         object.insert("evt.kind".into(), self.kind.as_str().into());
         object.insert("evt.time_ns".into(), self.time.0.into());
-        for (id, value) in &self.fields {
+        for (id, value) in self.ids.iter().zip(&self.values) {
             if matches!(id, FieldId::EvtKind | FieldId::EvtTimeNs) {
                 continue;
             }
@@ -150,7 +167,7 @@ impl Facts for FactRow {
             _ => {}
         }
         let place = self.places.0[id as usize];
-        self.fields.get(usize::from(place)).map_or(Value::Missing, |(_, value)| borrow(value))
+        self.values.get(usize::from(place)).map_or(Value::Missing, borrow)
     }
 }
 
@@ -160,10 +177,10 @@ fn own(value: Value<'_>) -> Option<Owned> {
         Value::Bool(truth) => Owned::Bool(truth),
         Value::Int(number) => Owned::Int(number),
         Value::Float(number) => Owned::Float(number),
-        Value::Str(text) => Owned::Str(text.to_owned()),
+        Value::Str(text) => Owned::Str(text.into()),
         Value::Ip(ip) => Owned::Ip(ip),
-        Value::List(list) => Owned::List(list.to_vec()),
-        Value::Map(map) => Owned::Map(map.clone()),
+        Value::List(list) => Owned::List(list.into()),
+        Value::Map(map) => Owned::Map(Box::new(map.clone())),
     })
 }
 
@@ -184,9 +201,9 @@ fn json(value: &Owned) -> Json {
         Owned::Bool(truth) => (*truth).into(),
         Owned::Int(number) => (*number).into(),
         Owned::Float(number) => (*number).into(),
-        Owned::Str(text) => text.as_str().into(),
+        Owned::Str(text) => (**text).into(),
         Owned::Ip(ip) => ip.to_string().into(),
-        Owned::List(list) => list.as_slice().into(),
+        Owned::List(list) => list.as_ref().into(),
         Owned::Map(map) => {
             Json::Object(map.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect())
         }
@@ -204,16 +221,16 @@ fn parse(id: FieldId, json: &Json) -> Result<Owned, RowError> {
         FieldType::Bool => json.as_bool().map(Owned::Bool),
         FieldType::Int => json.as_i64().map(Owned::Int),
         FieldType::Float => json.as_f64().map(Owned::Float),
-        FieldType::Str => text(json).map(Owned::Str),
+        FieldType::Str => text(json).map(|text| Owned::Str(text.into())),
         FieldType::Ip => text(json).and_then(|text| text.parse().ok()).map(Owned::Ip),
         FieldType::List => json
             .as_array()
-            .and_then(|items| items.iter().map(text).collect::<Option<Vec<_>>>())
+            .and_then(|items| items.iter().map(text).collect::<Option<Box<[_]>>>())
             .map(Owned::List),
         FieldType::Map => json
             .as_object()
             .and_then(|map| map.iter().map(|(k, v)| Some((k.clone(), text(v)?))).collect())
-            .map(Owned::Map),
+            .map(|map| Owned::Map(Box::new(map))),
     };
     owned.ok_or_else(wrong)
 }

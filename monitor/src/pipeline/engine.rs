@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 
 use monitor_common::InodeKey;
 
-use super::journal::Journal;
 use super::loss::LossMeter;
 use super::notice::Desk;
 use super::pushdown::Pushdown;
 use super::state::WindowStore;
-use super::{Control, next_order, report};
+use super::{Control, next_order, report, scan};
 use crate::alert::{Alert, Alerter};
 use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, GpuNode, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, LabelChange, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
@@ -75,6 +74,7 @@ pub(super) struct Tally {
     pub(super) alerts: std::collections::BTreeMap<(String, Severity), u64>,
     pub(super) alerts_dropped: u64,
     pub(super) labels_refused: u64,
+    pub(super) directories_refused: u64,
     pub(super) reload_failed: bool,
     pub(super) vital: super::vital::Vital,
     pub(super) opinions: super::opinion::Opinions,
@@ -90,7 +90,6 @@ pub(super) type FaultRow = (u32, GpuUuid, String, &'static str, String);
 pub(super) struct Engine {
     inputs: Inputs,
     pub(super) stages: Stages,
-    journal: Option<Journal>,
     pub(super) tally: Tally,
     losses: LossMeter,
     pub(super) desk: Desk,
@@ -105,7 +104,6 @@ impl Engine {
     pub(super) fn new(
         inputs: Inputs,
         stages: Stages,
-        journal: Option<Journal>,
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
     ) -> Self {
@@ -115,7 +113,6 @@ impl Engine {
         Self {
             inputs,
             stages,
-            journal,
             tally,
             losses: LossMeter::default(),
             desk: Desk::default(),
@@ -155,9 +152,6 @@ impl Engine {
             if moved {
                 continue;
             }
-            if let Some(journal) = &mut self.journal {
-                journal.flush();
-            }
             std::thread::park_timeout(self.rest(TICK.saturating_sub(ticked.elapsed())));
         }
         self.finish();
@@ -196,14 +190,11 @@ impl Engine {
         let mut stopping = false;
         while let Some(order) = next_order(&self.inputs.orders) {
             match order {
-                Control::Label(seed) => {
-                    let changes = self.stages.enricher.label(&seed);
-                    self.apply_labels(&changes, Tgid(std::process::id()));
+                Control::Found(found) => self.take_scanned(&found),
+                Control::Held(held) => {
+                    self.stages.enricher.held(&held, Clock::boot_now());
                 }
-                Control::Directories { found, truncated } => {
-                    self.watch_directories(&found, truncated);
-                }
-                Control::LabelsDone(progress) => report_scan(&progress),
+                Control::Scanned(progress) => scan::report(&progress, &self.tally),
                 Control::Rules(rules) => self.replace_rules(*rules),
                 Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
@@ -211,19 +202,6 @@ impl Engine {
             }
         }
         stopping
-    }
-
-    /// Tells the kernel side which directories hold weights or data.
-    fn watch_directories(&mut self, found: &[FileId], truncated: bool) {
-        let maps = &mut self.stages.maps;
-        let kept = found.iter().filter(|id| maps.watch_directory(inode_key(**id))).count();
-        if truncated || kept < found.len() {
-            tracing::warn!(
-                kept,
-                of = found.len(),
-                "more directories match `watch` than are watched; name fewer or narrower globs"
-            );
-        }
     }
 
     fn replace_rules(&mut self, rules: RuleSet) {
@@ -307,9 +285,6 @@ impl Engine {
             for tap in &mut stages.taps {
                 tap.offer(&facts);
             }
-            if let Some(journal) = &mut self.journal {
-                journal.add(&facts);
-            }
             stages.correlator.on_event(&facts, &mut self.findings);
         }
         self.note_files(event, &changes);
@@ -336,10 +311,7 @@ impl Engine {
     fn completeness(&self, finding: &Finding) -> Completeness {
         let mut gaps: Vec<_> = self.stages.status.iter().filter_map(Status::gap).collect();
         let rule = self.stages.rules.get(&finding.rule.id);
-        if rule.is_some_and(|rule| rule.fields.iter().any(|field| crate::rule::is_gpu(*field))) {
-            let status = self.stages.gpu.as_ref().map(|gpu| gpu.status(Clock::boot_now()));
-            gaps.extend(status.and_then(|status| status.sensor_gap()));
-        }
+        gaps.extend(rule.into_iter().flat_map(|rule| self.gpu_gaps(&rule.fields)));
         let losses = self.losses.recent();
         Completeness {
             complete: losses.is_empty() && gaps.is_empty(),
@@ -356,47 +328,6 @@ impl Engine {
         }
         if self.stages.exporter.submit(alert) == Submitted::Dropped {
             self.tally.alerts_dropped += 1;
-        }
-    }
-
-    fn take_gpu(&mut self) {
-        loop {
-            let now = Clock::boot_now();
-            let Some(batch) = self.stages.gpu.as_mut().and_then(|gpu| gpu.poll(now)) else {
-                return;
-            };
-            self.note_gpu_nodes(&batch);
-            let enricher = &self.stages.enricher;
-            let events: Vec<Event> = batch.events(|pid| enricher.actor(pid)).collect();
-            for event in &events {
-                self.take_event(event);
-            }
-            self.note_gpu_state(&batch);
-            self.last_batch = Some(batch.keeping(self.last_batch.as_ref()));
-        }
-    }
-
-    /// Keeps the GPUs by their device nodes, so that whoever opens one is known to use that GPU.
-    fn note_gpu_nodes(&mut self, batch: &GpuBatch) {
-        let devices = || batch.devices.iter().map(|sample| &sample.device);
-        let known = self.last_batch.iter().flat_map(|last| last.devices.iter());
-        if batch.devices.is_empty() || devices().eq(known.map(|sample| &sample.device)) {
-            return;
-        }
-        let nodes = devices().map(|device| GpuNode {
-            minor: device.minor.unwrap_or(device.index),
-            index: device.index,
-            uuid: device.uuid.clone(),
-            model: device.model.clone(),
-        });
-        self.stages.enricher.set_gpu_nodes(nodes.collect());
-    }
-
-    /// Says once when the GPU side changes its state.
-    fn note_gpu_state(&self, batch: &GpuBatch) {
-        let before = self.last_batch.as_ref().map(|last| last.state.as_str());
-        if before != Some(batch.state.as_str()) {
-            tracing::info!(state = %batch.state, "gpu");
         }
     }
 
@@ -454,20 +385,6 @@ impl Engine {
 /// The kernel's key of a file: without its generation, which is known only once it was opened.
 pub(super) const fn inode_key(id: FileId) -> InodeKey {
     InodeKey { inode: id.inode, device: id.device, generation: 0 }
-}
-
-fn report_scan(progress: &ScanProgress) {
-    let ScanProgress { entries, files, unreadable, truncated } = *progress;
-    if truncated {
-        tracing::warn!(
-            entries,
-            files,
-            "the scan for weight files ended at its bound; raise `watch.scan_files_max` or narrow \
-             `watch.weights`"
-        );
-    } else {
-        tracing::info!(entries, files, unreadable, "weight files were labelled");
-    }
 }
 
 /// When the engine ends. The order to stop comes once, and often while frames still move: it is

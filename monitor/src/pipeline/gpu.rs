@@ -1,10 +1,12 @@
-//! What metrics say of GPUs, and of workloads on them.
+//! The GPU side at the engine: readings become events, and metrics say what was read of GPUs and of
+//! workloads on them.
 
 use super::engine::Engine;
-use crate::enrich::{Allocations as _, Holder};
-use crate::gpu::backend::{DeviceReading, RemappedRows};
+use crate::enrich::{Allocations as _, GpuNode, Holder};
+use crate::gpu::backend::{MigInstance, NvlinkErrors, RemappedRows};
 use crate::gpu::{BackendState, DeviceSample, GpuBatch};
-use crate::model::{Clock, GpuActivity};
+use crate::model::{Clock, Event, FieldId, GpuActivity, GpuUuid, SensorGap};
+use crate::rule::speaks_of_gpus;
 use crate::telemetry::{
     GpuBackendMetrics, GpuMetrics, GpuQuantity, GpuReading, WorkloadGpuMetrics,
 };
@@ -19,6 +21,60 @@ const THROTTLE_REASONS: [(u64, &str); 5] = [
     (0x80, "power_brake"),
 ];
 
+impl Engine {
+    /// Takes in everything that was read since the last call.
+    pub(super) fn take_gpu(&mut self) {
+        loop {
+            let now = Clock::boot_now();
+            let Some(batch) = self.stages.gpu.as_mut().and_then(|gpu| gpu.poll(now)) else {
+                return;
+            };
+            self.note_gpu_nodes(&batch);
+            let enricher = &self.stages.enricher;
+            let events: Vec<Event> = batch.events(|pid| enricher.actor(pid)).collect();
+            for event in &events {
+                self.take_event(event);
+            }
+            self.note_gpu_state(&batch);
+            self.last_batch = Some(batch.keeping(self.last_batch.as_ref()));
+        }
+    }
+
+    /// Keeps the GPUs by their device nodes, so that whoever opens one is known to use that GPU.
+    fn note_gpu_nodes(&mut self, batch: &GpuBatch) {
+        let devices = || batch.devices.iter().map(|sample| &sample.device);
+        let known = self.last_batch.iter().flat_map(|last| last.devices.iter());
+        if batch.devices.is_empty() || devices().eq(known.map(|sample| &sample.device)) {
+            return;
+        }
+        let nodes = devices().map(|device| GpuNode {
+            minor: device.minor.unwrap_or(device.index),
+            index: device.index,
+            uuid: device.uuid.clone(),
+            model: device.model.clone(),
+        });
+        self.stages.enricher.set_gpu_nodes(nodes.collect());
+    }
+
+    /// Says once when the GPU side changes its state.
+    fn note_gpu_state(&self, batch: &GpuBatch) {
+        let before = self.last_batch.as_ref().map(|last| last.state.as_str());
+        if before != Some(batch.state.as_str()) {
+            tracing::info!(state = %batch.state, "gpu");
+        }
+    }
+
+    /// What an alert of a rule with these fields must say of the GPU side.
+    pub(super) fn gpu_gaps(&self, fields: &[FieldId]) -> Vec<SensorGap> {
+        let Some(gpu) = &self.stages.gpu else { return Vec::new() };
+        if !fields.iter().any(|field| speaks_of_gpus(*field)) {
+            return Vec::new();
+        }
+        let status = gpu.status(Clock::boot_now());
+        status.sensor_gap().into_iter().chain(status.untold(fields)).collect()
+    }
+}
+
 /// The source of GPU facts.
 pub(super) fn backend(engine: &Engine) -> GpuBackendMetrics {
     let Some(gpu) = &engine.stages.gpu else { return GpuBackendMetrics::default() };
@@ -28,8 +84,16 @@ pub(super) fn backend(engine: &Engine) -> GpuBackendMetrics {
         state: status.state.as_str(),
         reason: match &status.state {
             BackendState::Off(why) => why.reason(),
-            _ => "",
+            BackendState::Degraded { gaps, .. } => gaps.first().map_or("", |gap| gap.why.reason()),
+            BackendState::Starting | BackendState::Active { .. } | BackendState::Stalled { .. } => {
+                ""
+            }
         },
+        missing: status
+            .gaps
+            .iter()
+            .map(|gap| (gap.gpu.to_string(), gap.value, gap.why.reason()))
+            .collect(),
         rounds: vec![
             ("sent", counters.sent),
             ("dropped", counters.dropped),
@@ -48,25 +112,58 @@ pub(super) fn backend(engine: &Engine) -> GpuBackendMetrics {
     }
 }
 
-/// The GPUs of the last round.
+/// The GPUs of the last round, each followed by its MIG instances.
 pub(super) fn gpus(engine: &Engine, batch: &GpuBatch) -> Vec<GpuMetrics> {
-    batch.devices.iter().map(|sample| gpu(engine, sample)).collect()
+    let mut rows = Vec::new();
+    for sample in &batch.devices {
+        rows.push(gpu(engine, sample));
+        rows.extend(sample.instances.iter().map(|it| instance(engine, sample.device.index, it)));
+    }
+    rows
 }
 
-fn gpu(engine: &Engine, sample: &DeviceSample) -> GpuMetrics {
-    let holders = engine.stages.directory.holders(&sample.device.uuid, sample.device.index);
+/// A row with nothing but its labels.
+fn named(engine: &Engine, index: u32, uuid: &GpuUuid, model: &str) -> GpuMetrics {
+    let holders = engine.stages.directory.holders(uuid, index);
     let (namespace, pod, container) = only_pod(&holders.unwrap_or_default());
     GpuMetrics {
-        gpu: sample.device.index.to_string(),
-        uuid: sample.device.uuid.to_string(),
-        model: sample.device.model.clone(),
+        gpu: index.to_string(),
+        uuid: uuid.to_string(),
+        model: model.to_owned(),
         namespace,
         pod,
         container,
+        ..GpuMetrics::default()
+    }
+}
+
+/// What is told of an instance: its memory, and its activity where the GPU counts it.
+fn instance(engine: &Engine, index: u32, instance: &MigInstance) -> GpuMetrics {
+    let mut readings = Vec::new();
+    let mut put = |quantity, part, value: Option<f64>| {
+        readings.extend(value.map(|value| GpuReading { quantity, part, value }));
+    };
+    put(GpuQuantity::MemoryTotal, "", instance.mem_total_bytes.map(float));
+    let activity = instance.activity.map(GpuActivity::from);
+    put_activity(activity, &mut put);
+    GpuMetrics {
+        utilization_ratio: activity
+            .and_then(|activity| activity.sm_percent)
+            .map(|percent| percent / 100.0),
+        memory_used_bytes: instance.mem_used_bytes,
+        readings,
+        ..named(engine, index, &instance.uuid, &instance.model)
+    }
+}
+
+fn gpu(engine: &Engine, sample: &DeviceSample) -> GpuMetrics {
+    let device = &sample.device;
+    GpuMetrics {
         utilization_ratio: sample.reading.util_percent.map(|percent| percent / 100.0),
         memory_used_bytes: sample.reading.mem_used_bytes,
         power_watts: sample.reading.power_watts,
         readings: readings(sample),
+        ..named(engine, device.index, &device.uuid, &device.model)
     }
 }
 
@@ -92,6 +189,11 @@ fn readings(sample: &DeviceSample) -> Vec<GpuReading> {
     put(GpuQuantity::Clock, "sm", reading.sm_clock_mhz.map(hertz));
     put(GpuQuantity::Clock, "memory", reading.mem_clock_mhz.map(hertz));
     put(GpuQuantity::LinksUp, "", sample.device.nvlinks_up.map(f64::from));
+    let errors_of = |of: fn(NvlinkErrors) -> u64| reading.nvlink_errors.map(of).map(float);
+    put(GpuQuantity::LinkErrors, "crc_flit", errors_of(|errors| errors.crc_flit));
+    put(GpuQuantity::LinkErrors, "crc_data", errors_of(|errors| errors.crc_data));
+    put(GpuQuantity::LinkErrors, "replay", errors_of(|errors| errors.replay));
+    put(GpuQuantity::LinkErrors, "recovery", errors_of(|errors| errors.recovery));
     put(GpuQuantity::PcieReplays, "", reading.pcie_replays.map(float));
     put(GpuQuantity::EccErrors, "corrected", reading.ecc_corrected.map(float));
     put(GpuQuantity::EccErrors, "uncorrected", reading.ecc_uncorrected.map(float));
@@ -104,12 +206,15 @@ fn readings(sample: &DeviceSample) -> Vec<GpuReading> {
         let is_set = reading.throttle_reasons.is_some_and(|bits| bits & bit != 0);
         put(GpuQuantity::Throttled, reason, is_set.then_some(1.0));
     }
-    activity(reading, &mut put);
+    put_activity(reading.activity.map(GpuActivity::from), &mut put);
     rows
 }
 
-fn activity(reading: &DeviceReading, put: &mut impl FnMut(GpuQuantity, &'static str, Option<f64>)) {
-    let Some(activity) = reading.activity.map(GpuActivity::from) else { return };
+fn put_activity(
+    activity: Option<GpuActivity>,
+    put: &mut impl FnMut(GpuQuantity, &'static str, Option<f64>),
+) {
+    let Some(activity) = activity else { return };
     for (part, percent) in [
         ("sm", activity.sm_percent),
         ("tensor", activity.tensor_percent),

@@ -126,6 +126,8 @@ fn evidence(row: &FactRow, gaps: &[SensorGap]) -> Evidence {
         container_id: some(FieldId::ContainerId),
         slurm_job: some(FieldId::SlurmJobId),
         weight_bytes_read: number(FieldId::WeightsBytesRead),
+        // A recording does not tell; less is not claimed.
+        weight_bytes_are_bound: true,
         models: list(FieldId::WeightsModels),
         egress_bytes: number(FieldId::WorkloadEgressBytes),
     });
@@ -144,6 +146,9 @@ fn evidence(row: &FactRow, gaps: &[SensorGap]) -> Evidence {
 }
 
 #[cfg(test)]
+mod law;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::recording::{FORMAT, Reader, Target, Writer};
@@ -151,7 +156,7 @@ mod tests {
 
     const UPLOAD: &str = include_str!("../../../rules/weights/fixtures/weights_upload.jsonl");
 
-    fn header() -> Header {
+    pub(super) fn header() -> Header {
         Header {
             format: FORMAT,
             version: "1".into(),

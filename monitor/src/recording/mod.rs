@@ -25,4 +25,4 @@ pub use header::{FORMAT, Footer, Header, SensorRow};
 pub use reader::{LINE_BYTES_MAX, ReadError, Reader};
 pub use store::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, Store, StoreConfig, StoredSegment, segments};
 pub use tap::{TAP_QUEUE_MAX, Tap, TapCounts, TapSink};
-pub use writer::{Target, Writer};
+pub use writer::{RECORDING_BYTES_MAX, Target, Writer};

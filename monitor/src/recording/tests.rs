@@ -53,6 +53,18 @@ fn what_is_written_is_read_back_compressed_or_not() {
 }
 
 #[test]
+fn plain_recording_is_a_fixture_of_a_rule_test() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("a.jsonl");
+    let mut writer = Writer::create(&Target::of(&path), &header()).expect("creates");
+    writer.row(row(7).to_json()).expect("writes");
+    writer.finish(0).expect("ends");
+    let text = std::fs::read_to_string(&path).expect("reads");
+    assert_eq!(text.lines().count(), 3);
+    assert_eq!(crate::rule::parse_rows(&text), Ok(vec![row(7)]));
+}
+
+#[test]
 fn file_that_is_there_is_not_overwritten() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let error = Writer::create(&Target::of(file.path()), &header()).err().expect("refused");
@@ -200,4 +212,21 @@ fn segment_ends_at_its_bound() {
     }
     store.finish(0).expect("ends");
     assert_eq!(segments(dir.path()).expect("lists").len(), 2, "35 MiB of rows");
+}
+
+#[test]
+fn rows_beyond_the_bound_are_counted_in_the_last_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("a.jsonl");
+    let mut writer = Writer::create_within(&Target::of(&path), &header(), 2_000).expect("creates");
+    for at in 0..100 {
+        writer.row(row(at).to_json()).expect("writes");
+    }
+    let (rows, left_out) = (writer.rows(), writer.left_out());
+    assert!(rows > 0 && rows + left_out == 100, "{rows} and {left_out}");
+    writer.finish(1).expect("ends");
+    assert!(std::fs::metadata(&path).expect("is there").len() < 2_100);
+    let mut reader = Reader::open(&path).expect("opens");
+    assert_eq!(rows_of(&mut reader).len() as u64, rows);
+    assert_eq!(reader.footer(), Some(Footer { rows, lost: left_out + 1 }));
 }

@@ -11,6 +11,9 @@ use super::{Footer, Header};
 
 /// Level of compression: the fastest that still packs events some fifteen to one.
 const LEVEL: i32 = 3;
+/// Most bytes of a recording, before compression: a plain file of this size is a long look, a
+/// compressed one has some 70 MiB. Rows beyond it are counted as lost.
+pub const RECORDING_BYTES_MAX: u64 = 1 << 30;
 /// Name of standard output on the command line.
 const STDOUT: &str = "-";
 
@@ -56,7 +59,9 @@ impl Out {
 pub struct Writer {
     out: Out,
     rows: u64,
+    left_out: u64,
     bytes: u64,
+    bytes_max: u64,
     line: Vec<u8>,
 }
 
@@ -64,6 +69,16 @@ impl Writer {
     /// Starts a recording. A file that is there already is refused rather than overwritten; it is
     /// readable by its owner only, since arguments and paths are in it.
     pub fn create(target: &Target, header: &Header) -> io::Result<Self> {
+        let bytes_max = match target {
+            // Nothing is kept there.
+            Target::Stdout => u64::MAX,
+            Target::Plain(_) | Target::Compressed(_) => RECORDING_BYTES_MAX,
+        };
+        Self::create_within(target, header, bytes_max)
+    }
+
+    /// As [`Self::create`], with another bound than [`RECORDING_BYTES_MAX`].
+    pub fn create_within(target: &Target, header: &Header, bytes_max: u64) -> io::Result<Self> {
         let out = match target {
             Target::Stdout => Out::Plain(Box::new(BufWriter::new(io::stdout()))),
             Target::Plain(path) => Out::Plain(Box::new(BufWriter::new(create(path)?))),
@@ -74,22 +89,35 @@ impl Writer {
                 Out::Compressed(encoder)
             }
         };
-        let mut writer = Self { out, rows: 0, bytes: 0, line: Vec::new() };
+        let mut writer = Self { out, rows: 0, left_out: 0, bytes: 0, bytes_max, line: Vec::new() };
         writer.put(&serde_json::to_value(header)?)?;
         Ok(writer)
     }
 
-    /// Writes one row.
+    /// Writes one row; one beyond the bound on bytes is left out and counted.
     pub fn row(&mut self, row: Map<String, Json>) -> io::Result<()> {
-        self.put(&Json::Object(row))?;
+        self.encode(&Json::Object(row))?;
+        if self.bytes.saturating_add(self.line.len() as u64) > self.bytes_max {
+            self.left_out += 1;
+            return Ok(());
+        }
         self.rows += 1;
-        Ok(())
+        self.put_line()
     }
 
     fn put(&mut self, value: &Json) -> io::Result<()> {
+        self.encode(value)?;
+        self.put_line()
+    }
+
+    fn encode(&mut self, value: &Json) -> io::Result<()> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, value)?;
         self.line.push(b'\n');
+        Ok(())
+    }
+
+    fn put_line(&mut self) -> io::Result<()> {
         self.bytes += self.line.len() as u64;
         self.out.write().write_all(&self.line)
     }
@@ -110,8 +138,14 @@ impl Writer {
         self.rows
     }
 
+    /// Rows that were left out at the bound on bytes.
+    pub const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     /// Ends the recording.
     pub fn finish(mut self, lost: u64) -> io::Result<()> {
+        let lost = lost.saturating_add(self.left_out);
         self.put(&serde_json::to_value(Footer { rows: self.rows, lost })?)?;
         match self.out {
             Out::Plain(mut out) => out.flush(),

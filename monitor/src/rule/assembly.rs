@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use crate::model::{EventKind, FieldId, KindSet, RuleId};
 
-use super::cel::{Condition, Context, Names};
+use super::cel::{Condition, Context, Names, Part};
 use super::clause::{Clause, clauses};
 use super::correlation;
 use super::diagnostic::{Located, Reported, Sink, Span, suggest};
 use super::file::{RawException, RawRule, RawTags};
 use super::outline::{Outline, Response};
-use super::spec::{Dedupe, Exception, Rule, RuleMeta, Tags};
+use super::spec::{Dedupe, Exception, Predicate, Rule, RuleMeta, Tags};
 use super::template::Template;
 use super::trial;
 use super::yaml::{Node, list, text};
@@ -98,12 +98,15 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         runbook: raw.runbook.map(|text| text.value).unwrap_or_default(),
         source: sink.documents[id_place.span.document].name.to_string(),
     };
+    let guards = when.guards();
+    let parts = when.into_parts();
     let rule = Rule {
         meta: Arc::new(meta),
         kinds: kinds?,
         fields: fields.into_iter().collect(),
-        guards: when.guards(),
-        when: when.predicate(),
+        guards,
+        when: together(&parts),
+        parts,
         exceptions: exceptions.into_iter().map(exception).collect(),
         correlation: correlated.map(|checked| checked.correlation),
         dedupe,
@@ -111,6 +114,12 @@ pub(crate) fn assemble(raw: RawRule, bench: &Bench<'_>) -> Result<Assembled, Rep
         tests: tests.into_iter().collect::<Result<_, _>>()?,
     };
     Ok(Assembled { rule, outline, clauses, respond: respond?, span: id_place.span })
+}
+
+/// The condition whose parts these are.
+fn together(parts: &[Part]) -> Predicate {
+    let parts: Box<[Part]> = parts.into();
+    Box::new(move |facts, _| parts.iter().all(|part| part.holds(facts)))
 }
 
 fn exception((name, condition): (String, Condition)) -> Exception {

@@ -39,7 +39,7 @@ mod template;
 mod trial;
 mod yaml;
 
-pub use cel::Guard;
+pub use cel::{Guard, Part};
 pub use clause::Clause;
 pub use demand::{Demand, Spared};
 pub use diagnostic::{Diagnostic, Diagnostics};
@@ -51,7 +51,7 @@ pub use profile::{Budget, Profile, ProfileSet, Role};
 pub use quantity::{format_span, parse_span};
 pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;
-pub use set::{RuleSet, is_gpu};
+pub use set::{RuleSet, is_gpu, speaks_of_gpus};
 pub use shipped::shipped;
 pub use source::Source;
 pub use trial::parse_rows;

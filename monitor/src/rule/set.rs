@@ -170,6 +170,12 @@ pub fn is_gpu(id: FieldId) -> bool {
     kinds.intersection(GPU) == kinds
 }
 
+/// Whether a field says something that comes from a source of GPU facts, alone or beside others:
+/// who opened a GPU is told by the kernel, which GPU that is and whose by the driver.
+pub fn speaks_of_gpus(id: FieldId) -> bool {
+    is_gpu(id) || CATALOGUE[id as usize].name.starts_with("gpu.") || id == FieldId::WorkloadGpuUser
+}
+
 /// Kinds by rule id, as far as `on:` says; what is wrong with it is reported when the rule is. A
 /// temporal rule without `on:` has the kinds of the rules it waits for.
 fn kinds_by_id(files: &[RawFile]) -> BTreeMap<String, KindSet> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::cel::Guard;
+use super::cel::{Guard, Part};
 use crate::model::{Facts, FieldId, KindSet, RuleId, Severity};
 
 /// Values that exist only while a rule is evaluated: the state of its correlation.
@@ -80,6 +80,8 @@ pub struct Rule {
     pub guards: Vec<Guard>,
     /// The condition on one event.
     pub when: Predicate,
+    /// The same condition in parts that must all hold; empty where it does not come from a text.
+    pub parts: Vec<Part>,
     /// Named conditions under which it stays silent.
     pub exceptions: Vec<Exception>,
     /// How events are brought together; `None` fires on each match.

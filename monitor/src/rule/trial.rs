@@ -117,8 +117,11 @@ fn read_fixture(
     })
 }
 
-/// Reads recorded events, one JSON object a line; empty lines are skipped. The error is the line,
-/// from 1, and why.
+/// What the first and the last line of a recording have for a key, and no event has.
+const RECORDING_KEYS: &str = "gpuwarden.";
+
+/// Reads recorded events, one JSON object a line; empty lines, and what a recording says of itself,
+/// are skipped. The error is the line, from 1, and why.
 pub fn parse_rows(text: &str) -> Result<Vec<FactRow>, (usize, String)> {
     let mut rows = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -130,6 +133,9 @@ pub fn parse_rows(text: &str) -> Result<Vec<FactRow>, (usize, String)> {
         }
         let object: Map<String, Json> =
             serde_json::from_str(line).map_err(|error| (at + 1, error.to_string()))?;
+        if object.keys().any(|key| key.starts_with(RECORDING_KEYS)) {
+            continue;
+        }
         rows.push(FactRow::from_json(&object).map_err(|error| (at + 1, error.to_string()))?);
     }
     Ok(rows)

@@ -3,19 +3,10 @@
 //! The tree is read by hand rather than by a derived deserializer, because that stops at the first
 //! mistake and a person with a rule file wants all of them.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 use super::diagnostic::{Located, Sink, Span, suggest};
-
-/// Deepest nesting of a rule file; the language needs seven levels.
-pub(crate) const YAML_DEPTH_MAX: usize = 32;
-/// Most nodes of a rule file, aliases expanded: some fifty times the largest shipped file.
-pub(crate) const YAML_NODES_MAX: usize = 200_000;
-/// Most aliases of a rule file; the language has lists and macros instead.
-pub(crate) const YAML_ALIASES_MAX: usize = 1_000;
+use crate::yaml::{self as raw, Raw};
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,30 +44,10 @@ impl Yaml {
 /// Reads one document. `None` after a mistake of syntax, which is reported.
 pub(crate) fn parse(document: usize, sink: &Sink) -> Option<Node> {
     let text = &sink.documents[document].text;
-    let budget = serde_saphyr::budget! {
-        max_depth: YAML_DEPTH_MAX,
-        flow_nesting_limit: YAML_DEPTH_MAX,
-        max_nodes: YAML_NODES_MAX,
-        max_events: YAML_NODES_MAX * 2,
-        max_aliases: YAML_ALIASES_MAX,
-    };
-    let options: Options = serde_saphyr::options! {
-        budget: budget,
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        with_snippet: false,
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: YAML_NODES_MAX,
-        },
-    };
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+    match raw::parse(text, DuplicateKeyPolicy::PassThrough) {
         Ok(raw) => Some(node(document, raw)),
-        Err(error) => {
-            let start = error.location().map_or(0, |location| byte_of(text, location));
-            let message = error.without_snippet().to_string();
-            let message = message.trim_start_matches("error: ");
-            let message = message.split_once(": ").map_or(message, |(place, rest)| {
-                if place.starts_with("line ") { rest } else { message }
-            });
+        Err(raw::Refused { location, message }) => {
+            let start = location.map_or(0, |location| byte_of(text, location));
             sink.error(Span { document, start, end: start + 1 }, format!("not YAML: {message}"));
             None
         }
@@ -92,78 +63,6 @@ fn byte_of(text: &str, location: Location) -> usize {
     let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
     let rest = &text[start.min(text.len())..];
     start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
-}
-
-enum Raw {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-    List(Vec<Spanned<Self>>),
-    Map(Vec<(Spanned<String>, Spanned<Self>)>),
-}
-
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
-    }
-}
-
-struct RawVisitor;
-
-impl<'de> Visitor<'de> for RawVisitor {
-    type Value = Raw;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Raw, E> {
-        Ok(Raw::Null)
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<Raw, E> {
-        Ok(Raw::Bool(truth))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
-        Ok(Raw::Int(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
-        // What does not fit is no number the language has a use for; as text it fails the type
-        // check with its own spelling.
-        Ok(i64::try_from(number).map_or_else(|_| Raw::Text(number.to_string()), Raw::Int))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
-        Ok(Raw::Float(number))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
-        Ok(Raw::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Raw::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = access.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Raw::Map(entries))
-    }
 }
 
 fn span(document: usize, location: Location) -> Span {

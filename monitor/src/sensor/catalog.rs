@@ -117,6 +117,12 @@ const fn base(programs: &'static [Program]) -> Road {
 }
 
 /// Tracepoints of system calls.
+const NAME_GIVEN: Hook = syscalls(&["sys_enter_rename", "sys_enter_link"]);
+const NAME_GIVEN_AT: Program = program(
+    "name_given_at",
+    syscalls(&["sys_enter_renameat2", "sys_enter_renameat", "sys_enter_linkat"]),
+);
+
 const fn syscalls(names: &'static [&'static str]) -> Hook {
     Hook::Tracepoints { category: "syscalls", names }
 }
@@ -203,6 +209,19 @@ pub const CATALOG: &[Sensor] = &[
         required: false,
     },
     Sensor {
+        name: "new_names",
+        sees: "where labelled files go that are renamed or linked, with label_watch",
+        roads: &[
+            base(&[NAME_GIVEN_AT, program("name_given", NAME_GIVEN)]),
+            // Newer architectures have no calls without a directory.
+            base(&[NAME_GIVEN_AT]),
+        ],
+        bound: "names of 32-bit system calls and beyond 511 bytes are not seen, nor relative names \
+                of a process that has ended",
+        lost: "new names in other directories of labelled files",
+        required: false,
+    },
+    Sensor {
         name: "tcp_state",
         sees: "TCP and MPTCP flows with their real peer, whatever system call opened them",
         roads: &[base(&[program("tcp_state", Hook::BtfTracepoint("inet_sock_set_state"))])],
@@ -213,11 +232,16 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "send_bytes",
         sees: "bytes sent on any socket, by any road",
-        roads: &[base(&[
-            program("sock_sent", Hook::BtfTracepoint("sock_send_length")),
-            program("sock_gone", Hook::CgroupSockRelease),
-        ])],
-        bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket",
+        roads: &[
+            base(&[
+                program("sock_sent", Hook::BtfTracepoint("sock_send_length")),
+                program("sock_gone", Hook::CgroupSockRelease),
+            ]),
+            full::SENT_ALL,
+            full::SENT_INET,
+        ],
+        bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket; what a \
+                packet socket sends within a second of its end is not told",
         lost: "bytes sent, and flows that TCP state does not show (UDP, raw, packet sockets)",
         required: false,
     },
@@ -348,7 +372,7 @@ pub const CATALOG: &[Sensor] = &[
         sees: "changes of namespaces, mounts and roots, and files opened by handle",
         roads: &[base(&[
             program(
-                "namespace_entered",
+                "ns_entered",
                 entries(&[
                     "sys_enter_setns",
                     "sys_enter_unshare",

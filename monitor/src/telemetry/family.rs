@@ -150,6 +150,9 @@ families! {
     GPU_LINKS_UP = "gpuwarden_gpu_nvlinks_up", Gauge,
         ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
         "NVLink links of a GPU that are up.";
+    GPU_LINK_ERRORS = "gpuwarden_gpu_nvlink_errors_total", Counter,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "kind"], Sum,
+        "Errors on a GPU's NVLink links: crc_flit, crc_data, replay, recovery.";
     GPU_ECC = "gpuwarden_gpu_ecc_errors_total", Counter,
         ["gpu", "UUID", "modelName", "namespace", "pod", "container", "kind"], Sum,
         "Memory errors of a GPU since its driver was loaded: corrected or uncorrected.";
@@ -168,6 +171,9 @@ families! {
     GPU_BACKEND = "gpuwarden_gpu_backend_state", Gauge,
         ["state", "reason"], Max,
         "1 for the state of the source of GPU facts; see docs/gpu.md.";
+    GPU_MISSING = "gpuwarden_gpu_value_missing", Gauge,
+        ["UUID", "value", "reason"], Max,
+        "1 for each value of a GPU that could not be read at the last round, with the reason.";
     GPU_ROUNDS = "gpuwarden_gpu_rounds_total", Counter,
         ["outcome"], Sum,
         "Rounds over all GPUs: sent, dropped (the queue was full), stalled (a call hung).";

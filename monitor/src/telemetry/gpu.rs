@@ -7,11 +7,14 @@ use super::snapshot::{GpuBackendMetrics, GpuMetrics, GpuQuantity, GpuReading};
 impl Sheet {
     /// The state of the source of GPU facts.
     pub(super) fn gpu_backend(&mut self, backend: &GpuBackendMetrics) {
-        let GpuBackendMetrics { state, reason, rounds, errors, faults } = backend;
+        let GpuBackendMetrics { state, reason, missing, rounds, errors, faults } = backend;
         if state.is_empty() {
             return;
         }
         self.add(&f::GPU_BACKEND, [state, reason], 1.0);
+        for (uuid, value, reason) in missing {
+            self.add(&f::GPU_MISSING, [uuid, value, reason], 1.0);
+        }
         for (outcome, count) in rounds {
             self.count(&f::GPU_ROUNDS, [outcome], *count);
         }
@@ -35,6 +38,7 @@ impl Sheet {
                 GpuQuantity::Temperature => self.add(&f::GPU_TEMPERATURE, labels, *value),
                 GpuQuantity::Energy => self.add(&f::GPU_ENERGY, labels, *value),
                 GpuQuantity::LinksUp => self.add(&f::GPU_LINKS_UP, labels, *value),
+                GpuQuantity::LinkErrors => self.add(&f::GPU_LINK_ERRORS, parted, *value),
                 GpuQuantity::PcieReplays => self.add(&f::GPU_REPLAYS, labels, *value),
                 GpuQuantity::Clock => self.add(&f::GPU_CLOCK, parted, *value),
                 GpuQuantity::Activity => self.add(&f::GPU_ACTIVITY, parted, *value),

@@ -179,6 +179,8 @@ pub enum GpuQuantity {
     Link,
     /// `NVLink` links that are up.
     LinksUp,
+    /// Errors on `NVLink` since the driver was loaded, by kind.
+    LinkErrors,
     /// Memory errors since the driver was loaded, by kind.
     EccErrors,
     /// Rows of memory that were replaced, by cause.
@@ -194,8 +196,10 @@ pub enum GpuQuantity {
 pub struct GpuBackendMetrics {
     /// `starting`, `active`, `degraded`, `stalled` or `off`; empty where GPUs are not read.
     pub state: &'static str,
-    /// Why it is off, as a word; else empty.
+    /// Why it is off, or the first reason why it is degraded, as a word; else empty.
     pub reason: &'static str,
+    /// What is missing at the last round: (UUID, value, reason).
+    pub missing: Vec<(String, &'static str, &'static str)>,
     /// Rounds by what became of them: (outcome, count).
     pub rounds: Vec<(&'static str, u64)>,
     /// Values and rounds that failed: (reason, count).

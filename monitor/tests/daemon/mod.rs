@@ -198,16 +198,18 @@ impl Daemon {
         assert!(found.is_some(), "{name} is {last:?}, expected {value}\n{}", self.log());
     }
 
-    /// Waits for an alert of `rule`, and gives it.
-    pub(crate) fn wait_alert(&self, is_it: impl Fn(&serde_json::Value) -> bool) {
+    /// Waits for an alert, and gives it.
+    pub(crate) fn wait_alert(
+        &self,
+        is_it: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
         let found = until(SOON, || {
             let lines = self.lines();
             lines
                 .iter()
-                .any(|line| serde_json::from_str(line).is_ok_and(|alert| is_it(&alert)))
-                .then_some(())
+                .find_map(|line| serde_json::from_str(line).ok().filter(|alert| is_it(alert)))
         });
-        assert!(found.is_some(), "no such alert in {:#?}\n{}", self.lines(), self.log());
+        found.unwrap_or_else(|| panic!("no such alert in {:#?}\n{}", self.lines(), self.log()))
     }
 
     /// Waits for it to end by itself: status, and how long it took.

@@ -23,6 +23,7 @@ fn readings() -> Vec<GpuReading> {
         (GpuQuantity::Activity, "tensor"),
         (GpuQuantity::Link, "pcie"),
         (GpuQuantity::LinksUp, ""),
+        (GpuQuantity::LinkErrors, "replay"),
         (GpuQuantity::EccErrors, "corrected"),
         (GpuQuantity::RemappedRows, "corrected"),
         (GpuQuantity::Throttled, "power"),
@@ -38,6 +39,7 @@ fn backend() -> GpuBackendMetrics {
     GpuBackendMetrics {
         state: "active",
         reason: "",
+        missing: vec![("GPU-1".into(), "energy_joules", "unsupported")],
         rounds: vec![("taken", 1)],
         errors: vec![("timeout", 1)],
         faults: vec![fault],

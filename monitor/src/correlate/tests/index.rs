@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::correlate::condition::Conditions;
+use crate::correlate::pick::Picks;
 use crate::rule::spec::Vars;
 use crate::rule::{RuleSet, Source};
 
@@ -93,9 +95,20 @@ fn thousand_rules_on_names_cost_no_more_than_the_few_that_can_match() {
     let set = RuleSet::load(&[source]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let index = crate::correlate::index::KindIndex::new(
         set.rules.iter().enumerate().map(|(at, rule)| (at, rule.guards.as_slice())),
+        set.rules.len(),
     );
     let event = row(&json!({"evt.kind": "flow", "proc.name": "tool-7", "net.bytes_out": 1}));
-    let mut candidates = Vec::new();
+    let mut candidates = Picks::default();
     index.candidates(&event, &mut candidates);
-    assert_eq!(candidates, [7]);
+    assert_eq!(candidates.iter().collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn what_rules_ask_in_the_same_words_is_asked_once() {
+    let set = rules();
+    let twice: Vec<_> = set.rules.iter().chain(&set.rules).map(|rule| &**rule).collect();
+    let once = Conditions::new(set.rules.iter().map(|rule| &**rule)).counts();
+    let doubled = Conditions::new(twice.into_iter()).counts();
+    assert_eq!((doubled.0, doubled.1), (once.0, 2 * once.1));
+    assert!(once.0 < once.1, "direction and allowed are asked by several: {once:?}");
 }

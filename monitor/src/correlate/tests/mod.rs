@@ -52,6 +52,7 @@ pub(super) fn rule(id: &str) -> Rule {
         kinds: KindSet::of(&[EventKind::Flow]),
         fields: vec![],
         guards: vec![],
+        parts: vec![],
         when: Box::new(|_, _| true),
         exceptions: vec![],
         correlation: None,

@@ -11,6 +11,7 @@ mod name;
 mod node;
 #[cfg(test)]
 mod oracle;
+mod part;
 mod sequence;
 mod syntax;
 
@@ -25,6 +26,7 @@ pub(crate) use eval::{Scene, widen};
 pub use guard::Guard;
 pub(crate) use name::{ListDef, Literal, MacroDef, Names};
 pub(crate) use node::{Truth, Typed};
+pub use part::Part;
 
 /// Longest condition, in bytes; the longest shipped one has some 500.
 pub(crate) const CONDITION_BYTES_MAX: usize = 16 * 1024;
@@ -108,6 +110,11 @@ impl Condition {
     /// What must hold of single fields for it to be true, the most telling first.
     pub(crate) fn guards(&self) -> Vec<Guard> {
         guard::guards(&self.truth)
+    }
+
+    /// The parts that must all hold, those that cost little first.
+    pub(crate) fn into_parts(self) -> Vec<Part> {
+        part::parts(self.truth)
     }
 
     /// The closure that the pipeline runs.

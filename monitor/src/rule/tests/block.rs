@@ -74,7 +74,7 @@ fn each_block_refuses_what_it_does_not_know() {
         ("leaves_host:", "transfer_tools:", "is already a list, at r.yaml:3:3"),
         ("leaves_host:", "sum:", "`sum` already has a meaning"),
         ("transfer_tools:", "transfer-tools:", "is not a name that a condition can use"),
-        ("[curl, wget,", "[curl, yes,", "an item of a list is a truth value"),
+        ("[curl, wget,", "[curl, true,", "an item of a list is a truth value"),
     ] {
         let found = broken(from, to);
         if !found.iter().any(|line| line.contains(want)) {

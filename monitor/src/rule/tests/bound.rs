@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{DESIGN_EXAMPLE, Vars, load, row, source};
 use crate::rule::{
-    RuleSet, Source, assembly, correlation, profile, set, source as files, template, trial, yaml,
+    RuleSet, Source, assembly, correlation, profile, set, source as files, template, trial,
 };
 
 /// The example with `from` replaced.
@@ -212,9 +212,9 @@ fn yaml_is_bounded_in_nodes_depth_and_aliases() {
     let refused = |value: &str| load(&file(value)).expect_err("beyond the bound").0.len();
     let entries = |count: usize| format!("[{}]", list(count, |_| "x".to_owned()));
     assert!(load(&file(&entries(100_000))).is_ok(), "a list of 100 000 names is a real one");
-    assert_eq!(refused(&entries(yaml::YAML_NODES_MAX + 1)), 1);
-    let depth = yaml::YAML_DEPTH_MAX + 1;
+    assert_eq!(refused(&entries(crate::yaml::YAML_NODES_MAX + 1)), 1);
+    let depth = crate::yaml::YAML_DEPTH_MAX + 1;
     assert_eq!(refused(&format!("{}{}", "[".repeat(depth), "]".repeat(depth))), 1);
-    let aliases = list(yaml::YAML_ALIASES_MAX + 1, |_| "*x".to_owned());
+    let aliases = list(crate::yaml::YAML_ALIASES_MAX + 1, |_| "*x".to_owned());
     assert_eq!(refused(&format!("[&x y, {aliases}]")), 1);
 }

@@ -1,18 +1,14 @@
-//! The daemon with a driver that hangs. Needs root and a kernel with BTF.
-
-#[expect(dead_code, reason = "this test needs a part of it")]
-mod daemon;
-#[path = "gpu_fake_nvml/stage.rs"]
-#[expect(dead_code, reason = "this test needs a stage and not its rounds")]
-mod stage;
+//! The daemon with a driver that hangs.
 
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, Ground};
 use serde_json::json;
-use stage::Stage;
+
+use crate::daemon::{self, Daemon, Ground};
+use crate::page::row;
+use crate::stage::Stage;
 
 /// The promise for an alert, with room for a busy machine.
 const ALERT_AT_MOST: Duration = Duration::from_secs(2);
@@ -46,11 +42,8 @@ rules:
     command.args(["--output", "json"]);
     let daemon = Daemon::start(command);
     let shows = |state: &str| {
-        let row = format!("gpuwarden_gpu_backend_state{{reason=\"\",state=\"{state}\"}} 1");
-        let other = format!("gpuwarden_gpu_backend_state{{state=\"{state}\",reason=\"\"}} 1");
         daemon::until(Duration::from_secs(30), || {
-            let (_, page) = daemon.get("/metrics");
-            (page.contains(&row) || page.contains(&other)).then_some(())
+            row(&daemon.get("/metrics").1, "gpuwarden_gpu_backend_state", &[("state", state)])
         })
     };
     assert!(shows("active").is_some(), "{}", daemon.get("/metrics").1);
