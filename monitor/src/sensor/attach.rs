@@ -154,25 +154,22 @@ fn attach(
         }
         Hook::Fanotify => {}
         Hook::FileIterator => {
-            let program: &mut Iter = program.try_into().map_err(refused)?;
-            program.load("task_file", place.btf).map_err(refused)?;
-            let link = program.attach().map_err(refused)?;
-            let link = program.take_link(link).map_err(refused)?;
-            let file =
-                link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
+            let file = iterator(program, "task_file", place.btf).map_err(refused)?;
             run(file).map_err(|error| format!("{}: {error}", row.name))?;
         }
         Hook::TaskIterator => {
-            let program: &mut Iter = program.try_into().map_err(refused)?;
-            program.load("task", place.btf).map_err(refused)?;
-            let link = program.attach().map_err(refused)?;
-            let link = program.take_link(link).map_err(refused)?;
-            let file =
-                link.into_file().map_err(|error| format!("{}: {}", row.name, chain(&error)))?;
-            held.iterator = Some(file);
+            held.iterator = Some(iterator(program, "task", place.btf).map_err(refused)?);
         }
     }
     Ok(())
+}
+
+/// Makes an iterator over what its name says.
+fn iterator(program: &mut AyaProgram, over: &str, btf: &AyaBtf) -> Result<File, ProgramError> {
+    let program: &mut Iter = program.try_into()?;
+    program.load(over, btf)?;
+    let link = program.attach()?;
+    Ok(program.take_link(link)?.into_file()?)
 }
 
 /// Runs an iterator that writes nothing. The kernel pauses now and then, and says so
