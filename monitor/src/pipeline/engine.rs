@@ -208,6 +208,9 @@ impl Engine {
     /// Tells the kernel side which directories hold weights or data.
     fn watch_directories(&mut self, found: &[FileId], truncated: bool) {
         let maps = &mut self.stages.maps;
+        for id in found {
+            self.stages.pushdown.paths.keep(inode_key(*id));
+        }
         let kept = found.iter().filter(|id| maps.watch_directory(inode_key(**id))).count();
         if truncated || kept < found.len() {
             tracing::warn!(

@@ -6,7 +6,7 @@ use std::fs::File;
 use aya::programs::trace_point::TracePointLink;
 
 /// Threads that let go of links side by side. For each link the kernel waits until no CPU runs the
-/// program any more (kernel/trace/bpf_trace.c, `perf_event_detach_bpf_prog`, 6.13 and newer: a
+/// program any more (`kernel/trace/bpf_trace.c`, `perf_event_detach_bpf_prog`, 6.13 and newer: a
 /// grace period of RCU tasks trace), some 30 ms that can be spent together.
 pub(super) const RELEASE_THREADS_MAX: usize = 8;
 
