@@ -77,6 +77,8 @@ pub const CGROUP_PATH_BYTES_MAX: usize = 512;
 pub const CALLS_MAX: u32 = 4_096;
 /// Threads that open files at once, on the full tier.
 pub const OPEN_SLOTS_MAX: u32 = 1_024;
+/// Threads that begin a flow by sending at once, where returns of functions count bytes.
+pub const FLOW_SLOTS_MAX: u32 = 512;
 /// Threads that change labelled files at once, on the full tier.
 pub const CHANGE_SLOTS_MAX: u32 = 128;
 /// (Process, other process) pairs whose last access check is remembered.

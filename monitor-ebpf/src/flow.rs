@@ -61,7 +61,8 @@ pub(crate) struct FlowState {
     /// Whether it was opened by sending (TCP Fast Open).
     pub(crate) fast_open: u8,
     /// The kernel's name for the socket, unlike its address never used again; zero for a stream,
-    /// whose end the state of the connection tells.
+    /// whose end the state of the connection tells. Where no tracepoint of sends hands over the
+    /// socket, its address: each socket that is closed is seen there before its memory is free.
     pub(crate) cookie: u64,
     /// First bytes that are still wanted.
     pub(crate) first_left: u32,
@@ -140,7 +141,20 @@ pub(crate) fn start(
     remote: &Endpoint,
 ) -> Result<(), Fault> {
     let Some(slot) = FLOW_SCRATCH.get_ptr_mut(opening.starter as u32) else { return Err(Fault) };
-    // SAFETY: this CPU's slot of this starter; see `Starter`.
+    start_in(slot, key, sk, opening, remote)
+}
+
+/// As [`start`], put together in a slot of the caller's: this CPU's for its starter, or this
+/// thread's.
+#[inline(always)]
+pub(crate) fn start_in(
+    slot: *mut FlowState,
+    key: FlowKey,
+    sk: u64,
+    opening: Opening,
+    remote: &Endpoint,
+) -> Result<(), Fault> {
+    // SAFETY: a live map value that nobody else writes now; see `Starter`.
     let state = unsafe { &mut *slot };
     // SAFETY: all members are integers, for which zero is a value.
     unsafe { core::ptr::write_bytes(state, 0, 1) };
@@ -204,10 +218,10 @@ fn chain(key: FlowKey, state: &mut FlowState) {
     }
 }
 
-/// Whether a flow is this socket's, and not one's whose memory it has got.
+/// Whether a flow is of the socket of this name, and not of one whose memory that has got.
 #[inline(always)]
-pub(crate) fn is_of(state: &FlowState, sk: u64) -> bool {
-    state.cookie == 0 || state.cookie == cookie(sk)
+pub(crate) fn is_of(state: &FlowState, name: impl FnOnce() -> u64) -> bool {
+    state.cookie == 0 || state.cookie == name()
 }
 
 /// The kernel's name for a socket. `sk` must be as the tracepoint gave it: the verifier knows the

@@ -7,10 +7,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
     ASKED_MAX, CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX,
-    Extension, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX,
-    NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX, READERS_MAX,
-    RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum, SEND_PEERS_MAX,
-    SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
+    Extension, FLOW_SLOTS_MAX, FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, MARK_WORDS,
+    MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX,
+    READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
+    SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
+    WatchName, Writer,
 };
 
 use crate::emit::{ChangeScratch, ExecScratch, OpenScratch};
@@ -153,6 +154,11 @@ pub(crate) static FLOW_SCRATCH: PerCpuArray<FlowState> = PerCpuArray::with_max_e
 #[map]
 pub(crate) static OPEN_SLOTS: LruHashMap<u64, OpenScratch> =
     LruHashMap::with_max_entries(OPEN_SLOTS_MAX, 0);
+
+/// Where the full tier puts the state of a new flow together: a slot a thread.
+#[map]
+pub(crate) static FLOW_SLOTS: LruHashMap<u64, FlowState> =
+    LruHashMap::with_max_entries(FLOW_SLOTS_MAX, 0);
 
 /// Where the full tier puts records about changes together: a slot a thread.
 #[map]

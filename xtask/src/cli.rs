@@ -157,6 +157,23 @@ pub(crate) struct TrialArgs {
     /// Write the table into the marked block of this document
     #[arg(long, value_name = "FILE")]
     pub(crate) doc: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+}
+
+/// Where `evasion` plays, beside this host.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct MachineArgs {
+    /// Play in an emulated machine with this kernel, where hooks of the full tier work, what those
+    /// hooks are for: the cases marked `full`, unless `--only` names others
+    #[arg(long, value_name = "SERIES", num_args = 0..=1, default_missing_value = "6.12")]
+    pub(crate) vm: Option<String>,
+    /// With `--vm`: play before the monitor that is built without optimising
+    #[arg(long, requires = "vm")]
+    pub(crate) debug: bool,
+    /// This is such a machine
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
 }
 
 /// What `observe` and `deliver` take.

@@ -119,7 +119,7 @@ fn asked(number: u32, asked: &impl Arguments) -> Option<Call> {
 
 /// The entry of each of them, where their exit does not tell what they were asked.
 #[tracepoint]
-pub fn namespace_entered(ctx: TracePointContext) -> u32 {
+pub fn ns_entered(ctx: TracePointContext) -> u32 {
     keep(asked(number(&ctx), &ctx));
     0
 }

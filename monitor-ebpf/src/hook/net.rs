@@ -6,8 +6,8 @@ use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
 use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN, Endpoint};
 
-use crate::flow::{self, FlowKey, Opening, Peer, Starter};
-use crate::maps::{FLOWS, SEND_PEERS};
+use crate::flow::{self, FlowKey, FlowState, Opening, Peer, Starter};
+use crate::maps::{FLOW_SCRATCH, FLOWS, SEND_PEERS};
 use crate::read::sock::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_UDP};
 use crate::read::{Fault, task};
 
@@ -99,14 +99,22 @@ pub fn sock_sent(ctx: BtfTracePointContext) -> i32 {
     if sent <= 0 {
         return 0;
     }
-    if let Err(fault) = sock_sent_add(sk, sent as u64) {
+    let slot = || FLOW_SCRATCH.get_ptr_mut(Starter::Send as u32);
+    if let Err(fault) = sent_add(sk, sent as u64, || flow::cookie(sk), slot) {
         flow::fault(fault);
     }
     0
 }
 
+/// Counts bytes that were sent on a socket, and begins its flow where none is known. `name` tells
+/// the socket from one that had its memory; `slot` is where a new flow is put together.
 #[inline(always)]
-fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
+pub(crate) fn sent_add(
+    sk: u64,
+    bytes: u64,
+    name: impl Fn() -> u64,
+    slot: impl FnOnce() -> Option<*mut FlowState>,
+) -> Result<(), Fault> {
     let family = sock::family(sk)?;
     // A datagram's flow is found by its peer below, whether the socket is connected or not.
     if sock::protocol(sk)? != IPPROTO_UDP {
@@ -114,7 +122,7 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
         if let Some(state) = FLOWS.get_ptr_mut(connected) {
             // SAFETY: the map's value lives while the program runs.
             let state = unsafe { &mut *state };
-            if flow::is_of(state, sk) {
+            if flow::is_of(state, &name) {
                 return flow::add(state, bytes);
             }
             flow::end(connected, state);
@@ -133,13 +141,13 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
     if let Some(state) = FLOWS.get_ptr_mut(key) {
         // SAFETY: as above.
         let state = unsafe { &mut *state };
-        if flow::is_of(state, sk) {
+        if flow::is_of(state, &name) {
             return flow::add(state, bytes);
         }
         flow::end(key, state);
     }
     let is_stream = sock::socket_type(sk)? == sock::SOCK_STREAM;
-    let cookie = if is_stream { 0 } else { flow::cookie(sk) };
+    let cookie = if is_stream { 0 } else { name() };
     let opening = Opening {
         starter: Starter::Send,
         cookie,
@@ -147,7 +155,8 @@ fn sock_sent_add(sk: u64, bytes: u64) -> Result<(), Fault> {
         direction: direction(sk)?,
         fast_open: false,
     };
-    flow::start(key, sk, opening, &remote)?;
+    let slot = slot().ok_or(Fault)?;
+    flow::start_in(slot, key, sk, opening, &remote)?;
     let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(()) };
     // SAFETY: as above.
     flow::add(unsafe { &mut *state }, bytes)

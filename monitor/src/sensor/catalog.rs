@@ -210,11 +210,16 @@ pub const CATALOG: &[Sensor] = &[
     Sensor {
         name: "send_bytes",
         sees: "bytes sent on any socket, by any road",
-        roads: &[base(&[
-            program("sock_sent", Hook::BtfTracepoint("sock_send_length")),
-            program("sock_gone", Hook::CgroupSockRelease),
-        ])],
-        bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket",
+        roads: &[
+            base(&[
+                program("sock_sent", Hook::BtfTracepoint("sock_send_length")),
+                program("sock_gone", Hook::CgroupSockRelease),
+            ]),
+            full::SENT_ALL,
+            full::SENT_INET,
+        ],
+        bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket; what a \
+                packet socket sends within a second of its end is not told",
         lost: "bytes sent, and flows that TCP state does not show (UDP, raw, packet sockets)",
         required: false,
     },
@@ -345,7 +350,7 @@ pub const CATALOG: &[Sensor] = &[
         sees: "changes of namespaces, mounts and roots, and files opened by handle",
         roads: &[base(&[
             program(
-                "namespace_entered",
+                "ns_entered",
                 entries(&[
                     "sys_enter_setns",
                     "sys_enter_unshare",

@@ -55,6 +55,8 @@ const HELPERS: &[(u32, u32)] = &[
     (132, 2), // ringbuf_submit
     (133, 2), // ringbuf_discard
     (134, 2), // ringbuf_query
+    (158, 0), // get_current_task_btf
+    (175, 1), // task_pt_regs
     (CAST_CALL, 2),
 ];
 

@@ -2,10 +2,10 @@
 
 mod file;
 mod process;
+mod send;
 mod uring;
 
-use std::io::{Error, Read as _, Result, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Error, Result};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -22,7 +22,10 @@ pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
         "exec" => Err(Command::new("/init").args(["act", "nothing"]).exec()),
         "memfd" => process::exec_memfd(),
         "thread" => std::thread::spawn(|| ()).join().map_err(|_| Error::other("the thread died")),
-        "tcp" => tcp(number(0)),
+        "tcp" => send::tcp(number(0)),
+        "tcp_sendfile" => send::sendfile(arg(0), number(1)),
+        "udp" => send::udp(number(0), arg(1)),
+        "frames" => send::frames(number(0)),
         "raw_socket" => {
             // SAFETY: a plain system call.
             checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP) })?;
@@ -53,18 +56,4 @@ fn checked(result: i32) -> Result<i32> {
 /// As [`checked`], for calls that return a length.
 fn checked_len(result: isize) -> Result<usize> {
     usize::try_from(result).map_err(|_| Error::last_os_error())
-}
-
-fn tcp(bytes: usize) -> Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let sink = std::thread::spawn(move || -> Result<()> {
-        let (mut stream, _) = listener.accept()?;
-        stream.read_to_end(&mut Vec::new())?;
-        Ok(())
-    });
-    let mut stream = TcpStream::connect(address)?;
-    stream.write_all(&vec![b'x'; bytes])?;
-    drop(stream);
-    sink.join().map_err(|_| Error::other("the sink died"))?
 }

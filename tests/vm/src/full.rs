@@ -72,6 +72,7 @@ pub(crate) const TESTS: &[Test] = &[
         run: |w| changes(w, "truncate", FileOp::Truncate),
     },
     Test { name: "k5_10_toolkit_maps_code_of_an_image", sensor: "map_exec", run: map_exec },
+    Test { name: "k5_10_fresh_code_is_seen_when_mapped", sensor: "map_exec", run: map_fresh },
     Test {
         name: "k5_10_reaching_into_a_process_is_seen_at_the_check",
         sensor: "access_check",
@@ -166,6 +167,17 @@ fn map_exec(watch: &mut Watch) -> Result<(), String> {
     let path = "/tmp/libhook.so";
     std::fs::write(path, [7; 8192]).map_err(|error| error.to_string())?;
     let pid = Watch::play("as_toolkit", &[path])?;
+    watch.wait("the mapping", |event| {
+        by(event, pid)
+            && matches!(&event.body, Body::FileChange(change)
+                if change.op == FileOp::MapExec && change.path == path)
+    })?;
+    Ok(())
+}
+
+fn map_fresh(watch: &mut Watch) -> Result<(), String> {
+    let path = "/tmp/fresh.bin";
+    let pid = Watch::play("map_fresh", &[path])?;
     watch.wait("the mapping", |event| {
         by(event, pid)
             && matches!(&event.body, Body::FileChange(change)

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
@@ -52,6 +52,37 @@ pub(crate) fn command_line(name: &str) -> Option<String> {
     let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let prefix = format!("{name}=");
     line.split_whitespace().find_map(|word| word.strip_prefix(&prefix)).map(str::to_owned)
+}
+
+/// Plays cases of the evasion suite before the monitor that the image holds. `false` when one of
+/// them failed; their outcome is one line of JSON.
+pub(crate) fn play_cases(cases: &str) -> Result<bool, String> {
+    let status = Command::new("/opt/gpuwarden/xtask")
+        .args(["evasion", "--inside", "--json", "--keep", "--monitor", "/opt/gpuwarden/gpuwarden"])
+        .args(["--only", cases])
+        .env("PATH", "/usr/sbin:/usr/bin")
+        .env("CARGO_MANIFEST_DIR", "/tree/xtask")
+        .env("CARGO_TARGET_DIR", "/tmp/target")
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("start the suite: {error}"))?;
+    if !status.success() {
+        print_logs(Path::new("/tmp"));
+    }
+    Ok(status.success())
+}
+
+/// Prints what the monitors said about themselves: the machine is gone in a moment.
+fn print_logs(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            print_logs(&path);
+        } else if path.ends_with("monitor.log") {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            println!("{}:\n{}", path.display(), text.trim_end());
+        }
+    }
 }
 
 /// Ends the machine.

@@ -24,7 +24,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    match host::mount().and_then(|()| suite::run()) {
+    let played = host::mount().and_then(|()| match host::command_line("gpuwarden.cases") {
+        Some(cases) => host::play_cases(&cases),
+        None => suite::run(),
+    });
+    match played {
         Ok(true) => println!("init: success"),
         Ok(false) => println!("init: failure"),
         Err(error) => println!("init: failure: {error}"),

@@ -20,7 +20,7 @@ use super::{Interrupt, mono_ns};
 use crate::child;
 
 /// Patience with a start; a benchmark measures how long it really takes.
-const READY_TIMEOUT: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 /// Time between two looks at `/readyz`.
 const READY_PAUSE: Duration = Duration::from_millis(2);
 /// Patience with an orderly end.

@@ -16,7 +16,7 @@ use crate::stage::{Config, Interrupt, Metrics, Monitor, MonitorOptions, Network,
 use crate::tree::Tree;
 
 /// Patience with the far side.
-const FAR_TIMEOUT: Duration = Duration::from_secs(20);
+const FAR_TIMEOUT: Duration = Duration::from_mins(1);
 /// Alerts a minute: the limit is for people, and every case has some.
 const ALERTS_PER_MINUTE: u32 = 6000;
 
@@ -45,6 +45,7 @@ impl<'a> Ground<'a> {
         binary: PathBuf,
         cases: &[Case],
         directory: &Path,
+        is_inside: bool,
     ) -> Result<Self> {
         let interrupt = Interrupt::listen()?;
         let models = directory.join("models");
@@ -53,7 +54,7 @@ impl<'a> Ground<'a> {
             write_model(tree, &model(directory, case), case.model_mib)?;
         }
         let gpus = Scenario::create(&directory.join("gpus.json"))?;
-        let network = Network::create()?;
+        let network = if is_inside { Network::create_here()? } else { Network::create()? };
         network.widen()?;
         let far = start_far(tree, &network, directory, &interrupt)?;
         let rules = tree.path("tests/stand/rules.yaml");

@@ -1,7 +1,7 @@
 //! Holds what was seen against what was done.
 
 use anyhow::Error;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Suite;
@@ -13,7 +13,7 @@ use super::play::{Played, is_below};
 const LOUD: &[&str] = &["medium", "high", "critical"];
 
 /// How a case ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
     Passed,
@@ -22,7 +22,7 @@ pub(super) enum State {
 }
 
 /// A case with its outcome.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Verdict {
     pub(super) id: String,
     pub(super) does: String,

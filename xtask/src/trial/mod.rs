@@ -8,6 +8,7 @@ mod case;
 mod event;
 mod ground;
 mod judge;
+mod machine;
 mod play;
 mod report;
 
@@ -57,21 +58,28 @@ pub(crate) fn run(tree: &Tree, which: Suite, args: &TrialArgs) -> Result<ExitCod
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(series) = &args.machine.vm {
+        return machine::run(tree, which, series, &cases, args);
+    }
+    let cases: Vec<_> =
+        if args.machine.inside { cases.into_iter().map(Case::inside).collect() } else { cases };
     let reason = format!("{which} loads programs into the kernel, which needs root");
     suite::require_root(&reason, &which.to_string())?;
     let binary = match &args.monitor {
         Some(monitor) => monitor.canonicalize().with_context(|| monitor.display().to_string())?,
         None => demo::build(tree, None)?,
     };
-    setup::for_demo(tree)?;
+    if !args.machine.inside {
+        setup::for_demo(tree)?;
+    }
     let began = Instant::now();
     let (mut verdicts, mut books) = perform(tree, which, &binary, &cases, args)?;
-    if which == Suite::Evasion {
+    if which == Suite::Evasion && !args.machine.inside {
         books.extend(try_again(tree, &binary, args, &mut verdicts)?);
     }
     if let Some(path) = args.doc.as_ref() {
         let path = tree.root().join(path);
-        write_table(&path, which, &verdicts)?;
+        write_table(&path, &which.to_string(), &verdicts)?;
     }
     let seconds = began.elapsed().as_secs_f64();
     Ok(report::close(which, &verdicts, &books, seconds, args.json))
@@ -90,7 +98,8 @@ fn perform(
         .tempdir()
         .context("create a temporary directory")?;
     let directory = temporary.path().to_path_buf();
-    let mut ground = Ground::set(tree, which, binary.to_path_buf(), cases, &directory)?;
+    let mut ground =
+        Ground::set(tree, which, binary.to_path_buf(), cases, &directory, args.machine.inside)?;
     let result = play_all(&mut ground, cases, args);
     drop(ground);
     if args.keep {
@@ -176,7 +185,7 @@ fn balance(ground: &mut Ground<'_>) -> Result<Vec<String>> {
 }
 
 /// Writes the table into the marked block of a document.
-fn write_table(path: &std::path::Path, which: Suite, verdicts: &[Verdict]) -> Result<()> {
+fn write_table(path: &Path, which: &str, verdicts: &[Verdict]) -> Result<()> {
     let (begin, end) = (format!("<!-- {which}:begin -->"), format!("<!-- {which}:end -->"));
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let missing = || format!("{} has no block {begin}", path.display());

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
@@ -12,40 +13,65 @@ use crate::child;
 
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
+const LINK: u32 = 0o120_777;
+/// Where the first process finds file systems mounted.
+const MOUNTS: [&str; 5] = ["proc", "sys", "dev", "tmp", "run"];
 
 /// Packs `program` as `/init`, with the libraries that it is linked with where they are here.
 pub(super) fn write(program: &Path, image: &Path) -> Result<()> {
     let mut archive = Archive::default();
-    for folder in ["proc", "sys", "dev", "tmp", "run"] {
-        archive.folder(Path::new(folder));
-    }
-    // Symbols are of no use there, and an image ten times as long takes longer to unpack.
-    let bare = image.with_extension("init");
-    child::capture(Command::new("strip").arg("-o").arg(&bare).arg(program))?;
-    archive.file(Path::new("init"), &bare)?;
+    archive.mounts();
+    archive.bare(Path::new("init"), program)?;
     for library in libraries(&child::capture(Command::new("ldd").arg(program))?) {
         archive.file(library.strip_prefix("/").unwrap_or(&library), &library)?;
     }
-    let _gone = std::fs::remove_file(&bare);
     std::fs::write(image, archive.finish()).with_context(|| image.display().to_string())
 }
 
-/// The files that ldd(1) names.
-fn libraries(text: &str) -> Vec<PathBuf> {
-    let path =
-        |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
-    text.lines().filter_map(path).collect()
+/// The files that ldd(1) names; of several programs it says whose they are, with a colon.
+pub(super) fn libraries(text: &str) -> Vec<PathBuf> {
+    let is_file = |word: &&str| word.starts_with('/') && !word.ends_with(':');
+    text.lines()
+        .filter_map(|line| line.split_whitespace().find(is_file))
+        .map(PathBuf::from)
+        .collect()
 }
 
+/// An archive in the making.
 #[derive(Default)]
-struct Archive {
+pub(super) struct Archive {
     bytes: Vec<u8>,
     folders: BTreeSet<PathBuf>,
     count: u32,
 }
 
 impl Archive {
-    fn folder(&mut self, path: &Path) {
+    /// The folders that file systems are mounted on.
+    pub(super) fn mounts(&mut self) {
+        for folder in MOUNTS {
+            self.folder(Path::new(folder));
+        }
+    }
+
+    /// A program without its symbols: they are of no use there, and an image ten times as long
+    /// takes longer to unpack.
+    pub(super) fn bare(&mut self, path: &Path, program: &Path) -> Result<()> {
+        let folder = tempfile::tempdir().context("create a temporary directory")?;
+        let bare = folder.path().join("bare");
+        child::capture(Command::new("strip").arg("-o").arg(&bare).arg(program))?;
+        self.file(path, &bare)
+    }
+
+    /// A symbolic link.
+    pub(super) fn link(&mut self, path: &Path, target: &str) {
+        if let Some(folder) = path.parent() {
+            self.folder(folder);
+        }
+        self.entry(&path.to_string_lossy(), LINK, 0, target.as_bytes());
+    }
+
+    /// A folder, with those above it.
+    pub(super) fn folder(&mut self, path: &Path) {
         let mut above = Vec::new();
         let mut at = Some(path);
         while let Some(folder) = at.filter(|folder| !folder.as_os_str().is_empty()) {
@@ -54,21 +80,27 @@ impl Archive {
         }
         for folder in above.into_iter().rev() {
             if self.folders.insert(folder.clone()) {
-                self.entry(&folder.to_string_lossy(), FOLDER, &[]);
+                self.entry(&folder.to_string_lossy(), FOLDER, 0, &[]);
             }
         }
     }
 
-    fn file(&mut self, path: &Path, source: &Path) -> Result<()> {
+    /// A file of this host, as old as it is here: Python compiles anew what looks changed.
+    pub(super) fn file(&mut self, path: &Path, source: &Path) -> Result<()> {
         if let Some(folder) = path.parent() {
             self.folder(folder);
         }
         let bytes = std::fs::read(source).with_context(|| source.display().to_string())?;
-        self.entry(&path.to_string_lossy(), PROGRAM, &bytes);
+        let changed = std::fs::metadata(source)
+            .and_then(|meta| meta.modified())
+            .ok()
+            .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let changed_s = changed.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(0));
+        self.entry(&path.to_string_lossy(), PROGRAM, changed_s, &bytes);
         Ok(())
     }
 
-    fn entry(&mut self, name: &str, mode: u32, bytes: &[u8]) {
+    fn entry(&mut self, name: &str, mode: u32, changed_s: u32, bytes: &[u8]) {
         self.count += 1;
         let links = 1;
         let fields = [
@@ -77,7 +109,7 @@ impl Archive {
             0,
             0,
             links,
-            0,
+            changed_s,
             u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             0,
             0,
@@ -103,8 +135,8 @@ impl Archive {
         }
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[]);
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, 0, &[]);
         self.bytes
     }
 }
@@ -115,7 +147,7 @@ mod tests {
 
     #[test]
     fn libraries_are_those_that_are_files() {
-        let text = "\tlinux-vdso.so.1 (0x7ff)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\
+        let text = "/bin/sh:\n\tlinux-vdso.so.1 (0x7ff)\n\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\
                     \t/lib64/ld-linux.so.2 (0x7f)\n";
         let expected = ["/lib/libc.so.6", "/lib64/ld-linux.so.2"].map(PathBuf::from);
         assert_eq!(libraries(text), expected);

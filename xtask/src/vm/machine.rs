@@ -10,11 +10,6 @@ use anyhow::{Context as _, Result};
 use super::report::{BootResult, read};
 use crate::child;
 
-/// How long a machine may take. One takes ten to thirty seconds.
-const PATIENCE: Duration = Duration::from_mins(3);
-/// Memory of a machine in MiB.
-const MEMORY_MIB: u32 = 768;
-
 /// A machine.
 pub(super) struct Machine {
     pub(super) name: String,
@@ -24,6 +19,9 @@ pub(super) struct Machine {
     pub(super) command_line: String,
     pub(super) log: PathBuf,
     pub(super) use_kvm: bool,
+    pub(super) memory_mib: u32,
+    /// How long it may take.
+    pub(super) patience: Duration,
 }
 
 impl Machine {
@@ -38,7 +36,7 @@ impl Machine {
         match outcome {
             Ok(true) => {}
             Ok(false) => {
-                let seconds = PATIENCE.as_secs();
+                let seconds = self.patience.as_secs();
                 result.fail(&format!("it did not end within {seconds} s"));
             }
             Err(error) => result.fail(&format!("{error:#}")),
@@ -50,7 +48,7 @@ impl Machine {
     }
 
     /// `false` when it had to be ended.
-    fn run(&self) -> Result<bool> {
+    pub(super) fn run(&self) -> Result<bool> {
         let log = File::create(&self.log).with_context(|| self.log.display().to_string())?;
         let errors = log.try_clone()?;
         let accelerator = if self.use_kvm { "kvm" } else { "tcg" };
@@ -59,7 +57,7 @@ impl Machine {
         let words = format!("{fixed} {}", self.command_line);
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-M", "q35", "-accel", accelerator, "-cpu", "max", "-smp", "1"])
-            .args(["-m", &MEMORY_MIB.to_string(), "-nodefaults", "-no-user-config"])
+            .args(["-m", &self.memory_mib.to_string(), "-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
             .arg("-kernel")
             .arg(&self.kernel)
@@ -72,7 +70,7 @@ impl Machine {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("start {}", child::render(&qemu)))?;
-        if child::wait_for(&mut machine, PATIENCE)?.is_some() {
+        if child::wait_for(&mut machine, self.patience)?.is_some() {
             return Ok(true);
         }
         machine.kill().context("end a machine that hangs")?;

@@ -6,6 +6,7 @@
 
 mod debian;
 pub(crate) mod driver;
+mod guest;
 mod image;
 mod kernel;
 mod machine;
@@ -14,6 +15,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -25,9 +27,14 @@ use crate::tree::Tree;
 use crate::{child, setup};
 
 pub(crate) use self::debian::ensure_qemu;
+pub(crate) use self::guest::play;
 
 /// Kernels that must have run, or the result says too little to be green.
 const KERNELS_MIN: usize = 4;
+/// Memory of a machine.
+const MEMORY_MIB: u32 = 768;
+/// How long a machine may take. One takes ten to thirty seconds.
+const PATIENCE: Duration = Duration::from_mins(3);
 /// The security modules of a machine that calls LSM programs, and of one that does not.
 const LSM_WITH_BPF: &str = "lsm=lockdown,capability,bpf gpuwarden.lsm=yes";
 const LSM_WITHOUT_BPF: &str = "lsm=lockdown,capability gpuwarden.lsm=no";
@@ -56,7 +63,9 @@ pub(crate) fn run(tree: &Tree, args: &VmArgs) -> Result<ExitCode> {
     ensure_qemu(&folder)?;
     let wanted = wanted(tree, &args.kernel)?;
     let found = kernel::find(&wanted, &folder)?;
-    let image = build(tree, args, &folder)?;
+    let program = build(tree, args.debug, &folder)?;
+    let image = folder.join("init.cpio");
+    image::write(&program, &image)?;
     let machines = machines(&found, args, &folder, &image);
     let jobs = args.jobs.unwrap_or(if child::is_ci() { 2 } else { 1 });
     let mut results = boot(&machines, jobs.clamp(1, 4));
@@ -93,20 +102,17 @@ fn wanted(tree: &Tree, only: &[String]) -> Result<Vec<Series>> {
     Ok(all.into_iter().filter(|series| only.contains(&series.name)).collect())
 }
 
-/// Builds the first process, and packs it with the libraries that it asks for.
-fn build(tree: &Tree, args: &VmArgs, folder: &Path) -> Result<PathBuf> {
+/// Builds the first process.
+fn build(tree: &Tree, is_debug: bool, folder: &Path) -> Result<PathBuf> {
     let toolchain = setup::for_build(tree)?;
     let mut cargo = setup::cargo(tree, Some(&toolchain));
     cargo.args(["build", "--package", "vm-init"]);
-    if !args.debug {
+    if !is_debug {
         cargo.arg("--release");
     }
     child::must_log("build the first process", &mut cargo, &folder.join("build.log"))?;
     let name = "vm-init";
-    let program = if args.debug { tree.debug(name) } else { tree.release(name) };
-    let image = folder.join("init.cpio");
-    image::write(&program, &image)?;
-    Ok(image)
+    Ok(if is_debug { tree.debug(name) } else { tree.release(name) })
 }
 
 fn machines(
@@ -136,6 +142,8 @@ fn machines(
                 command_line: words,
                 log,
                 use_kvm: args.kvm,
+                memory_mib: MEMORY_MIB,
+                patience: PATIENCE,
             });
         }
     }

@@ -17,7 +17,7 @@ use crate::globals::{
     SELF_TGID,
 };
 use crate::lane::Lane;
-use crate::maps::{CHANGE_FILLER, CHANGE_SLOTS, LABELS};
+use crate::maps::{CHANGE_FILLER, CHANGE_SLOTS, LABELS, WRITERS};
 use crate::read::{Fault, field, file, member, task};
 
 /// `PROT_EXEC` (include/uapi/asm-generic/mman-common.h).
@@ -142,24 +142,39 @@ fn cut(path: u64) -> Result<Change, Fault> {
     Ok(Change { op: CHANGE_TRUNCATE, inode, label, other: 0, before, after: NOWHERE })
 }
 
-/// Code that a container toolkit maps, wherever it lies: few files, and each is told.
+/// Code that a container toolkit maps, wherever it lies, and code that the same workload wrote and
+/// still remembers: few files, and each is told.
 #[inline(always)]
 fn mapping(arg: impl Fn(usize) -> u64) {
     // The function lacks the third argument of the hook: what was asked for is the second of both.
     let opened = arg(0);
-    if opened == 0 || arg(1) & PROT_EXEC == 0 || !is_toolkit() {
+    if opened == 0 || arg(1) & PROT_EXEC == 0 || !filter::wanted(KIND_FILE_CHANGE) {
         return;
     }
-    let change = || -> Result<Change, Fault> {
+    let change = || -> Result<Option<Change>, Fault> {
         let inode = file::inode(opened)?;
+        if !is_toolkit() && !is_written_here(inode)? {
+            return Ok(None);
+        }
         let before = Place { mount: file::mount(opened)?, dentry: file::dentry(opened)? };
         let label = label_of(inode)?;
-        Ok(Change { op: CHANGE_MAP_EXEC, inode, label, other: 0, before, after: NOWHERE })
+        let op = CHANGE_MAP_EXEC;
+        Ok(Some(Change { op, inode, label, other: 0, before, after: NOWHERE }))
     };
     match change() {
-        Ok(change) => report(&change),
+        Ok(Some(change)) => report(&change),
+        Ok(None) => {}
         Err(Fault) => count(KIND_FILE_CHANGE, Outcome::ReadFault),
     }
+}
+
+/// Whether a file was opened for writing lately by the workload that maps it.
+#[inline(always)]
+fn is_written_here(inode: u64) -> Result<bool, Fault> {
+    // SAFETY: the value is copied out at once.
+    let Some(writer) = (unsafe { WRITERS.get(file::key(inode)?) }) else { return Ok(false) };
+    // SAFETY: a helper without preconditions.
+    Ok(writer.cgroup_id == unsafe { bpf_get_current_cgroup_id() })
 }
 
 #[inline(always)]

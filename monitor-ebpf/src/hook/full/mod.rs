@@ -10,6 +10,7 @@ pub(crate) mod access;
 pub(crate) mod change;
 pub(crate) mod open;
 pub(crate) mod read;
+pub(crate) mod send;
 pub(crate) mod socket;
 
 use aya_ebpf::bindings::BPF_ANY;

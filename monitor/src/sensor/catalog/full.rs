@@ -19,6 +19,35 @@ pub(super) const SOCKET_LSM: Road = lsm(&[program("socket_lsm", Hook::Lsm("socke
 pub(super) const SOCKET_FENTRY: Road =
     fentry(&[program("socket_fentry", Hook::Fentry("security_socket_create"))]);
 
+const INET_SENT: Program = program("inet_sent", Hook::Fexit(&["inet_sendmsg"]));
+const INET6_SENT: Program = program("inet6_sent", Hook::Fexit(&["inet6_sendmsg"]));
+const TCP_PAGE_SENT: Program = program("tcp_page_sent", Hook::Fexit(&["tcp_sendpage"]));
+const UDP_PAGE_SENT: Program = program("udp_page_sent", Hook::Fexit(&["udp_sendpage"]));
+const INET_CLOSED: Program = program("inet_closed", Hook::Fentry("inet_release"));
+
+/// Bytes sent, where the socket layer has no tracepoint for them (before 6.3).
+pub(super) const SENT_ALL: Road = Road {
+    tier: Tier::Fentry,
+    programs: &[
+        INET_SENT,
+        INET6_SENT,
+        TCP_PAGE_SENT,
+        UDP_PAGE_SENT,
+        INET_CLOSED,
+        program("packet_sent", Hook::Fexit(&["packet_sendmsg"])),
+        program("packet_closed", Hook::Fentry("packet_release")),
+    ],
+    lost: "bytes of families beside internet and packet sockets (vsock and rarer), and of \
+           sendfile into TLS of the kernel",
+};
+/// The same, where packet sockets are a module that is not loaded.
+pub(super) const SENT_INET: Road = Road {
+    tier: Tier::Fentry,
+    programs: &[INET_SENT, INET6_SENT, TCP_PAGE_SENT, UDP_PAGE_SENT, INET_CLOSED],
+    lost: "bytes of families beside internet sockets (packet, vsock and rarer), and of sendfile \
+           into TLS of the kernel",
+};
+
 const RENAME_LSM: Program = program("rename_lsm", Hook::Lsm("path_rename"));
 const LINK_LSM: Program = program("link_lsm", Hook::Lsm("path_link"));
 const UNLINK_LSM: Program = program("unlink_lsm", Hook::Lsm("path_unlink"));
@@ -74,16 +103,17 @@ pub(super) const FILE_CHANGE: Sensor = Sensor {
     required: false,
 };
 
-/// Code that container tools map.
+/// Code that container tools map, and code that the mapping workload wrote itself.
 pub(super) const MAP_EXEC: Sensor = Sensor {
     name: "map_exec",
-    sees: "code that NVIDIA's container tools map, wherever it lies",
+    sees: "code that NVIDIA's container tools map, and code that the workload itself wrote lately",
     roads: &[
         lsm(&[program("exec_map_lsm", Hook::Lsm("mmap_file"))]),
         fentry(&[program("exec_map_fentry", Hook::Fentry("security_mmap_file"))]),
     ],
-    bound: "tools are told by their thread's name",
-    lost: "libraries from an image that a container tool loads with the host's rights",
+    bound: "tools are told by their thread's name; who wrote a file is known of the last 16384",
+    lost: "libraries from an image that a container tool loads with the host's rights, and fresh \
+           programs that the dynamic loader maps",
     required: false,
 };
 

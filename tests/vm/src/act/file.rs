@@ -30,6 +30,10 @@ pub(super) fn play(name: &str, path: &str, other: &str, bytes: usize) -> Result<
         "splice" => splice(path, bytes),
         "mmap" => map(path, bytes, libc::PROT_READ).map(drop),
         "map_exec" => map(path, BLOCK_BYTES, libc::PROT_READ | libc::PROT_EXEC).map(drop),
+        "map_fresh" => {
+            std::fs::write(path, [7; BLOCK_BYTES])?;
+            map(path, BLOCK_BYTES, libc::PROT_READ | libc::PROT_EXEC).map(drop)
+        }
         "copy" => copy(path, other),
         "rename" => std::fs::rename(path, other),
         "link" => std::fs::hard_link(path, other),

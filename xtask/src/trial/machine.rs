@@ -1,0 +1,87 @@
+//! Cases that the full tier is for, in an emulated machine: this host's kernel may refuse hooks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::case::Case;
+use super::judge::Verdict;
+use super::{Suite, report, write_table};
+use crate::cli::TrialArgs;
+use crate::tree::Tree;
+use crate::{child, setup, vm};
+
+/// What the suite inside says, in one line.
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    cases: Vec<Verdict>,
+    books: Vec<String>,
+}
+
+/// Plays cases in a machine with a kernel of `series`.
+pub(super) fn run(
+    tree: &Tree,
+    which: Suite,
+    series: &str,
+    cases: &[Case],
+    args: &TrialArgs,
+) -> Result<ExitCode> {
+    if which != Suite::Evasion {
+        bail!("{which} is not played in a machine: it is about what harmless programs do");
+    }
+    let is_asked = |case: &&Case| case.full || !args.only.is_empty();
+    let ids: Vec<String> = cases.iter().filter(is_asked).map(|case| case.id.clone()).collect();
+    let monitor = build(tree, args)?;
+    let began = Instant::now();
+    let text = vm::play(tree, series, &monitor, &ids)?;
+    let Some(outcome) = outcome(&text) else {
+        bail!("the machine did not say how the cases ended:\n{}", tail(&text));
+    };
+    if !args.json {
+        outcome.cases.iter().for_each(report::print);
+    }
+    if let Some(path) = &args.doc {
+        write_table(&tree.root().join(path), "evasion-full", &outcome.cases)?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(report::close(which, &outcome.cases, &outcome.books, seconds, args.json))
+}
+
+/// The monitor and the fake driver library beside it.
+fn build(tree: &Tree, args: &TrialArgs) -> Result<PathBuf> {
+    if let Some(monitor) = &args.monitor {
+        return monitor.canonicalize().with_context(|| monitor.display().to_string());
+    }
+    let toolchain = setup::for_build(tree)?;
+    let mut cargo = setup::cargo(tree, Some(&toolchain));
+    cargo.args(["build", "--package", "monitor", "--package", "fake-nvml"]);
+    if !args.machine.debug {
+        cargo.arg("--release");
+    }
+    child::must_log("build the monitor", &mut cargo, &tree.logs()?.join("build.log"))?;
+    Ok(if args.machine.debug { tree.debug("gpuwarden") } else { tree.daemon() })
+}
+
+fn outcome(text: &str) -> Option<Outcome> {
+    text.lines().find_map(|line| serde_json::from_str(line.trim()).ok())
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(child::TAIL_LINES_MAX)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcome_is_the_line_that_is_one() {
+        assert!(outcome("[ 1.0] noise\n{\"cases\": 1}\ninit: failure\n").is_none());
+        let text = "noise\r\n{\"books\":[],\"cases\":[],\"passed\":0}\r\ninit: success\r\n";
+        assert!(outcome(text).is_some_and(|outcome| outcome.cases.is_empty()));
+    }
+}
