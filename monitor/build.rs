@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain, build_ebpf};
+use object::build::elf::SectionData;
 
 /// The name under which `cargo xtask setup` links a compiler that has a BPF `core`.
 const LINKED_TOOLCHAIN: &str = "gpuwarden-bpf";
@@ -21,7 +22,9 @@ fn main() -> Result<()> {
     let out = std::env::var_os("OUT_DIR").ok_or_else(|| anyhow!("OUT_DIR is not set"))?;
     let object = Path::new(&out).join("gpuwarden-bpf");
     if std::env::var_os("AYA_BUILD_SKIP").is_some_and(|skip| skip == "1" || skip == "true") {
-        std::fs::write(&object, []).context("write the empty BPF object")?;
+        for object in ["gpuwarden-bpf", "gpuwarden-floor"] {
+            std::fs::write(Path::new(&out).join(object), []).context("write an empty object")?;
+        }
         return Ok(());
     }
     let toolchain =
@@ -32,7 +35,31 @@ fn main() -> Result<()> {
         [Package { name: "monitor-ebpf", root_dir: root, ..Package::default() }],
         Toolchain::Custom(&toolchain),
     )
-    .context("build the kernel programs; `cargo xtask setup` installs what they need")
+    .context("build the kernel programs; `cargo xtask setup` installs what they need")?;
+    strip(&object).with_context(|| format!("strip {}", object.display()))
+}
+
+/// Takes what is for debuggers out of an object: the kernel reads `.BTF`, and the daemon would
+/// carry the rest in its memory.
+fn strip(object: &Path) -> Result<()> {
+    let bytes = std::fs::read(object)?;
+    let mut builder = object::build::elf::Builder::read(&*bytes)?;
+    for section in &mut builder.sections {
+        let name = section.name.to_vec();
+        section.delete = name.starts_with(b".debug") || name.starts_with(b".rel.debug");
+    }
+    builder.delete_orphans();
+    // LLVM writes the names of sections and of symbols into one table; two are as good.
+    if !builder.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
+        let names = builder.sections.add();
+        names.name = b".shstrtab"[..].into();
+        names.sh_type = object::elf::SHT_STRTAB;
+        names.data = SectionData::SectionString;
+    }
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    std::fs::write(object, stripped)?;
+    Ok(())
 }
 
 /// Writes the shipped rules into the binary, as a list of (name, text).

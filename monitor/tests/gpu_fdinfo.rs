@@ -15,6 +15,8 @@ use monitor::model::{BootNs, Tgid};
 
 const SECOND: u64 = 1_000_000_000;
 static NOW: AtomicU64 = AtomicU64::new(0);
+/// Another clock, for a test beside the first.
+static SLOW: AtomicU64 = AtomicU64::new(0);
 
 fn put(root: &Path, path: &str, text: &str) {
     let path = root.join(path);
@@ -47,6 +49,7 @@ fn each_driver_is_read_as_it_writes() {
     let i915 = Client::parse(&recording("i915.txt")).unwrap();
     assert_eq!(i915.busy_ns.get("render"), Some(&25_662_044_495));
     assert!(!i915.busy_ns.contains_key("capacity-video"), "a capacity is no time");
+    assert_eq!(i915.capacity.get("video"), Some(&2));
     assert_eq!(i915.memory_bytes, 512 << 20);
     let xe = Client::parse(&recording("xe.txt")).unwrap();
     assert_eq!(xe.cycles.get("ccs"), Some(&(28_257_900, 7_655_183_225)));
@@ -107,6 +110,39 @@ fn processes_are_counted_once_and_their_time_is_a_share() {
     assert_eq!(of(701).proc_util_percent, Some(0.0));
     assert_eq!(last.processes.len(), 2);
     assert_eq!(of(700).gpu.as_str(), "GPU-4d0c1f2e3b5a6978");
+}
+
+/// A GPU of Intel, whose driver counts cycles and has four engines under one name.
+#[test]
+fn the_time_of_several_engines_of_one_name_is_shared() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let uevent = "DRIVER=xe\nPCI_ID=8086:0BDA\nPCI_SLOT_NAME=0000:03:00.0\n";
+    put(root, "sys/class/drm/renderD128/device/uevent", uevent);
+    let first = recording("xe.txt");
+    let mut rounds = Rounds::default();
+    let mut seen = Vec::new();
+    let mut work = |backend: &mut dyn GpuBackend| {
+        for second in 200..203_u64 {
+            SLOW.store(second * SECOND, Ordering::Relaxed);
+            let passed = second - 200;
+            // Three of four engines at work: 300 % of the cycles that pass.
+            let cycles = format!("drm-cycles-ccs:\t{}", 28_257_900 + passed * 3_000);
+            let total = format!("drm-total-cycles-ccs:\t{}", 7_655_183_225 + passed * 1_000);
+            let now = first
+                .replace("drm-cycles-ccs:\t28257900", &cycles)
+                .replace("drm-total-cycles-ccs:\t7655183225", &total);
+            descriptor(root, 800, 7, &now);
+            seen.push(rounds.next(backend, BootNs(second * SECOND)).unwrap());
+        }
+    };
+    let now_ns = || SLOW.load(Ordering::Relaxed);
+    FdinfoDriver { root: root.to_owned(), now_ns }.with_backend(&mut work).unwrap();
+    let last = &seen[2].batch;
+    assert_eq!(last.devices[0].device.model, "xe 8086:0BDA");
+    assert_eq!(last.devices[0].device.uuid.as_str(), "PCI-0000:03:00.0");
+    assert_eq!(last.processes[0].proc_util_percent, Some(75.0));
+    assert_eq!(last.processes[0].mem_used_bytes, Some(192_512 << 10));
 }
 
 #[test]

@@ -64,6 +64,11 @@ pub(crate) enum Task {
     Driver,
     /// Measure overhead, latency, loss, memory, start time (needs root)
     Bench(BenchArgs),
+    /// Feed the parsers whatever libFuzzer comes up with (needs a nightly toolchain)
+    ///
+    /// Without a name, every target in turn. What is found is kept under target/xtask/fuzz/; an
+    /// input that breaks something, under tests/fuzz/artifacts/.
+    Fuzz(FuzzArgs),
     /// Check the house rules: sizes, names, reasons, limits, links, tests of rules
     Tidy(TidyArgs),
     /// A part in a demo or a benchmark
@@ -110,6 +115,20 @@ pub(crate) struct TestArgs {
     /// Print the table as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What `fuzz` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FuzzArgs {
+    /// Targets; see --list
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+    /// How long each of them runs
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    pub(crate) seconds: std::num::NonZeroU32,
+    /// List the targets and end
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 /// What `demo` takes.
@@ -196,6 +215,9 @@ pub(crate) struct BenchArgs {
     /// Pairs of measurements without and with the monitor, taken in turn
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) pairs: u32,
+    /// Put the figures into docs/performance.md, in place of those that stand there
+    #[arg(long, conflicts_with_all = ["json", "out"])]
+    pub(crate) doc: bool,
     /// Also measure bpftrace, counting the same calls, as a peer
     #[arg(long)]
     pub(crate) peer: bool,

@@ -7,6 +7,7 @@ mod bench;
 mod child;
 mod cli;
 mod demo;
+mod fuzz;
 mod receiver;
 mod setup;
 mod stage;
@@ -51,6 +52,7 @@ fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {
         Task::Vm(args) => vm::run(tree, &args),
         Task::Driver => done(vm::driver::run(tree)),
         Task::Bench(bench) => done(bench::run(tree, &bench)),
+        Task::Fuzz(args) => fuzz::run(tree, &args),
         Task::Tidy(tidy) => tidy::run(tree, &tidy),
         Task::Actor(_) => unreachable!("handled before the tree was looked for"),
     }

@@ -166,6 +166,8 @@ pub struct DeviceReading {
     pub pcie_rx_bytes: Option<u64>,
     /// `PCIe` packets that had to be sent again.
     pub pcie_replays: Option<u64>,
+    /// Errors on `NVLink`, all links together, since the driver was loaded.
+    pub nvlink_errors: Option<NvlinkErrors>,
     /// Memory errors that were corrected since the driver was loaded.
     pub ecc_corrected: Option<u64>,
     /// Memory errors that could not be corrected since the driver was loaded.
@@ -176,6 +178,19 @@ pub struct DeviceReading {
     pub activity: Option<Activity>,
     /// Why values are missing.
     pub gaps: Vec<Gap>,
+}
+
+/// Errors on `NVLink`, all links together. A link that is bad shows here before it goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NvlinkErrors {
+    /// Checksums of flow-control units that did not match.
+    pub crc_flit: u64,
+    /// Checksums of data that did not match.
+    pub crc_data: u64,
+    /// Packets that were sent again.
+    pub replay: u64,
+    /// Times a link was brought up again after a failure.
+    pub recovery: u64,
 }
 
 /// Rows of memory that were replaced by spare ones.

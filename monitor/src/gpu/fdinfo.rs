@@ -73,11 +73,18 @@ pub struct Client {
     pub busy_ns: BTreeMap<String, u64>,
     /// Busy cycles and cycles that passed, by engine (xe).
     pub cycles: BTreeMap<String, (u64, u64)>,
+    /// Engines of one name, where there are several (`drm-engine-capacity-*`): their time adds up.
+    pub capacity: BTreeMap<String, u64>,
     /// Bytes of the GPU's own memory that the client's objects hold.
     pub memory_bytes: u64,
 }
 
 impl Client {
+    /// How many engines have this name.
+    fn engines(&self, engine: &str) -> u64 {
+        self.capacity.get(engine).copied().unwrap_or(1).max(1)
+    }
+
     /// Reads a fdinfo file; `None` where it is not of a DRM client with an address.
     pub fn parse(text: &str) -> Option<Self> {
         let mut client = Self::default();
@@ -89,9 +96,13 @@ impl Client {
                 "drm-driver" => value.clone_into(&mut client.driver),
                 "drm-pdev" => value.clone_into(&mut client.pdev),
                 "drm-client-id" => client.id = number()?,
-                _ if key.starts_with("drm-engine-capacity-") => {}
                 _ => {
-                    if let (Some(engine), Some(ns)) = (key.strip_prefix("drm-engine-"), number()) {
+                    if let Some(engine) = key.strip_prefix("drm-engine-capacity-") {
+                        // A capacity that cannot be read counts as one.
+                        client.capacity.extend(number().map(|count| (engine.to_owned(), count)));
+                    } else if let (Some(engine), Some(ns)) =
+                        (key.strip_prefix("drm-engine-"), number())
+                    {
                         client.busy_ns.insert(engine.to_owned(), ns);
                     } else if let (Some(engine), Some(all)) =
                         (key.strip_prefix("drm-total-cycles-"), number())
@@ -269,11 +280,12 @@ impl FdinfoBackend {
         let passed = self.read_ns.checked_sub(*at).filter(|passed| *passed > 0)?;
         let by_time = client.busy_ns.iter().filter_map(|(engine, busy)| {
             let moved = busy.checked_sub(*before.busy_ns.get(engine)?)?;
-            Some(share(moved, passed))
+            Some(share(moved, passed.saturating_mul(client.engines(engine))))
         });
         let by_cycles = client.cycles.iter().filter_map(|(engine, (busy, all))| {
             let (busy_before, all_before) = before.cycles.get(engine)?;
             let all = all.checked_sub(*all_before).filter(|all| *all > 0)?;
+            let all = all.saturating_mul(client.engines(engine));
             Some(share(busy.checked_sub(*busy_before)?, all))
         });
         by_time.chain(by_cycles).reduce(f64::max)

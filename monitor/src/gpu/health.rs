@@ -6,14 +6,25 @@ use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::structs::device::FieldId;
 
 use super::GpuError;
-use super::backend::{DeviceReading, RemappedRows};
+use super::backend::{DeviceReading, NvlinkErrors, RemappedRows};
 use super::session::Taker;
 
 /// `NVML_FI_DEV_*` of nvml.h: rows remapped after corrected and uncorrected errors, whether one
-/// waits for a reset, whether one failed; bytes sent and received over `PCIe`. The call
+/// waits for a reset, whether one failed; bytes sent and received over `PCIe`; errors on `NVLink`,
+/// all links together (flit and data checksums, replays, recoveries). The call
 /// `nvmlDeviceGetRemappedRows` says the same as the first four; fields are asked in one go.
-const FIELDS: [FieldId; 6] =
-    [FieldId(142), FieldId(143), FieldId(144), FieldId(145), FieldId(197), FieldId(198)];
+const FIELDS: [FieldId; 10] = [
+    FieldId(142),
+    FieldId(143),
+    FieldId(144),
+    FieldId(145),
+    FieldId(197),
+    FieldId(198),
+    FieldId(38),
+    FieldId(45),
+    FieldId(52),
+    FieldId(59),
+];
 
 /// The counters; everything else of the reading is as by default.
 pub(super) fn read(
@@ -36,6 +47,7 @@ pub(super) fn read(
         pcie_tx_bytes: field(4),
         pcie_rx_bytes: field(5),
         pcie_replays: replays.map(u64::from),
+        nvlink_errors: nvlink_errors([field(6), field(7), field(8), field(9)]),
         ecc_corrected: corrected,
         ecc_uncorrected: uncorrected,
         remapped_rows: remapped([field(0), field(1), field(2), field(3)]),
@@ -51,6 +63,15 @@ fn remapped(
         uncorrectable: uncorrectable?,
         is_pending: pending? != 0,
         has_failed: failed? != 0,
+    })
+}
+
+fn nvlink_errors([crc_flit, crc_data, replay, recovery]: [Option<u64>; 4]) -> Option<NvlinkErrors> {
+    Some(NvlinkErrors {
+        crc_flit: crc_flit?,
+        crc_data: crc_data?,
+        replay: replay?,
+        recovery: recovery?,
     })
 }
 

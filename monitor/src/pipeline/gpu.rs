@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use crate::enrich::{Allocations as _, GpuNode, Holder};
-use crate::gpu::backend::{MigInstance, RemappedRows};
+use crate::gpu::backend::{MigInstance, NvlinkErrors, RemappedRows};
 use crate::gpu::{BackendState, DeviceSample, GpuBatch};
 use crate::model::{Clock, Event, FieldId, GpuActivity, GpuUuid, SensorGap};
 use crate::rule::speaks_of_gpus;
@@ -189,6 +189,11 @@ fn readings(sample: &DeviceSample) -> Vec<GpuReading> {
     put(GpuQuantity::Clock, "sm", reading.sm_clock_mhz.map(hertz));
     put(GpuQuantity::Clock, "memory", reading.mem_clock_mhz.map(hertz));
     put(GpuQuantity::LinksUp, "", sample.device.nvlinks_up.map(f64::from));
+    let errors_of = |of: fn(NvlinkErrors) -> u64| reading.nvlink_errors.map(of).map(float);
+    put(GpuQuantity::LinkErrors, "crc_flit", errors_of(|errors| errors.crc_flit));
+    put(GpuQuantity::LinkErrors, "crc_data", errors_of(|errors| errors.crc_data));
+    put(GpuQuantity::LinkErrors, "replay", errors_of(|errors| errors.replay));
+    put(GpuQuantity::LinkErrors, "recovery", errors_of(|errors| errors.recovery));
     put(GpuQuantity::PcieReplays, "", reading.pcie_replays.map(float));
     put(GpuQuantity::EccErrors, "corrected", reading.ecc_corrected.map(float));
     put(GpuQuantity::EccErrors, "uncorrected", reading.ecc_uncorrected.map(float));

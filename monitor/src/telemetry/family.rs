@@ -150,6 +150,9 @@ families! {
     GPU_LINKS_UP = "gpuwarden_gpu_nvlinks_up", Gauge,
         ["gpu", "UUID", "modelName", "namespace", "pod", "container"], Sum,
         "NVLink links of a GPU that are up.";
+    GPU_LINK_ERRORS = "gpuwarden_gpu_nvlink_errors_total", Counter,
+        ["gpu", "UUID", "modelName", "namespace", "pod", "container", "kind"], Sum,
+        "Errors on a GPU's NVLink links: crc_flit, crc_data, replay, recovery.";
     GPU_ECC = "gpuwarden_gpu_ecc_errors_total", Counter,
         ["gpu", "UUID", "modelName", "namespace", "pod", "container", "kind"], Sum,
         "Memory errors of a GPU since its driver was loaded: corrected or uncorrected.";

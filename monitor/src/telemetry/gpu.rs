@@ -38,6 +38,7 @@ impl Sheet {
                 GpuQuantity::Temperature => self.add(&f::GPU_TEMPERATURE, labels, *value),
                 GpuQuantity::Energy => self.add(&f::GPU_ENERGY, labels, *value),
                 GpuQuantity::LinksUp => self.add(&f::GPU_LINKS_UP, labels, *value),
+                GpuQuantity::LinkErrors => self.add(&f::GPU_LINK_ERRORS, parted, *value),
                 GpuQuantity::PcieReplays => self.add(&f::GPU_REPLAYS, labels, *value),
                 GpuQuantity::Clock => self.add(&f::GPU_CLOCK, parted, *value),
                 GpuQuantity::Activity => self.add(&f::GPU_ACTIVITY, parted, *value),

@@ -179,6 +179,8 @@ pub enum GpuQuantity {
     Link,
     /// `NVLink` links that are up.
     LinksUp,
+    /// Errors on `NVLink` since the driver was loaded, by kind.
+    LinkErrors,
     /// Memory errors since the driver was loaded, by kind.
     EccErrors,
     /// Rows of memory that were replaced, by cause.

@@ -23,6 +23,7 @@ fn readings() -> Vec<GpuReading> {
         (GpuQuantity::Activity, "tensor"),
         (GpuQuantity::Link, "pcie"),
         (GpuQuantity::LinksUp, ""),
+        (GpuQuantity::LinkErrors, "replay"),
         (GpuQuantity::EccErrors, "corrected"),
         (GpuQuantity::RemappedRows, "corrected"),
         (GpuQuantity::Throttled, "power"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::stage::{Stage, boot};
-use monitor::gpu::backend::{GpuDriver, ProcessRoles, RemappedRows};
+use monitor::gpu::backend::{GpuDriver, NvlinkErrors, ProcessRoles, RemappedRows};
 use monitor::gpu::round::Rounds;
 use monitor::gpu::{BackendState, DRIVER_BRANCH_MIN, Edge, GpuError, NvmlDriver, ProcessSample};
 use monitor::model::{Actor, Body, FaultKind, GpuUuid, ProcessKey, Tgid};
@@ -25,6 +25,7 @@ fn training(pid: u32) -> Value {
                     "pcie_tx_mib": 3, "pcie_rx_mib": 250, "fp64": 2, "fp32": 31, "fp16": 5,
                     "nvlink_tx_mib": 9, "nvlink_rx_mib": 8},
             "ecc_corrected": 11, "pcie_replays": 2, "nvlinks": 18, "nvlinks_up": 17,
+            "nvlink_errors": {"crc_flit": 4, "crc_data": 5, "replay": 6, "recovery": 7},
             "remapped": {"correctable": 3, "uncorrectable": 1, "pending": 1},
             "processes": [{"pid": pid, "mem_bytes": 60 * GIB, "sm_util": 95, "mem_util": 40}],
         }],
@@ -76,6 +77,8 @@ fn every_value_of_a_gpu_is_read() {
     assert_eq!(activity.nvlink_rx_bytes_per_second, Some(8.0 * 1_048_576.0));
     assert_eq!((reading.pcie_replays, reading.ecc_corrected), (Some(2), Some(11)));
     assert_eq!(reading.ecc_uncorrected, Some(0));
+    let errors = NvlinkErrors { crc_flit: 4, crc_data: 5, replay: 6, recovery: 7 };
+    assert_eq!(reading.nvlink_errors, Some(errors));
     let rows =
         RemappedRows { correctable: 3, uncorrectable: 1, is_pending: true, has_failed: false };
     assert_eq!(reading.remapped_rows, Some(rows));

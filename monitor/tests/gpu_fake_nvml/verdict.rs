@@ -1,22 +1,29 @@
-//! Known loads through the real wrapper, the features, the score and the shipped rules, each with
-//! the verdict that it must get. The streams are made here, from what is published about such
-//! loads: no data-centre GPU has been measured (docs/gpu-mining.md).
+//! Known loads through the real wrapper, the features and the score, kept as recordings in
+//! `tests/fixtures/gpu/streams`, and each recording through the shipped rules, with the verdict
+//! that it must get. The streams are made here, from what is published about such loads: no
+//! data-centre GPU has been measured (docs/gpu-mining.md).
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use monitor::correlate::{CorrelateLimits, Engine, Finding};
+use monitor::alert::{AlertConfig, Host as Origin};
 use monitor::gpu::mining::{self, MiningInputs, ThinFlow};
 use monitor::gpu::round::Rounds;
 use monitor::gpu::{FeatureTable, FeatureView, TreeReading};
-use monitor::model::{BootNs, FactRow, ProcessKey, Severity, Tgid};
+use monitor::model::{BootNs, FactRow, Facts as _, FieldId, ProcessKey, Severity, Tgid};
+use monitor::pipeline::Replay;
+use monitor::recording::{FORMAT, Header, Reader, Target, Writer};
 use monitor::rule::{RuleSet, shipped};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::stage::Stage;
 
-/// Half an hour, a reading every two seconds.
+/// Half an hour, a reading every five seconds.
 const SECONDS: u32 = 1_800;
-const STEP: usize = 2;
+const STEP: usize = 5;
+/// Makes the recordings anew.
+const BLESS: &str = "GPUWARDEN_BLESS";
 /// The process that is judged.
 const PID: u32 = 4_242;
 
@@ -61,7 +68,12 @@ fn load(util: &Value, gpm: &Value, more: &Value) -> Value {
     json!({"devices": [device]})
 }
 
-fn row(second: u32, view: &FeatureView, host: &Host, verdict: &mining::MiningVerdict) -> FactRow {
+fn row(
+    second: u32,
+    view: &FeatureView,
+    host: &Host,
+    verdict: &mining::MiningVerdict,
+) -> Map<String, Value> {
     let row = json!({
         "evt.kind": "gpu_sample", "evt.time_ns": u64::from(second) * 1_000_000_000,
         "gpu.uuid": "GPU-5a1e", "gpu.index": 0, "gpu.model": "NVIDIA H100 80GB HBM3",
@@ -77,16 +89,36 @@ fn row(second: u32, view: &FeatureView, host: &Host, verdict: &mining::MiningVer
         "workload.stratum_seen": host.is_stratum_seen,
         "proc.pid": PID, "proc.exe": "/opt/run", "proc.name": "run",
     });
-    FactRow::from_json(row.as_object().expect("an object")).expect("fields of the catalogue")
+    let row = row.as_object().expect("an object");
+    row.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-/// Plays half an hour.
-fn play(scenario: &Value, host: &Host) -> Verdict {
-    let rules = RuleSet::load(&shipped()).unwrap_or_else(|errors| panic!("{errors}"));
-    let mut engine = Engine::new(&rules.rules, CorrelateLimits::default());
-    let mut findings: Vec<Finding> = Vec::new();
+/// What the network tells before the first reading: the miner logs in at its pool.
+fn handshake() -> Map<String, Value> {
+    let row = json!({
+        "evt.kind": "flow", "evt.time_ns": 0, "net.phase": "payload", "net.app_proto": "stratum",
+        "net.dst.ip": "203.0.113.5", "net.dst.port": 3333, "workload.id": "slurm:42",
+        "workload.name": "job 42", "workload.stratum_seen": true,
+        "proc.pid": PID, "proc.exe": "/opt/run", "proc.name": "run",
+    });
+    row.as_object().expect("an object").clone()
+}
+
+/// Plays half an hour, and writes down what rules see of it.
+fn record(scenario: &Value, host: &Host, to: &Path) {
+    let header = Header {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: "played".to_owned(),
+        host: Origin { name: "played".to_owned(), boot_id: "played".to_owned() },
+        wall_at_boot_ns: 1_700_000_000_000_000_000,
+        sensors: Vec::new(),
+    };
+    let mut writer = Writer::create(&Target::of(to), &header).expect("a new file");
+    if host.is_stratum_seen {
+        writer.row(handshake()).expect("room for a row");
+    }
     let mut table = FeatureTable::default();
-    let mut said = None;
     let stage = Stage::new(scenario);
     stage.open(|backend| {
         let mut rounds = Rounds::default();
@@ -112,41 +144,94 @@ fn play(scenario: &Value, host: &Host) -> Verdict {
                     is_unallocated: host.is_unallocated,
                 });
                 let Some(verdict) = verdict else { continue };
-                engine.on_event(&row(second, &view, host, &verdict), &mut findings);
-                said = Some(verdict);
+                writer.row(row(second, &view, host, &verdict)).expect("room for a row");
             }
         }
     });
-    let said = said.expect("the process was there");
-    let mut fired: Vec<(String, Severity)> = findings
-        .iter()
-        .map(|finding| (finding.rule.id.to_string(), finding.rule.severity))
-        .collect();
+    writer.finish(0).expect("room for the end");
+}
+
+fn read(path: &Path) -> Vec<FactRow> {
+    let mut reader = open(path);
+    std::iter::from_fn(|| reader.next_row().expect("a whole recording")).collect()
+}
+
+fn open(path: &Path) -> Reader {
+    Reader::open(path).unwrap_or_else(|error| {
+        panic!("{}: {error}; {BLESS}=1 makes the recordings anew", path.display())
+    })
+}
+
+/// Plays a load, holds it against its recording, and judges the recording.
+fn play(name: &str, scenario: &Value, host: &Host) -> Verdict {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/gpu/streams");
+    let kept = root.join(format!("{name}.rec"));
+    if std::env::var_os(BLESS).is_some() {
+        fs::create_dir_all(&root).expect("a folder");
+        let _none_yet = fs::remove_file(&kept);
+        record(scenario, host, &kept);
+    } else {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = folder.path().join("made.rec");
+        record(scenario, host, &made);
+        let is_same = read(&made) == read(&kept);
+        assert!(is_same, "{name} no longer gives what was recorded; {BLESS}=1 records it anew");
+    }
+    judge(&kept, host)
+}
+
+/// What the shipped rules say of a recording.
+fn judge(recording: &Path, host: &Host) -> Verdict {
+    let rules = RuleSet::load(&shipped()).unwrap_or_else(|errors| panic!("{errors}"));
+    let mut reader = open(recording);
+    let mut replay = Replay::of(&rules, AlertConfig::default(), &reader.header);
+    let mut fired: Vec<(String, Severity)> = Vec::new();
+    let mut last = None;
+    while let Some(row) = reader.next_row().expect("a whole recording") {
+        replay.take(&row, &mut |alert, _| fired.push((alert.rule.id, alert.severity)));
+        last = Some(row);
+    }
+    let last = last.expect("the process was there");
+    let score = match last.field(FieldId::GpuMiningScore) {
+        monitor::model::Value::Int(score) => score,
+        other => panic!("no score but {other:?}"),
+    };
+    let reasons = match last.field(FieldId::GpuMiningReasons) {
+        monitor::model::Value::Str(reasons) => reasons.to_owned(),
+        other => panic!("no reasons but {other:?}"),
+    };
     fired.sort();
     fired.dedup();
     let is_corroborated = host.has_thin_flow || host.is_stratum_seen || host.is_unallocated;
-    Verdict { score: said.score, reasons: said.reasons, fired, is_corroborated }
+    Verdict { score, reasons, fired, is_corroborated }
 }
 
+/// Rules that may fire here, and how severe they are.
+const BUSY: (&str, Severity) = ("gpu-busy-without-model", Severity::Medium);
+const LIKELY: (&str, Severity) = ("gpu-mining-likely", Severity::High);
+const HANDSHAKE: (&str, Severity) = ("stratum-handshake", Severity::Critical);
+
 impl Verdict {
-    /// What holds of every load: readings of a GPU alone never make a high alert.
-    fn never_high_alone(self) -> Self {
-        let high = self.fired.iter().find(|(_, severity)| *severity >= Severity::High);
-        assert!(high.is_none() || self.is_corroborated, "{high:?}: {}", self.reasons);
+    /// Exactly these rules fired. Readings of a GPU alone never make a high alert, whatever load.
+    fn assert_fired(self, expected: &[(&str, Severity)]) -> Self {
+        let Self { score, reasons, fired, .. } = &self;
+        let fired: Vec<(&str, Severity)> =
+            fired.iter().map(|(rule, severity)| (rule.as_str(), *severity)).collect();
+        assert_eq!(fired, expected, "{score}: {reasons}");
+        let is_high = fired.iter().any(|(_, severity)| *severity >= Severity::High);
+        assert!(!is_high || self.is_corroborated, "{fired:?}: {reasons}");
         self
     }
 
     fn assert_work(self) {
-        let Self { score, reasons, fired, .. } = self.never_high_alone();
+        let Self { score, reasons, .. } = self.assert_fired(&[]);
         assert!(score < 40, "{score}: {reasons}");
-        assert_eq!(fired, [], "{score}: {reasons}");
     }
 
-    /// Looks like mining; a rule says so, at medium.
+    /// Looks like mining, and one thin flow agrees: two rules say so.
     fn assert_suspected(self, from: i64) -> String {
-        let Self { score, reasons, fired, .. } = self.never_high_alone();
+        let Self { score, reasons, .. } = self.assert_fired(&[BUSY, LIKELY]);
         assert!(score >= from, "{score}: {reasons}");
-        assert!(!fired.is_empty(), "{score}: {reasons}");
         reasons
     }
 }
@@ -172,27 +257,28 @@ fn training_with_evaluations_and_checkpoints_is_work() {
     ]});
     let gpm = json!({"sm": 90, "tensor": 45, "integer": 10, "fp32": 12, "dram": 60,
                      "pcie_rx_mib": 250, "nvlink_tx_mib": 9_000, "nvlink_rx_mib": 9_000});
-    play(&load(&util, &gpm, &json!({})), &MODEL).assert_work();
+    play("training", &load(&util, &gpm, &json!({})), &MODEL).assert_work();
 }
 
 #[test]
 fn decoding_flat_and_with_constant_memory_is_work() {
     let gpm = json!({"sm": 85, "tensor": 11, "integer": 14, "fp16": 6, "dram": 80});
-    play(&load(&noisy(93.0, 3.0), &gpm, &json!({})), &MODEL).assert_work();
+    play("decoding", &load(&noisy(93.0, 3.0), &gpm, &json!({})), &MODEL).assert_work();
 }
 
 #[test]
 fn a_burn_test_is_work_by_its_pipes() {
     let gpm = json!({"sm": 99, "tensor": 88, "integer": 8, "fp16": 30, "dram": 70});
-    play(&load(&noisy(99.5, 0.5), &gpm, &json!({})), &Host::default()).assert_work();
+    let scenario = load(&noisy(99.5, 0.5), &gpm, &json!({}));
+    play("gpu_burn", &scenario, &Host::default()).assert_work();
 }
 
 #[test]
 fn a_communication_benchmark_is_told_by_nvlink_and_by_nothing_else() {
     let gpm = json!({"sm": 97, "tensor": 0, "integer": 12, "dram": 35,
                      "nvlink_tx_mib": 180_000, "nvlink_rx_mib": 180_000});
-    let verdict =
-        play(&load(&noisy(99.0, 0.5), &gpm, &json!({})), &Host::default()).never_high_alone();
+    let scenario = load(&noisy(99.0, 0.5), &gpm, &json!({}));
+    let verdict = play("nccl_tests", &scenario, &Host::default()).assert_fired(&[BUSY]);
     assert!(verdict.score < 50, "{}: {}", verdict.score, verdict.reasons);
     assert!(verdict.reasons.contains("works with other GPUs over NVLink"), "{}", verdict.reasons);
 }
@@ -201,13 +287,14 @@ fn a_communication_benchmark_is_told_by_nvlink_and_by_nothing_else() {
 fn a_simulation_in_double_precision_is_told_by_its_pipes() {
     let gpm = json!({"sm": 95, "tensor": 0, "integer": 15, "fp64": 62, "dram": 70});
     let host = Host { file_bytes: 3 << 30, ..Host::default() };
-    play(&load(&noisy(97.0, 1.0), &gpm, &json!({})), &host).assert_work();
+    play("hpc_fp64", &load(&noisy(97.0, 1.0), &gpm, &json!({})), &host).assert_work();
 }
 
 #[test]
 fn a_memory_bound_miner_is_suspected() {
     let gpm = json!({"sm": 60, "tensor": 0, "integer": 22, "dram": 92, "pcie_rx_mib": 0.1});
-    let reasons = play(&load(&noisy(98.0, 1.0), &gpm, &json!({})), &mining()).assert_suspected(80);
+    let scenario = load(&noisy(98.0, 1.0), &gpm, &json!({}));
+    let reasons = play("ethash", &scenario, &mining()).assert_suspected(80);
     assert!(reasons.contains("DRAM 92 %") && reasons.contains("no model or data file read"));
     assert!(reasons.contains("one 14 KB/min flow to 203.0.113.5"), "{reasons}");
 }
@@ -217,14 +304,16 @@ fn a_memory_bound_miner_is_suspected() {
 fn a_gpu_alone_is_suspected_at_medium() {
     let gpm = json!({"sm": 99, "tensor": 0, "integer": 83, "dram": 3, "pcie_rx_mib": 0.1});
     let host = Host { has_thin_flow: false, ..mining() };
-    let verdict = play(&load(&noisy(99.0, 0.5), &gpm, &json!({})), &host).never_high_alone();
-    assert!(!verdict.fired.is_empty(), "{}: {}", verdict.score, verdict.reasons);
+    let scenario = load(&noisy(99.0, 0.5), &gpm, &json!({}));
+    let verdict = play("gpu_alone", &scenario, &host).assert_fired(&[BUSY]);
+    assert!(verdict.score <= 70, "{}: {}", verdict.score, verdict.reasons);
 }
 
 #[test]
 fn a_core_bound_miner_is_suspected() {
     let gpm = json!({"sm": 99, "tensor": 0, "integer": 83, "dram": 3, "pcie_rx_mib": 0.1});
-    let reasons = play(&load(&noisy(99.0, 0.5), &gpm, &json!({})), &mining()).assert_suspected(80);
+    let scenario = load(&noisy(99.0, 0.5), &gpm, &json!({}));
+    let reasons = play("kheavyhash", &scenario, &mining()).assert_suspected(80);
     assert!(reasons.contains("tensor 0 %, integer 83 %"), "{reasons}");
 }
 
@@ -238,10 +327,10 @@ fn a_miner_beside_a_training_job_is_found_by_its_handshake_alone() {
         {"pid": 1_000, "mem_bytes": 60_u64 << 30, "sm_util": 65},
     ]});
     let scenario = load(&noisy(97.0, 1.0), &gpm, &beside);
-    let quiet = play(&scenario, &mining()).never_high_alone();
-    assert!(quiet.score < 40 && quiet.fired.is_empty(), "{}: {}", quiet.score, quiet.reasons);
+    let quiet = play("miner_beside_training", &scenario, &mining()).assert_fired(&[]);
+    assert!(quiet.score < 40, "{}: {}", quiet.score, quiet.reasons);
     let told = Host { is_stratum_seen: true, is_unallocated: true, ..mining() };
-    let loud = play(&scenario, &told).never_high_alone();
+    let loud = play("miner_beside_training_with_pool", &scenario, &told).assert_fired(&[HANDSHAKE]);
     assert!(loud.score >= 40, "{}: {}", loud.score, loud.reasons);
     assert!(loud.reasons.contains("a mining handshake"), "{}", loud.reasons);
 }
@@ -252,11 +341,12 @@ fn a_miner_beside_a_training_job_is_found_by_its_handshake_alone() {
 fn a_miner_that_runs_in_short_bursts_is_found_by_its_handshake_alone() {
     let util = steps(&[(0, 98.0), (30, 0.0)], 300);
     let gpm = json!({"sm": util, "tensor": 0, "integer": util, "dram": 5});
-    let quiet = play(&load(&util, &gpm, &json!({})), &mining()).never_high_alone();
-    assert!(quiet.fired.is_empty(), "{}: {}", quiet.score, quiet.reasons);
+    let quiet =
+        play("miner_in_bursts", &load(&util, &gpm, &json!({})), &mining()).assert_fired(&[]);
     assert!(quiet.score < 60, "{}: {}", quiet.score, quiet.reasons);
     let told = Host { is_stratum_seen: true, ..mining() };
-    let loud = play(&load(&util, &gpm, &json!({})), &told).never_high_alone();
+    let scenario = load(&util, &gpm, &json!({}));
+    let loud = play("miner_in_bursts_with_pool", &scenario, &told).assert_fired(&[HANDSHAKE]);
     assert!(loud.score >= 60, "{}: {}", loud.score, loud.reasons);
     assert!(loud.reasons.contains("uneven use"), "{}", loud.reasons);
 }

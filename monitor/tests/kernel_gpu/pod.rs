@@ -262,6 +262,7 @@ fn assert_of_pod(alert: &Value, pid: u32) {
 fn assert_labelled(daemon: &Daemon) {
     let shown = |name: &str, labels: &[(&str, &str)]| {
         let value = daemon::until(SOON, || row(&daemon.get("/metrics").1, name, labels));
+        let value = value.and_then(|value| value.parse::<f64>().ok());
         let page = || {
             let (_, page) = daemon.get("/metrics");
             page.lines().filter(|line| line.contains("gpu_")).collect::<Vec<_>>().join("\n")
@@ -299,7 +300,7 @@ fn assert_doctor(ground: &Ground, pid: u32, stranger: u32) {
     for part in [
         &format!("{MODEL} {GPU}, 93 % busy, 62464 of 81920 MiB, 612 W, activity counters"),
         &format!("{pid} python3 (k8s:{UID})"),
-        &format!("{} sleep (", stranger),
+        &format!("{stranger} sleep ("),
     ] {
         assert!(says.contains(part), "{part:?} is not in {says:?}");
     }

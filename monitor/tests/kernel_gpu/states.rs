@@ -72,12 +72,12 @@ impl Scene {
         Self { stage, ground, daemon, sink }
     }
 
-    fn row(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    fn row(&self, name: &str, labels: &[(&str, &str)]) -> Option<String> {
         row(&self.daemon.get("/metrics").1, name, labels)
     }
 
     /// Waits for a row of `/metrics`.
-    fn shows(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    fn shows(&self, name: &str, labels: &[(&str, &str)]) -> String {
         let value = daemon::until(PATIENCE, || self.row(name, labels));
         value.unwrap_or_else(|| {
             let (_, page) = self.daemon.get("/metrics");
@@ -104,7 +104,7 @@ impl Scene {
     fn assert_looks(&self, look: &Look<'_>) -> Vec<Value> {
         let Look { state, reason, verdict, says, in_alerts } = *look;
         let labels = [("state", state), ("reason", reason)];
-        assert_eq!(self.shows("gpuwarden_gpu_backend_state", &labels), 1.0);
+        assert_eq!(self.shows("gpuwarden_gpu_backend_state", &labels), "1");
         let gap = self.gap();
         match in_alerts {
             None => assert_eq!(gap, Value::Null),
@@ -158,15 +158,15 @@ fn assert_natural_gaps(scene: &Scene) {
     assert!(says(3).contains("MIG with NVIDIA H100 MIG 1g.10gb"), "{}", says(3));
     assert!(says(3).contains("cannot tell util_percent, process_util"), "{}", says(3));
     let of_instance = [("gpu", "2"), ("UUID", "MIG-1"), ("modelName", "NVIDIA H100 MIG 1g.10gb")];
-    assert_eq!(scene.shows("gpuwarden_gpu_memory_used_bytes", &of_instance), 8192.0);
-    assert_eq!(scene.shows("gpuwarden_gpu_utilization_ratio", &of_instance), 0.4);
+    assert_eq!(scene.shows("gpuwarden_gpu_memory_used_bytes", &of_instance), "8192");
+    assert_eq!(scene.shows("gpuwarden_gpu_utilization_ratio", &of_instance), "0.4");
     let untold = [("UUID", "GPU-m"), ("value", "process_util"), ("reason", "unsupported")];
-    assert_eq!(scene.shows("gpuwarden_gpu_value_missing", &untold), 1.0);
+    assert_eq!(scene.shows("gpuwarden_gpu_value_missing", &untold), "1");
 
     let call = json!([{"call": "nvmlDeviceGetPowerUsage", "returns": "NOT_SUPPORTED"}]);
     scene.stage.play(&with_calls(&call));
     let untold = [("UUID", "GPU-a"), ("value", "power_watts"), ("reason", "unsupported")];
-    assert_eq!(scene.shows("gpuwarden_gpu_value_missing", &untold), 1.0);
+    assert_eq!(scene.shows("gpuwarden_gpu_value_missing", &untold), "1");
     let checks = scene.assert_looks(&active);
     let says = checks[1]["says"].as_str().unwrap_or_default();
     assert!(says.contains("cannot tell power_watts"), "{says}");
@@ -212,7 +212,7 @@ fn assert_degraded(scene: &Scene) {
         in_alerts: Some("fallback"),
     });
     let fault = [("UUID", "GPU-b"), ("fault", "lost")];
-    assert_eq!(scene.shows("gpuwarden_gpu_faults_total", &fault), 1.0);
+    assert_eq!(scene.shows("gpuwarden_gpu_faults_total", &fault), "1");
 }
 
 fn assert_off(scene: &Scene, reason: &str, says: &str) {
@@ -261,5 +261,5 @@ fn every_state_is_shown_in_metrics_in_doctor_and_in_alerts() {
 
     scene.stage.play(&host());
     let active = [("state", "active"), ("reason", "")];
-    assert_eq!(scene.shows("gpuwarden_gpu_backend_state", &active), 1.0);
+    assert_eq!(scene.shows("gpuwarden_gpu_backend_state", &active), "1");
 }

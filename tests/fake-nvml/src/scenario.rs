@@ -94,6 +94,8 @@ pub(crate) struct DeviceSpec {
     /// `NVLink` links, and how many of them are up.
     pub(crate) nvlinks: u32,
     pub(crate) nvlinks_up: u32,
+    /// Errors on all links together.
+    pub(crate) nvlink_errors: LinkErrorSpec,
     /// Whether the driver keeps accounts of processes.
     pub(crate) accounting: bool,
     pub(crate) processes: Vec<ProcessSpec>,
@@ -130,6 +132,7 @@ impl Default for DeviceSpec {
             pcie_rx_bytes: None,
             nvlinks: 0,
             nvlinks_up: 0,
+            nvlink_errors: LinkErrorSpec::default(),
             accounting: false,
             processes: Vec::new(),
             gpm: None,
@@ -153,6 +156,22 @@ pub(crate) struct RemapSpec {
 impl Default for RemapSpec {
     fn default() -> Self {
         Self { correctable: zero(), uncorrectable: zero(), pending: zero(), failed: zero() }
+    }
+}
+
+/// Errors on all links together, since the driver was loaded.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LinkErrorSpec {
+    pub(crate) crc_flit: Signal,
+    pub(crate) crc_data: Signal,
+    pub(crate) replay: Signal,
+    pub(crate) recovery: Signal,
+}
+
+impl Default for LinkErrorSpec {
+    fn default() -> Self {
+        Self { crc_flit: zero(), crc_data: zero(), replay: zero(), recovery: zero() }
     }
 }
 

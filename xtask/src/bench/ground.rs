@@ -31,6 +31,8 @@ pub(super) struct Ground {
     pub(super) operations: u32,
     pub(super) cpu: usize,
     pub(super) interrupt: Interrupt,
+    /// The program that attaches the floor, where it is measured.
+    pub(super) floor: Option<PathBuf>,
     binary: PathBuf,
     root: PathBuf,
     directory: TempDir,
@@ -71,6 +73,7 @@ impl Ground {
             operations: args.operations,
             cpu: args.cpu,
             interrupt: Interrupt::listen()?,
+            floor: None,
             binary,
             root: tree.root().to_path_buf(),
             directory,

@@ -1,6 +1,8 @@
 //! `bench`: what the monitor costs, how fast it speaks, what it loses. docs/performance.md tells
 //! the method and holds the figures.
 
+mod document;
+mod floor;
 mod gpu;
 mod ground;
 mod latency;
@@ -53,13 +55,19 @@ struct Host {
 
 /// `cargo xtask bench`.
 pub(crate) fn run(tree: &Tree, args: &BenchArgs) -> Result<()> {
+    if args.doc {
+        return document::write(tree);
+    }
     if args.measure == Measure::Rules {
         return rules(tree);
     }
     suite::require_root("the benchmark loads programs into the kernel, which needs root", "bench")?;
     let binary = demo::build(tree, args.monitor.as_deref())?;
-    let ground = Ground::lay(tree, binary, args)?;
+    let mut ground = Ground::lay(tree, binary, args)?;
     let wants = |measure: Measure| args.measure == Measure::All || args.measure == measure;
+    if wants(Measure::Overhead) {
+        ground.floor = Some(floor::build(tree)?);
+    }
     let mut results = Results {
         command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
         commit: first_line(

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::floor::{Floor, Kind};
 use super::ground::{Ground, Order};
 use super::peer::Peer;
 use super::statistic::median;
@@ -26,9 +27,13 @@ const SUBJECTS: &[(&str, Operation, bool, u32)] = &[
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Contender {
     Gpuwarden,
+    /// Bare programs that count.
+    Floor,
+    /// Bare programs that send a record.
+    FloorRing,
     Bpftrace,
 }
 
@@ -74,11 +79,12 @@ impl Pairs {
 }
 
 pub(super) fn measure(ground: &Ground) -> Result<Vec<Row>> {
-    let mut rows = measure_one(ground, Contender::Gpuwarden)?;
+    let mut contenders = vec![Contender::Gpuwarden, Contender::Floor, Contender::FloorRing];
     if ground.with_peer {
-        rows.extend(measure_one(ground, Contender::Bpftrace)?);
+        contenders.push(Contender::Bpftrace);
     }
-    Ok(rows)
+    let rows = contenders.into_iter().map(|contender| measure_one(ground, contender));
+    Ok(rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 fn measure_one(ground: &Ground, contender: Contender) -> Result<Vec<Row>> {
@@ -100,6 +106,14 @@ fn measure_one(ground: &Ground, contender: Contender) -> Result<Vec<Row>> {
                 with()?;
                 monitor.stop()?;
             }
+            Contender::Floor => {
+                let _floor = floor(ground, Kind::Count)?;
+                with()?;
+            }
+            Contender::FloorRing => {
+                let _floor = floor(ground, Kind::Ring)?;
+                with()?;
+            }
             Contender::Bpftrace => {
                 let _peer = Peer::start(&ground.interrupt)?;
                 with()?;
@@ -112,6 +126,10 @@ fn measure_one(ground: &Ground, contender: Contender) -> Result<Vec<Row>> {
         .map(|(subject, pairs)| pairs.row(contender, subject.0, count(ground, subject)))
         .collect::<Option<_>>()
         .context("no pair was measured")
+}
+
+fn floor(ground: &Ground, kind: Kind) -> Result<Floor> {
+    Floor::start(ground.floor.as_deref().context("the floor was not built")?, kind)
 }
 
 fn count(ground: &Ground, subject: &(&str, Operation, bool, u32)) -> u32 {
@@ -136,7 +154,12 @@ pub(super) fn print(rows: &[Row]) {
     println!("\noverhead: CPU time of the caller for one operation, medians of pairs");
     println!("{:<39} {:>10} {:>10} {:>10} {:>7}", "", "without", "with", "added", "ratio");
     for row in rows {
-        let contender = format!("{:?}", row.contender).to_lowercase();
+        let contender = match row.contender {
+            Contender::Gpuwarden => "gpuwarden",
+            Contender::Floor => "floor",
+            Contender::FloorRing => "floor-ring",
+            Contender::Bpftrace => "bpftrace",
+        };
         println!(
             "{contender:<10} {:<28} {:>7.0} ns {:>7.0} ns {:>7.0} ns {:>7.2}",
             row.subject, row.without_ns, row.with_ns, row.added_ns, row.ratio

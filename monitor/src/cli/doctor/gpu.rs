@@ -25,7 +25,11 @@ pub(super) fn check(config: &Config, checks: &mut Vec<Check>) {
         return;
     }
     let nvml = NvmlDriver { paths: config.gpu.library_paths.clone(), is_exclusive: false };
-    let driver = AnyDriver { nvml, fdinfo: FdinfoDriver::default() };
+    look(AnyDriver { nvml, fdinfo: FdinfoDriver::default() }, checks);
+}
+
+/// Reads every GPU once through `driver`, and says what was read.
+fn look(driver: AnyDriver, checks: &mut Vec<Check>) {
     let mut sampler = match GpuSampler::start(Box::new(driver), SamplerConfig::default()) {
         Ok(sampler) => sampler,
         Err(error) => {
@@ -112,4 +116,50 @@ fn user(process: &ProcessSample) -> String {
     let place = source.cgroup(process.pid).map(|text| Place::parse(&text));
     let workload = place.and_then(|place| place.workload_id()).unwrap_or_else(|| "host".to_owned());
     format!("{} {name} ({workload})", process.pid.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A host with a GPU of AMD and no library of a vendor, as a person sees it.
+    #[test]
+    fn gpus_of_other_vendors_have_their_rows() {
+        let root = tempfile::tempdir().expect("a folder");
+        let put = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        let device = "sys/class/drm/renderD128/device";
+        let uevent = "DRIVER=amdgpu\nPCI_ID=1002:740F\nPCI_SLOT_NAME=0000:03:00.0\n";
+        put(&format!("{device}/uevent"), uevent);
+        put(&format!("{device}/unique_id"), "4d0c1f2e3b5a6978\n");
+        put(&format!("{device}/gpu_busy_percent"), "87\n");
+        put(&format!("{device}/mem_info_vram_used"), "3221225472\n");
+        put(&format!("{device}/mem_info_vram_total"), "68702699520\n");
+        put(&format!("{device}/hwmon/hwmon4/power1_average"), "251000000\n");
+        let client = "drm-driver:\tamdgpu\ndrm-client-id:\t42\ndrm-pdev:\t0000:03:00.0\n";
+        // No process has this number (PID_MAX_LIMIT of the kernel is 4 194 304).
+        put("proc/4194400/fdinfo/5", client);
+        fs::create_dir_all(root.path().join("proc/4194400/fd")).expect("a folder");
+        symlink("/dev/dri/renderD128", root.path().join("proc/4194400/fd/5")).expect("a link");
+
+        let nvml = NvmlDriver { paths: vec![root.path().to_owned()], is_exclusive: true };
+        let fdinfo = FdinfoDriver { root: root.path().to_owned(), ..FdinfoDriver::default() };
+        let mut checks = Vec::new();
+        look(AnyDriver { nvml, fdinfo }, &mut checks);
+        let says: Vec<&str> = checks.iter().map(|check| check.says.as_str()).collect();
+        assert_eq!(
+            says,
+            [
+                "active: 1 GPU(s), fdinfo driver amdgpu",
+                "amdgpu 1002:740F GPU-4d0c1f2e3b5a6978, 87 % busy, 3072 of 65520 MiB, 251 W, no \
+                 activity counters, used by 4194400 ended (host)",
+            ]
+        );
+    }
 }

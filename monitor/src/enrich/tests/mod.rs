@@ -3,6 +3,7 @@
 mod budget;
 mod derived;
 mod dns;
+mod gpu;
 mod label;
 mod law;
 mod lineage;

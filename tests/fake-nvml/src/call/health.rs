@@ -26,7 +26,12 @@ fn fill(spec: &DeviceSpec, now_s: f64, value: &mut nvmlFieldValue_t) {
         let whole = signal?.whole_at(now_s, u64::MAX);
         Some((nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG, nvmlValue_t { ullVal: whole }))
     };
+    let links = Some(&spec.nvlink_errors).filter(|_| spec.nvlinks > 0);
     let found = match value.fieldId {
+        38 => large(links.map(|errors| &errors.crc_flit)),
+        45 => large(links.map(|errors| &errors.crc_data)),
+        52 => large(links.map(|errors| &errors.replay)),
+        59 => large(links.map(|errors| &errors.recovery)),
         142 => Some(small(&spec.remapped.correctable)),
         143 => Some(small(&spec.remapped.uncorrectable)),
         144 => Some(small(&spec.remapped.pending)),
