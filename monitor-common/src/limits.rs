@@ -58,6 +58,9 @@ pub const NAME_SLOTS: u32 = 4_096;
 pub const DEVICE_MAJORS: u32 = 512;
 /// Single device nodes, where not a whole major number is watched.
 pub const DEVICE_NODES_MAX: u32 = 64;
+/// Smallest file that is weights by its name alone whose reader's cgroup is marked: a copy of a
+/// smaller one counts for nothing.
+pub const COPIED_BYTES_MIN: u64 = 16 << 20;
 /// Cgroups whose files opened for writing are reported whatever their size.
 pub const MARKED_CGROUPS_MAX: u32 = 4_096;
 /// Files that were opened for writing lately, with their writer.
@@ -73,6 +76,10 @@ pub const OBJECT_BYTES_MAX: usize = 128;
 pub const NS_TEXT_BYTES_MAX: usize = 256;
 /// Bytes of the path of a cgroup that a process was moved to.
 pub const CGROUP_PATH_BYTES_MAX: usize = 512;
+/// Processes whose last new name of a file is remembered.
+pub const NEW_NAMES_MAX: u32 = 1_024;
+/// Bytes of that name, its zero byte included.
+pub const NEW_NAME_BYTES_MAX: usize = 512;
 /// System calls between their entry and their exit, one a thread, that entries are kept of.
 pub const CALLS_MAX: u32 = 4_096;
 /// Threads that open files at once, on the full tier.

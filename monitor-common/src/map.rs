@@ -1,6 +1,6 @@
 //! Keys and values of the maps that the daemon writes, and the settings it hands over frozen.
 
-use crate::limits::{EXTENSION_BYTES, NAME_SLOTS, WATCH_NAME_BYTES};
+use crate::limits::{EXTENSION_BYTES, NAME_SLOTS, NEW_NAME_BYTES_MAX, WATCH_NAME_BYTES};
 
 /// Key of the label and directory maps: a file's identity.
 #[repr(C)]
@@ -165,6 +165,20 @@ pub struct ReaderSum {
     pub told_boot_ns: u64,
 }
 
+/// The name that a process last asked to give a file.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewName {
+    /// When, in nanoseconds since boot.
+    pub boot_ns: u64,
+    /// Descriptor of the directory that a relative name starts from, as the call had it.
+    pub directory: i32,
+    /// Not used; zero.
+    pub reserved: u32,
+    /// The name, ended by a zero byte; empty where it could not be read. Cut at its bound.
+    pub path: [u8; NEW_NAME_BYTES_MAX],
+}
+
 /// Entry of the map of what is not wanted: a bit for each record kind.
 pub const UNWANTED_KINDS: u32 = 0;
 /// Entry of the map of what is not wanted: a bit for each address family of a rare socket.
@@ -187,12 +201,20 @@ pub struct RateWindow {
     pub refused: u64,
 }
 
+impl NewName {
+    /// The name as it was given, without its end.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.path.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 const _: () = assert!(size_of::<InodeKey>() == 16);
 const _: () = assert!(mark_of(u64::MAX).0 < MARK_WORDS);
 const _: () = assert!(size_of::<RateWindow>() == 24);
 const _: () = assert!(size_of::<Writer>() == 24);
 const _: () = assert!(size_of::<ReaderKey>() == 24);
 const _: () = assert!(size_of::<ReaderSum>() == 24);
+const _: () = assert!(size_of::<NewName>() == 16 + NEW_NAME_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The promises aya asks for: these types are plain bytes.
 
-use crate::{Extension, InodeKey, KindCounters, Place, RateWindow, WatchName};
+use crate::{Extension, InodeKey, KindCounters, NewName, Place, RateWindow, WatchName};
 
 // SAFETY: repr(C), integers only, no padding (sizes are asserted beside the types), any bit
 // pattern is a value.
@@ -15,3 +15,5 @@ unsafe impl aya::Pod for RateWindow {}
 unsafe impl aya::Pod for WatchName {}
 // SAFETY: repr(C), two u32.
 unsafe impl aya::Pod for Place {}
+// SAFETY: repr(C), integers and bytes, no padding (its size is asserted beside it).
+unsafe impl aya::Pod for NewName {}

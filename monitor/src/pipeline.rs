@@ -20,6 +20,7 @@
 //! | `loss` | what was lost, as events and as completeness |
 //! | `replay` | recorded events through rules and alerts |
 //! | `report`, `gpu` | the snapshot for metrics |
+//! | `scan` | weight files that are there at start, and who holds them |
 //! | `state` | long windows on disk |
 //! | `stop` | the end, in order |
 
@@ -32,6 +33,7 @@ pub mod plan;
 mod pushdown;
 mod replay;
 mod report;
+mod scan;
 mod state;
 mod stop;
 mod vital;
@@ -39,7 +41,6 @@ mod vital;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -47,12 +48,12 @@ use crate::alert::{Alerter, Host};
 use crate::cause::chain;
 use crate::config::Config;
 use crate::correlate::{CorrelateLimits, Engine as Correlator};
-use crate::enrich::{self, EnrichConfig, Enricher, LabelSeed, Procfs};
+use crate::enrich::{self, EnrichConfig, Enricher, Found, Procfs};
 use crate::export::{ExportError, Exporter};
 use crate::gpu::fdinfo::{AnyDriver, FdinfoDriver};
 use crate::gpu::{FeatureTable, GpuSampler, NvmlDriver, SamplerConfig};
 use crate::kernel::support::{self, SupportError};
-use crate::model::{Clock, Event, FileId, Tgid};
+use crate::model::{Clock, Event, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::label_watch::LabelWatch;
@@ -124,17 +125,12 @@ fn lines(errors: &[ExportError]) -> String {
 
 /// What the engine is told from outside.
 pub enum Control {
-    /// A weight file was found.
-    Label(LabelSeed),
-    /// Directories that hold weights or data.
-    Directories {
-        /// Which.
-        found: Vec<FileId>,
-        /// Whether there are more.
-        truncated: bool,
-    },
-    /// The scan for weight files ended.
-    LabelsDone(enrich::ScanProgress),
+    /// A weight file was found, or a directory that holds weights or data.
+    Found(Found),
+    /// A process had such a file open or mapped before.
+    Held(enrich::Held),
+    /// The scan for them ended.
+    Scanned(enrich::ScanProgress),
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
     /// Something to tell of a sensor.
@@ -214,7 +210,9 @@ impl Pipeline {
         // Set once, here: what was noticed before is taken at the first tick.
         let _first = engine_thread.set(notified.clone());
         let reader = spawn("ring-reader", move || drain.run(|| notified.unpark()))?;
-        scan_labels(&config, &control)?;
+        let named = scan::start(&config, &control)?;
+        // Late is no fault, and neither is an end without a word.
+        let _waited = named.recv_timeout(scan::LABELS_WAIT);
         readiness.set_ready();
         Ok(Self { config, control, engine, reader, wake, readiness, server, exporter, loaded })
     }
@@ -322,6 +320,7 @@ fn stages(
     let enrich = EnrichConfig::new(&config.watch, &config.kernel, Tgid(std::process::id()));
     let profiles = Arc::clone(&rules.profiles) as _;
     let mut enricher = Enricher::new(&enrich, profiles, clock, Box::new(Procfs::default()));
+    enricher.set_reads_exact(plan::reads_are_exact(&loaded.status));
     if let Some(iterator) = loaded.take_iterator() {
         let seeds = sensor::seed(iterator)?;
         if seeds.left_out > 0 {
@@ -434,32 +433,6 @@ fn start_gpu(config: &Config) -> Result<GpuSampler, PipelineError> {
     sampling.stall_after_ns = config.gpu.timeout_ms.saturating_mul(1_000_000);
     GpuSampler::start(Box::new(driver), sampling)
         .map_err(|source| PipelineError::Start { what: "the GPU sampler", source })
-}
-
-/// Looks for weight files beside everything else: a large store must not delay the start.
-fn scan_labels(config: &Config, control: &SyncSender<Control>) -> Result<(), PipelineError> {
-    let (watch, control) = (config.watch.clone(), control.clone());
-    spawn("label-scan", move || {
-        let globs: Vec<String> = watch.weights.iter().chain(&watch.data).cloned().collect();
-        let most = monitor_common::WATCH_DIRS_MAX as usize;
-        let (found, truncated) = enrich::scan_directories(&globs, most);
-        if control.send(Control::Directories { found, truncated }).is_err() {
-            return;
-        }
-        let mut told = Instant::now();
-        let progress = enrich::scan(&watch, &mut |seed, progress| {
-            if told.elapsed() >= Duration::from_secs(5) {
-                told = Instant::now();
-                let (entries, files) = (progress.entries, progress.files);
-                tracing::info!(entries, files, "still looking for weight files");
-            }
-            control.send(Control::Label(seed)).is_ok()
-        });
-        if control.send(Control::LabelsDone(progress)).is_err() {
-            tracing::debug!("the monitor ended before the scan for weight files did");
-        }
-    })
-    .map(drop)
 }
 
 /// The next order, without waiting.

@@ -1,6 +1,5 @@
 //! The client of the kubelet's pod-resources socket against a server of another make: grpcio, with
 //! code generated from the vendored `.proto`.
-#![expect(clippy::unwrap_used, reason = "a test may end where it finds something wrong")]
 
 mod kubelet;
 

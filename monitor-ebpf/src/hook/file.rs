@@ -6,9 +6,10 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
-    DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord, KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME,
-    NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE, OPEN_DEVICE, OPEN_LABELLED, OPEN_MARKED,
-    OPEN_NAME_CLASS, OPEN_WATCHED_DIR, OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
+    CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord,
+    KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME, NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE,
+    OPEN_DEVICE, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR, OPEN_WATCHED_NAME,
+    PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
 };
 
 use crate::count::{Outcome, count};
@@ -155,6 +156,14 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
             if let Some(class) = unsafe { NAME_CLASSES.get(extension) } {
                 name_class = *class as u16;
                 reason |= OPEN_NAME_CLASS;
+                // Nobody has labelled it yet, and a copy does not wait for that.
+                if name_class == CLASS_WEIGHTS
+                    && label == 0
+                    && size >= COPIED_BYTES_MIN
+                    && access != O_WRONLY
+                {
+                    mark_cgroup();
+                }
             }
         }
     }
@@ -191,9 +200,9 @@ fn open_to_write(head: &InodeHead) -> Result<bool, Fault> {
     Ok(unsafe { MARKED_CGROUPS.get(cgroup_id) }.is_some())
 }
 
-/// From now on every file opened for writing in this cgroup is told of: a labelled file was opened
-/// for reading in it. Here and not in the daemon, because a copy opens its target microseconds
-/// later.
+/// From now on every file opened for writing in this cgroup is told of: a labelled file, or one
+/// that is weights by its name, was opened for reading in it. Here and not in the daemon, because a
+/// copy opens its target microseconds later.
 #[inline(always)]
 fn mark_cgroup() {
     if (bpf_get_current_pid_tgid() >> 32) as u32 == SELF_TGID.load() {
@@ -302,8 +311,15 @@ fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
 
 #[inline(always)]
 fn open_report(opened: Opened, scratch: &mut OpenScratch) {
-    // Labelled inodes carry verdicts; the rest may wait for the poll.
-    let lane = if opened.label != 0 { Lane::High } else { Lane::Bulk };
+    // Labelled inodes carry verdicts. What is weights by its name is labelled by the daemon, which
+    // must see it before the flows that follow. The rest may wait for the poll.
+    let lane = if opened.label != 0 {
+        Lane::High
+    } else if opened.name_class == CLASS_WEIGHTS {
+        Lane::Life
+    } else {
+        Lane::Bulk
+    };
     match open_fill(&opened, scratch) {
         Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
         Ok(_) if scratch.record.header.actor.tgid == SELF_TGID.load() => {

@@ -12,6 +12,7 @@ pub(crate) mod packet;
 mod payload;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod rename;
 pub(crate) mod socket;
 pub(crate) mod stdio;
 pub(crate) mod tamper;

@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
 use monitor_common::{
-    ACCESSES_MAX, CALLS_MAX, OWN_CGROUPS_MAX, OWN_OBJECTS_MAX, StdioRecord, TamperRecord,
-    URING_USERS_MAX,
+    ACCESSES_MAX, CALLS_MAX, NEW_NAMES_MAX, NewName, OWN_CGROUPS_MAX, OWN_OBJECTS_MAX, StdioRecord,
+    TamperRecord, URING_USERS_MAX,
 };
 
 use crate::hook::call::Call;
@@ -50,3 +50,12 @@ pub(crate) static NAMESPACE_SCRATCH: PerCpuArray<NamespaceScratch> =
 /// Where a record of a move is put together.
 #[map]
 pub(crate) static MOVE_SCRATCH: PerCpuArray<MoveScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The name that each process last asked to give a file; read by the daemon.
+#[map]
+pub(crate) static NEW_NAMES: LruHashMap<u32, NewName> =
+    LruHashMap::with_max_entries(NEW_NAMES_MAX, 0);
+
+/// Where such a name is put together.
+#[map]
+pub(crate) static NEW_NAME_SCRATCH: PerCpuArray<NewName> = PerCpuArray::with_max_entries(1, 0);

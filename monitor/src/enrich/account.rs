@@ -18,10 +18,15 @@ use crate::model::{
 
 /// The account of one workload.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of a workload, any of them together")]
 pub(super) struct Account {
     /// Bytes of labelled files read, each file at most once. Where reads are not counted, the sum
     /// of the sizes of those opened for reading: an upper bound.
     pub(super) weight_bytes: u64,
+    /// Whether that sum holds whole files, of which less may have been read.
+    pub(super) weights_are_bound: bool,
+    /// Whether some of them were open or mapped before the monitor looked on.
+    pub(super) has_held_weights: bool,
     /// Bytes of files made from weights that were written or read here.
     pub(super) derived_bytes: u64,
     /// Whether a labelled file was read here that is a model's own and no copy of one.

@@ -51,6 +51,8 @@ impl Enricher {
 
     fn opened(&mut self, open: &FileOpen, key: ProcessKey, time: BootNs, seen: &mut Observation) {
         let process = key.tgid;
+        // The kernel side counts what is read of files that it knew to be labelled.
+        let is_exact = self.reads_exact && self.labels.is_labelled(&open.id);
         if !self.is_own(process) {
             let (source, changes) = (&*self.source, &mut seen.label_changes);
             seen.label = self.labels.open(open, process, time, source, changes);
@@ -67,7 +69,7 @@ impl Enricher {
             }
         }
         // Where reads are counted, opening a file says nothing about its bytes.
-        let is_counted = is_new && !self.reads_exact;
+        let is_counted = is_new && !is_exact;
         if label.is_some()
             && open.reads()
             && let Some(process) = seen.process.and_then(|process| self.processes.get_mut(process))
@@ -85,6 +87,7 @@ impl Enricher {
             let name = self.labels.model(label.label).map_or("", |model| model.name.as_str());
             is_first = account.weights_read.is_none();
             let bytes = if is_counted { open.size_bytes } else { 0 };
+            account.weights_are_bound |= is_counted;
             account.read_weights(label.label, name, is_new, bytes, time);
             account.read_derived(label, if is_new { open.size_bytes } else { 0 });
         }
@@ -94,11 +97,8 @@ impl Enricher {
         if is_notable {
             account.note_file(open, process, time);
         }
-        if is_counted && let Some(sum) = self.reads.find(&(handle, open.id)) {
-            let sum = self.reads.get_mut(sum);
-            if let Some(sum) = sum {
-                sum.counted = open.size_bytes;
-            }
+        if is_counted {
+            self.count_whole(handle, open.id, open.size_bytes);
         }
         if is_first {
             self.follow_open_files(handle, time);
@@ -106,8 +106,8 @@ impl Enricher {
     }
 
     /// Whether a workload reads a file for the first time.
-    fn is_first_read(&mut self, workload: Handle<Workload>, file: FileId) -> bool {
-        let pair = (workload, file);
+    pub(super) fn is_first_read(&mut self, workload: Handle<Workload>, file: FileId) -> bool {
+        let pair = self.read_pair(workload, file);
         if let Some(known) = self.reads.find(&pair) {
             self.reads.touch(known);
             return false;

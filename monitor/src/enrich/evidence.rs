@@ -39,6 +39,11 @@ impl Enricher {
                 Some(workload_evidence(workload, process.map(|(_, process)| process)));
         }
         note_unknowns(process, event, &mut evidence.completeness);
+        if workload.is_some_and(|workload| workload.account.has_held_weights) {
+            let text = "weights that were open or mapped before the monitor started count as read";
+            evidence.completeness.unknowns.push(text.to_owned());
+            evidence.completeness.complete = false;
+        }
         evidence
     }
 
@@ -182,6 +187,7 @@ pub(super) fn workload_evidence(
         container_id: place.container_id.clone(),
         slurm_job: place.slurm_job.clone(),
         weight_bytes_read: workload.account.weight_bytes,
+        weight_bytes_are_bound: workload.account.weights_are_bound,
         models: workload.account.model_names.clone(),
         egress_bytes: workload.account.egress_bytes,
     }

@@ -4,11 +4,12 @@
 use super::content::FileClass;
 use super::enricher::{Enricher, Observation};
 use super::facts::{Enriched, text};
+use super::held::Held;
 use super::table::Handle;
 use super::workload::Workload;
 use super::{filesystem, secret};
 use crate::model::{
-    BootNs, FieldId, FileChange, FileId, FileOp, FileRead, FileType, ProcessKey, Value,
+    BootNs, FieldId, FileChange, FileId, FileOp, FileRead, FileType, ProcessKey, Tgid, Value,
 };
 
 /// What a workload read of one file.
@@ -33,7 +34,7 @@ impl Enricher {
             process.has_read_weights = true;
         }
         let Some(workload) = seen.workload else { return };
-        let pair = (workload, read.id);
+        let pair = self.read_pair(workload, read.id);
         let is_new = self.reads.find(&pair).is_none();
         let handle = match self.reads.find(&pair) {
             Some(handle) => handle,
@@ -51,6 +52,52 @@ impl Enricher {
         let is_first = known.account.weights_read.is_none();
         known.account.read_weights(label.label, name, is_new, grown, time);
         known.account.read_derived(&label, if is_new { size } else { 0 });
+        if is_first {
+            self.follow_open_files(workload, time);
+        }
+    }
+
+    /// What the sum of a workload's reads of a file is kept by. The scan at start names files
+    /// without their generation; what is kept of one like that stays what it is.
+    pub(super) fn read_pair(
+        &self,
+        workload: Handle<Workload>,
+        file: FileId,
+    ) -> (Handle<Workload>, FileId) {
+        let scanned = (workload, FileId { generation: 0, ..file });
+        if self.reads.find(&scanned).is_some() { scanned } else { (workload, file) }
+    }
+
+    /// The whole of a file counts as read by a workload.
+    pub(super) fn count_whole(&mut self, workload: Handle<Workload>, file: FileId, bytes: u64) {
+        let pair = self.read_pair(workload, file);
+        if let Some(handle) = self.reads.find(&pair)
+            && let Some(sum) = self.reads.get_mut(handle)
+        {
+            sum.counted = bytes;
+        }
+    }
+
+    /// Books weights that a process had open or mapped before the monitor looked on. How much of
+    /// them was read nobody knows: the whole counts, and evidence says so.
+    pub fn held(&mut self, held: &Held, time: BootNs) {
+        let Some(process) = self.processes.find_tgid(held.process) else { return };
+        let Some(workload) = self.workload_of(process, time) else { return };
+        let known = self.labels.known(&held.id, &mut Vec::new());
+        let Some(file) = known.and_then(|label| self.labels.get(label)).cloned() else { return };
+        let is_new = self.is_first_read(workload, held.id);
+        if let Some(process) = self.processes.get_mut(process) {
+            process.has_read_weights = true;
+        }
+        let name = self.labels.model(file.label).map_or("", |model| model.name.as_str());
+        let Some(known) = self.workloads.get_mut(workload) else { return };
+        let account = &mut known.account;
+        let is_first = account.weights_read.is_none();
+        let bytes = if is_new { held.size_bytes } else { 0 };
+        account.read_weights(file.label, name, is_new, bytes, time);
+        account.read_derived(&file, bytes);
+        (account.weights_are_bound, account.has_held_weights) = (true, true);
+        self.count_whole(workload, held.id, held.size_bytes);
         if is_first {
             self.follow_open_files(workload, time);
         }
@@ -127,6 +174,29 @@ impl Enricher {
         let Some(known) = self.workloads.get_mut(workload) else { return };
         let grown = if is_new { size } else { change.bytes.min(size.abs_diff(before).max(1)) };
         known.account.derived_bytes = known.account.derived_bytes.saturating_add(grown);
+    }
+
+    /// The whole path of a name that a process gave a file, where the file stands under it.
+    pub fn given_name(
+        &self,
+        process: Tgid,
+        directory: i32,
+        name: &str,
+        id: &FileId,
+    ) -> Option<String> {
+        let path = if name.starts_with('/') {
+            name.to_owned()
+        } else {
+            let known = || {
+                let process = self.processes.get(self.processes.find_tgid(process)?)?;
+                let cwd = &process.image.cwd;
+                (directory < 0 && !cwd.is_empty()).then(|| cwd.clone())
+            };
+            let base = self.source.directory(process, directory).or_else(known)?;
+            format!("{}/{}", base.trim_end_matches('/'), name.trim_start_matches("./"))
+        };
+        let found = self.source.stat(process, &path)?;
+        (found.inode == id.inode).then_some(path)
     }
 
     /// Where a labelled file was last seen, for who marks its inode.

@@ -46,3 +46,28 @@ pub(super) const fn name(magic: u64) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// Whether a file system has no files of its own: the kernel makes them up, or mounts others when
+/// they are looked at.
+pub(super) const fn holds_no_files(magic: u64) -> bool {
+    matches!(
+        magic,
+        0x9fa0 // proc
+            | 0x6265_6572 // sysfs
+            | 0x0027_e0eb // cgroup
+            | 0x6367_7270 // cgroup2
+            | 0xcafe_4a11 // bpf
+            | 0x1cd1 // devpts
+            | 0x6462_6720 // debugfs
+            | 0x7472_6163 // tracefs
+            | 0x7363_6673 // securityfs
+            | 0x6265_6570 // configfs
+            | 0x1980_0202 // mqueue
+            | 0x6e73_6673 // nsfs
+            | 0x6165_676c // pstore
+            | 0xde5e_81e4 // efivarfs
+            | 0xf97c_ff8c // selinuxfs
+            | 0x4249_4e4d // binfmt_misc
+            | 0x0187 // autofs
+    )
+}

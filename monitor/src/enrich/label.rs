@@ -40,9 +40,6 @@ pub struct LabelSeed {
     pub size_bytes: u64,
     /// Its format by content.
     pub format: Format,
-    /// The directory its inode's name stands in, for the kernel's map of watched directories:
-    /// opens in it are reported whatever the name.
-    pub directory: Option<FileId>,
 }
 
 /// A labelled file.
@@ -81,6 +78,11 @@ const WAITING_FILE_SYSTEMS: &[u64] = &[
     0x5346_414f, // afs
     0x4750_4653, // gpfs
 ];
+
+/// Whether reads of a file system may wait for another machine or process.
+pub(super) fn is_waiting(magic: u64) -> bool {
+    WAITING_FILE_SYSTEMS.contains(&magic)
+}
 
 /// Every label, bounded.
 pub(super) struct Labels {
@@ -155,6 +157,11 @@ impl Labels {
 
     pub(super) fn lookup(&self, id: &FileId) -> Option<&Labelled> {
         self.files.get(self.files.find(id)?)
+    }
+
+    /// Whether a file carries a label, with or without its generation.
+    pub(super) fn is_labelled(&self, id: &FileId) -> bool {
+        self.lookup(id).is_some() || self.lookup(&FileId { generation: 0, ..*id }).is_some()
     }
 
     pub(super) fn model(&self, label: LabelId) -> Option<&Model> {
@@ -246,7 +253,7 @@ impl Labels {
         time: BootNs,
         source: &dyn ProcSource,
     ) -> Option<Format> {
-        if open.path_truncated || WAITING_FILE_SYSTEMS.contains(&open.fs_magic) {
+        if open.path_truncated || is_waiting(open.fs_magic) {
             return Some(Format::Unknown);
         }
         let second = time.0 / 1_000_000_000;

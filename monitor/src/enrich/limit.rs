@@ -111,6 +111,20 @@ pub const SCAN_DEPTH_MAX: usize = 16;
 /// Directory entries a scan looks at, per labelled file allowed.
 pub const SCAN_ENTRIES_PER_FILE: usize = 16;
 
+/// Directory entries that a scan looks at for all globs together that name no place to begin at
+/// (`**/hub/**`): a second of work, beside what the others may use.
+pub const SCAN_BROAD_ENTRIES_MAX: usize = 65_536;
+
+/// Directories that a scan has still to look into, some 100 bytes each.
+pub const SCAN_QUEUE_MAX: usize = 16_384;
+
+/// Processes whose mappings and descriptors are looked through at start for weights that they hold
+/// already.
+pub const HOLDERS_LOOKED_AT_MAX: usize = 4_096;
+
+/// Bytes of `/proc/PID/maps` that are looked through: some ten thousand mappings.
+pub const MAPS_BYTES_MAX: usize = 1 << 20;
+
 /// Smallest file that is labelled because its content and name say so, in bytes.
 pub const WEIGHTS_BYTES_MIN: u64 = 1 << 20;
 

@@ -9,7 +9,7 @@
 //! | `subject`, `process` | which process an event belongs to; births, programs, ends, lineage |
 //! | `settle`, `workload`, `place` | which workload a process belongs to, from its cgroup |
 //! | `effect`, `account` | what an event adds to the account of its workload |
-//! | `label`, `content`, `scan` | which files are weights |
+//! | `label`, `content`, `scan`, `held` | which files are weights; who held them at start |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
 //! | `question`, `message`, `segment` | resolvers: questions and answers, datagrams and streams |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
@@ -33,6 +33,7 @@ mod file;
 mod filesystem;
 mod flow;
 mod gpu;
+mod held;
 mod interpreter;
 mod label;
 mod label_store;
@@ -67,6 +68,7 @@ pub use content::{FileClass, Format};
 pub use enricher::{EnrichConfig, EnrichCounters, Enricher, Observation};
 pub use facts::Enriched;
 pub use gpu::{GpuNode, gpu_minor};
+pub use held::{Held, HeldFiles, find_held, note_held};
 pub use label::{LabelChange, LabelId, LabelSeed};
 pub use label_store::LabelSnapshot;
 pub use net::{PeerClass, family_name, is_pool_name, protocol_name, socket_type_name};
@@ -77,5 +79,5 @@ pub use profile::{
     Allocations, GpuFeatures, Holder, Names, NoAllocations, NoGpu, NoNames, NoProfiles, Peers,
     ProfileView, Profiles, WorkloadNames,
 };
-pub use scan::{ScanProgress, kernel_device, scan, scan_directories};
+pub use scan::{Found, ScanProgress, kernel_device, scan};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};

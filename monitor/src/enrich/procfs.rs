@@ -17,7 +17,7 @@ use crate::model::{BootNs, CgroupId, Channel, FileId, Tgid};
 pub(super) const STAT_BYTES_MAX: usize = 8_192;
 
 /// Bytes of `/proc/PID/fdinfo/N` that are read: the flags are in the second line.
-const FDINFO_BYTES: usize = 128;
+pub(super) const FDINFO_BYTES: usize = 128;
 
 /// `/proc` of this host, or the same tree mounted elsewhere.
 #[derive(Clone, Debug)]
@@ -132,6 +132,16 @@ impl ProcSource for Procfs {
         })
     }
 
+    fn directory(&self, process: Tgid, descriptor: i32) -> Option<String> {
+        let name = match u32::try_from(descriptor) {
+            Ok(descriptor) => format!("fd/{descriptor}"),
+            // `AT_FDCWD`.
+            Err(_) => "cwd".to_owned(),
+        };
+        let link = self.link(process, &name);
+        link.starts_with('/').then_some(link)
+    }
+
     fn written(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
         let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
         entries
@@ -185,7 +195,9 @@ impl ProcSource for Procfs {
         let full = root.join(path.trim_start_matches('/'));
         // First a look that opens nothing: the name may lead to a pipe or a device by now.
         let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let place = open(&full, look, Mode::empty()).ok()?;
+        // Where the process has gone, its view has gone too; the host's own is tried.
+        let place =
+            open(&full, look, Mode::empty()).or_else(|_| open(path, look, Mode::empty())).ok()?;
         let stat = fstat(&place).ok()?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
             return None;

@@ -1,6 +1,8 @@
-//! The scan for weights at start: walks what the configured globs can match and names every file
-//! that is weights. Part of the rim; bounded in depth, entries and files.
+//! The scan at start: walks what the configured globs can match, names every file that is weights,
+//! and the directories that files of weights or data can lie in. Part of the rim; bounded in depth,
+//! entries, files and directories.
 
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +10,11 @@ use std::path::{Path, PathBuf};
 use globset::{Glob, GlobMatcher, GlobSet};
 
 use super::content::{Classes, Format, is_generic_name};
-use super::label::{LabelSeed, glob_set, is_weights};
-use super::limit::{HEAD_BYTES, SCAN_DEPTH_MAX, SCAN_ENTRIES_PER_FILE};
+use super::filesystem;
+use super::label::{LabelSeed, glob_set, is_waiting, is_weights};
+use super::limit::{
+    HEAD_BYTES, SCAN_BROAD_ENTRIES_MAX, SCAN_DEPTH_MAX, SCAN_ENTRIES_PER_FILE, SCAN_QUEUE_MAX,
+};
 use super::procfs::read_start;
 use crate::config::WatchConfig;
 use crate::model::FileId;
@@ -21,55 +26,123 @@ pub struct ScanProgress {
     pub entries: usize,
     /// Weight files found.
     pub files: usize,
+    /// Directories of weights or data found.
+    pub directories: usize,
     /// Directories that could not be read.
     pub unreadable: usize,
     /// Whether a bound ended the scan before its end.
     pub truncated: bool,
+    /// Whether globs that name no place to begin at (`**/hub/**`) were looked for in a part of the
+    /// host only.
+    pub is_broad_cut: bool,
 }
 
-/// Finds weight files. Each goes to `found` together with the progress so far; `found` returns
-/// whether to go on. Symbolic links to files are followed (a Hugging Face cache is made of them),
-/// links to directories are not.
+/// What a scan finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A file of weights.
+    File(LabelSeed),
+    /// A directory that files of weights or data can lie in.
+    Directory(FileId),
+    /// All that lies in places which globs name was found; broad globs come next.
+    Named,
+}
+
+/// Finds weight files, and directories of weights and data. Each goes to `found` together with the
+/// progress so far; `found` returns whether to go on. Globs that say where to begin come first: the
+/// rest of the host must not use up what is meant for the places that were named. Symbolic links
+/// to files are followed (a Hugging Face cache is made of them), links to directories are not.
 pub fn scan(
     watch: &WatchConfig,
-    found: &mut dyn FnMut(LabelSeed, &ScanProgress) -> bool,
+    directories_max: usize,
+    found: &mut dyn FnMut(Found, &ScanProgress) -> bool,
 ) -> ScanProgress {
     let files_max = watch.scan_files_max as usize;
+    let all: Vec<&String> = watch.weights.iter().chain(&watch.data).collect();
     let mut walk = Walk {
-        globs: glob_set(&watch.weights),
+        weights: glob_set(&watch.weights),
+        directories: glob_set(&directory_globs(&all)),
         classes: Classes::new(&watch.name_classes),
         files_max,
+        directories_max,
         entries_max: files_max.saturating_mul(SCAN_ENTRIES_PER_FILE),
+        is_broad: false,
+        broad_entries: 0,
+        walked: HashSet::new(),
         progress: ScanProgress::default(),
         found,
         stopped: false,
     };
-    for glob in &watch.weights {
+    for glob in in_order(&all) {
         let parts: Vec<&str> = glob.split('/').filter(|part| !part.is_empty()).collect();
-        walk.descend(&PathBuf::from("/"), &parts);
+        if parts.first() == Some(&"**") {
+            walk.go_broad();
+        }
+        walk.descend(Path::new("/"), &parts);
     }
+    walk.go_broad();
     walk.progress
 }
 
+/// Globs once each: those that say most about where to begin first, broad ones last.
+fn in_order<'g>(globs: &[&'g String]) -> Vec<&'g str> {
+    let plain = |glob: &str| {
+        glob.split('/').filter(|part| !part.is_empty()).take_while(|part| is_plain(part)).count()
+    };
+    let mut globs: Vec<&str> = globs.iter().map(|glob| glob.as_str()).collect();
+    globs.sort_by(|one, other| plain(other).cmp(&plain(one)).then_with(|| one.cmp(other)));
+    globs.dedup();
+    globs
+}
+
+/// Globs of the directories that files matched by `globs` lie in.
+fn directory_globs(globs: &[&String]) -> Vec<String> {
+    let mut directories = Vec::new();
+    for glob in globs {
+        let Some((parent, last)) = glob.trim_end_matches('/').rsplit_once('/') else { continue };
+        if !parent.is_empty() {
+            directories.push(parent.to_owned());
+        }
+        if last == "**" {
+            directories.push((*glob).clone());
+        }
+    }
+    directories
+}
+
 struct Walk<'f> {
-    globs: GlobSet,
+    weights: GlobSet,
+    directories: GlobSet,
     classes: Classes,
     files_max: usize,
+    directories_max: usize,
     entries_max: usize,
+    is_broad: bool,
+    broad_entries: usize,
+    /// Directories that were walked to the bottom.
+    walked: HashSet<PathBuf>,
     progress: ScanProgress,
-    found: &'f mut dyn FnMut(LabelSeed, &ScanProgress) -> bool,
+    found: &'f mut dyn FnMut(Found, &ScanProgress) -> bool,
     stopped: bool,
 }
 
 impl Walk<'_> {
+    /// From here on globs name no place to begin at.
+    fn go_broad(&mut self) {
+        if !std::mem::replace(&mut self.is_broad, true) && !self.stopped {
+            self.stopped = !(self.found)(Found::Named, &self.progress);
+        }
+    }
+
     /// Follows the parts of a glob one directory at a time, so that `/home/*/x/**` looks into
     /// `x` of each home and nowhere else.
     fn descend(&mut self, directory: &Path, parts: &[&str]) {
         match parts {
             [] => {}
-            ["**", ..] => self.below(directory, SCAN_DEPTH_MAX),
+            ["**", ..] => self.below(directory),
             [last] => {
                 let matcher = matcher(last);
+                self.directory(directory);
                 self.each(directory, &mut |walk, path, is_directory| {
                     if !is_directory && matches(matcher.as_ref(), path) {
                         walk.file(path);
@@ -88,18 +161,54 @@ impl Walk<'_> {
         }
     }
 
-    fn below(&mut self, directory: &Path, depth: usize) {
-        if depth == 0 {
-            self.progress.truncated = true;
-            return;
-        }
-        self.each(directory, &mut |walk, path, is_directory| {
-            if is_directory {
-                walk.below(path, depth - 1);
-            } else {
-                walk.file(path);
+    /// Everything below a directory, the nearest first: a bound cuts off what lies deepest.
+    fn below(&mut self, start: &Path) {
+        let mut waiting = VecDeque::from([(start.to_owned(), SCAN_DEPTH_MAX)]);
+        let mut device = None;
+        while let Some((directory, depth)) = waiting.pop_front() {
+            if self.stopped || self.is_spent() || !self.walked.insert(directory.clone()) {
+                continue;
             }
-        });
+            let Ok(metadata) = fs::metadata(&directory) else { continue };
+            let is_start = directory == start;
+            if device.replace(metadata.dev()) != Some(metadata.dev())
+                && (!is_start || self.is_broad)
+                && self.is_elsewhere(&directory)
+            {
+                continue;
+            }
+            self.directory(&directory);
+            self.each(&directory, &mut |walk, path, is_directory| {
+                if !is_directory {
+                    walk.file(path);
+                } else if depth == 0 || waiting.len() >= SCAN_QUEUE_MAX {
+                    walk.cut();
+                } else {
+                    waiting.push_back((path.to_owned(), depth - 1));
+                }
+            });
+        }
+    }
+
+    /// Whether a file system that the walk has come to is left out: what the kernel makes up, what
+    /// mounts when it is looked at, and in a broad walk what another machine serves.
+    fn is_elsewhere(&self, directory: &Path) -> bool {
+        let Ok(found) = rustix::fs::statfs(directory) else { return true };
+        let magic = found.f_type.cast_unsigned();
+        filesystem::holds_no_files(magic) || self.is_broad && is_waiting(magic)
+    }
+
+    /// Whether the part of the host that a broad walk looks at was looked at.
+    const fn is_spent(&self) -> bool {
+        self.is_broad && self.broad_entries >= SCAN_BROAD_ENTRIES_MAX
+    }
+
+    const fn cut(&mut self) {
+        if self.is_broad {
+            self.progress.is_broad_cut = true;
+        } else {
+            self.progress.truncated = true;
+        }
     }
 
     fn each(&mut self, directory: &Path, visit: &mut dyn FnMut(&mut Self, &Path, bool)) {
@@ -115,7 +224,12 @@ impl Walk<'_> {
             if self.stopped {
                 return;
             }
-            if self.progress.entries >= self.entries_max {
+            if self.is_spent() {
+                return self.cut();
+            }
+            if self.is_broad {
+                self.broad_entries += 1;
+            } else if self.progress.entries - self.broad_entries >= self.entries_max {
                 (self.progress.truncated, self.stopped) = (true, true);
                 return;
             }
@@ -125,9 +239,27 @@ impl Walk<'_> {
         }
     }
 
+    /// Names a directory that files of a glob can lie in.
+    fn directory(&mut self, path: &Path) {
+        if self.stopped || !self.directories.is_match(path) {
+            return;
+        }
+        let Some(id) = directory_id(path) else { return };
+        self.watched(id);
+    }
+
+    fn watched(&mut self, id: FileId) {
+        if self.progress.directories >= self.directories_max {
+            self.progress.truncated = true;
+            return;
+        }
+        self.progress.directories += 1;
+        self.stopped = !(self.found)(Found::Directory(id), &self.progress);
+    }
+
     fn file(&mut self, path: &Path) {
         let Some(text) = path.to_str() else { return };
-        if self.stopped || !self.globs.is_match(path) {
+        if self.stopped || !self.weights.is_match(path) {
             return;
         }
         let Ok(metadata) = fs::metadata(path) else { return };
@@ -147,15 +279,21 @@ impl Walk<'_> {
             return;
         }
         self.progress.files += 1;
-        let target = fs::canonicalize(path).ok();
         let seed = LabelSeed {
             id: file_id(&metadata),
             path: text.to_owned(),
             size_bytes: metadata.len(),
             format,
-            directory: target.as_deref().and_then(Path::parent).and_then(directory_id),
         };
-        self.stopped = !(self.found)(seed, &self.progress);
+        self.stopped = !(self.found)(Found::File(seed), &self.progress);
+        // Behind a link, the inode stands in another directory, where it is opened by another name.
+        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+            && let Some(target) = fs::canonicalize(path).ok().as_deref().and_then(Path::parent)
+            && !self.directories.is_match(target)
+            && let Some(id) = directory_id(target)
+        {
+            self.watched(id);
+        }
     }
 }
 
@@ -167,63 +305,6 @@ fn file_id(metadata: &fs::Metadata) -> FileId {
 
 fn directory_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).ok().as_ref().map(file_id)
-}
-
-/// Finds the directories that files matched by `globs` can lie in, for the kernel's map of watched
-/// directories. At most `directories_max`; the flag tells whether there were more.
-pub fn scan_directories(globs: &[String], directories_max: usize) -> (Vec<FileId>, bool) {
-    let mut walk = DirectoryWalk { directories_max, found: Vec::new(), truncated: false };
-    for glob in globs {
-        let parts: Vec<&str> = glob.split('/').filter(|part| !part.is_empty()).collect();
-        walk.descend(Path::new("/"), &parts, SCAN_DEPTH_MAX);
-    }
-    walk.found.sort_unstable();
-    walk.found.dedup();
-    (walk.found, walk.truncated)
-}
-
-struct DirectoryWalk {
-    directories_max: usize,
-    found: Vec<FileId>,
-    truncated: bool,
-}
-
-impl DirectoryWalk {
-    fn descend(&mut self, directory: &Path, parts: &[&str], depth: usize) {
-        let rest = match parts {
-            [] => return,
-            ["**", ..] => parts,
-            [_] => return self.add(directory),
-            [part, rest @ ..] if is_plain(part) => {
-                return self.descend(&directory.join(part), rest, depth);
-            }
-            [_, rest @ ..] => rest,
-        };
-        let is_deep = parts.first() == Some(&"**");
-        if is_deep {
-            self.add(directory);
-        }
-        if depth == 0 || self.truncated {
-            self.truncated = true;
-            return;
-        }
-        let matcher = parts.first().filter(|_| !is_deep).and_then(|part| matcher(part));
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_directory && (is_deep || matches(matcher.as_ref(), &entry.path())) {
-                self.descend(&entry.path(), rest, depth - 1);
-            }
-        }
-    }
-
-    fn add(&mut self, directory: &Path) {
-        let Some(id) = directory_id(directory) else { return };
-        if self.found.len() >= self.directories_max {
-            self.truncated = true;
-        } else {
-            self.found.push(id);
-        }
-    }
 }
 
 /// A device number as stat(2) gives it in the kernel's own encoding (`MKDEV`): major << 20 | minor.
@@ -245,82 +326,4 @@ fn matches(matcher: Option<&GlobMatcher>, path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scanned(watch: &WatchConfig) -> (Vec<LabelSeed>, ScanProgress) {
-        let mut seeds = Vec::new();
-        let progress = scan(watch, &mut |seed, _| {
-            seeds.push(seed);
-            true
-        });
-        seeds.sort_by(|one, other| one.path.cmp(&other.path));
-        (seeds, progress)
-    }
-
-    fn tree() -> (tempfile::TempDir, WatchConfig) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        for (path, content) in [
-            ("a/hub/m/w.gguf", b"GGUF1234".as_slice()),
-            ("a/hub/m/config.json", b"{}"),
-            ("a/hub/m/deep/odd", b"GGUF"),
-            ("a/other/w.gguf", b"GGUF"),
-            ("b/hub/empty.gguf", b""),
-        ] {
-            fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
-            fs::write(root.join(path), content).unwrap();
-        }
-        let glob = format!("{}/*/hub/**", root.display());
-        let watch = WatchConfig { weights: vec![glob], ..WatchConfig::default() };
-        (directory, watch)
-    }
-
-    #[test]
-    fn weights_below_the_globs_are_found_and_nothing_else() {
-        let (directory, watch) = tree();
-        let (seeds, progress) = scanned(&watch);
-        let names: Vec<&str> =
-            seeds.iter().map(|seed| super::super::content::file_name(&seed.path)).collect();
-        assert_eq!(names, ["odd", "w.gguf"]);
-        let metadata = fs::metadata(directory.path().join("a/hub/m/w.gguf")).unwrap();
-        assert_eq!(seeds[1].id.inode, metadata.ino());
-        assert_eq!((seeds[1].size_bytes, seeds[1].format), (8, Format::Gguf));
-        assert_eq!((progress.files, progress.truncated), (2, false));
-    }
-
-    #[test]
-    fn a_link_to_a_file_leads_to_its_inode() {
-        let (directory, watch) = tree();
-        let link = directory.path().join("b/hub/link.safetensors");
-        std::os::unix::fs::symlink(directory.path().join("a/other/w.gguf"), link).unwrap();
-        let (seeds, _) = scanned(&watch);
-        let target = fs::metadata(directory.path().join("a/other/w.gguf")).unwrap().ino();
-        let found = seeds.iter().find(|seed| seed.id.inode == target).unwrap();
-        let parent = directory_id(&directory.path().join("a/other"));
-        assert_eq!(found.directory, parent, "where the inode is, not where the link is");
-    }
-
-    #[test]
-    fn directories_of_a_glob_are_found_to_any_depth() {
-        let (directory, watch) = tree();
-        let id = |path: &str| directory_id(&directory.path().join(path)).unwrap();
-        let (found, truncated) = scan_directories(&watch.weights, 100);
-        let mut expected = vec![id("a/hub"), id("a/hub/m"), id("a/hub/m/deep"), id("b/hub")];
-        expected.sort_unstable();
-        assert_eq!((found, truncated), (expected, false));
-        assert!(scan_directories(&watch.weights, 2).1, "a bound that was met is told");
-        let flat = vec![format!("{}/*/hub/*.gguf", directory.path().display())];
-        let (found, _) = scan_directories(&flat, 100);
-        assert!(found.contains(&id("a/hub")) && found.contains(&id("b/hub")));
-        assert_eq!(found.len(), 2);
-    }
-
-    #[test]
-    fn a_bound_ends_the_scan_and_says_so() {
-        let (_directory, mut watch) = tree();
-        watch.scan_files_max = 1;
-        let (seeds, progress) = scanned(&watch);
-        assert_eq!((seeds.len(), progress.truncated), (1, true));
-    }
-}
+mod tests;

@@ -54,6 +54,11 @@ pub trait ProcSource: Send {
     fn stat(&self, _process: Tgid, _path: &str) -> Option<FileHead> {
         None
     }
+    /// Where a relative name of a process starts from: its working directory, or a directory that
+    /// it has open.
+    fn directory(&self, _process: Tgid, _descriptor: i32) -> Option<String> {
+        None
+    }
     /// Regular files that a process has open for writing: path, identity without generation, size.
     fn written(&self, _process: Tgid) -> Vec<(String, FileId, u64)> {
         Vec::new()

@@ -146,6 +146,9 @@ pub struct WorkloadEvidence {
     pub slurm_job: Option<String>,
     /// Bytes of labelled weights read.
     pub weight_bytes_read: u64,
+    /// Whether that sum holds whole files, of which less may have been read: a bound from above.
+    #[serde(default)]
+    pub weight_bytes_are_bound: bool,
     /// Models read.
     pub models: Vec<String>,
     /// Bytes sent to peers other than loopback.

@@ -12,12 +12,12 @@ use super::loss::LossMeter;
 use super::notice::Desk;
 use super::pushdown::Pushdown;
 use super::state::WindowStore;
-use super::{Control, next_order, report};
+use super::{Control, next_order, report, scan};
 use crate::alert::{Alert, Alerter};
 use crate::cluster::Directory;
 use crate::correlate::{Engine as Correlator, Finding};
 use crate::decode::{self, DecodeStats};
-use crate::enrich::{Enricher, LabelChange, ScanProgress, gpu_minor};
+use crate::enrich::{Enricher, LabelChange, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
 use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
@@ -74,6 +74,7 @@ pub(super) struct Tally {
     pub(super) alerts: std::collections::BTreeMap<(String, Severity), u64>,
     pub(super) alerts_dropped: u64,
     pub(super) labels_refused: u64,
+    pub(super) directories_refused: u64,
     pub(super) reload_failed: bool,
     pub(super) vital: super::vital::Vital,
     pub(super) reloaded_wall_s: u64,
@@ -188,14 +189,11 @@ impl Engine {
         let mut stopping = false;
         while let Some(order) = next_order(&self.inputs.orders) {
             match order {
-                Control::Label(seed) => {
-                    let changes = self.stages.enricher.label(&seed);
-                    self.apply_labels(&changes, Tgid(std::process::id()));
+                Control::Found(found) => self.take_scanned(&found),
+                Control::Held(held) => {
+                    self.stages.enricher.held(&held, Clock::boot_now());
                 }
-                Control::Directories { found, truncated } => {
-                    self.watch_directories(&found, truncated);
-                }
-                Control::LabelsDone(progress) => report_scan(&progress),
+                Control::Scanned(progress) => scan::report(&progress, &self.tally),
                 Control::Rules(rules) => self.replace_rules(*rules),
                 Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
@@ -203,22 +201,6 @@ impl Engine {
             }
         }
         stopping
-    }
-
-    /// Tells the kernel side which directories hold weights or data.
-    fn watch_directories(&mut self, found: &[FileId], truncated: bool) {
-        let maps = &mut self.stages.maps;
-        for id in found {
-            self.stages.pushdown.paths.keep(inode_key(*id));
-        }
-        let kept = found.iter().filter(|id| maps.watch_directory(inode_key(**id))).count();
-        if truncated || kept < found.len() {
-            tracing::warn!(
-                kept,
-                of = found.len(),
-                "more directories match `watch` than are watched; name fewer or narrower globs"
-            );
-        }
     }
 
     fn replace_rules(&mut self, rules: RuleSet) {
@@ -402,20 +384,6 @@ impl Engine {
 /// The kernel's key of a file: without its generation, which is known only once it was opened.
 pub(super) const fn inode_key(id: FileId) -> InodeKey {
     InodeKey { inode: id.inode, device: id.device, generation: 0 }
-}
-
-fn report_scan(progress: &ScanProgress) {
-    let ScanProgress { entries, files, unreadable, truncated } = *progress;
-    if truncated {
-        tracing::warn!(
-            entries,
-            files,
-            "the scan for weight files ended at its bound; raise `watch.scan_files_max` or narrow \
-             `watch.weights`"
-        );
-    } else {
-        tracing::info!(entries, files, unreadable, "weight files were labelled");
-    }
 }
 
 /// When the engine ends. The order to stop comes once, and often while frames still move: it is

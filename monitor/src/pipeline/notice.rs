@@ -1,7 +1,8 @@
 //! Notices about labelled files become events, unless a kernel program has told the same.
 //!
 //! The two come by different ways and in any order, so a notice waits for a moment before it is
-//! told. What is left then came by a road that no program watches.
+//! told. What is left then came by a road that no program watches. It waits no longer than until
+//! bytes leave: what was read before them must be booked before them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -17,6 +18,9 @@ use crate::sensor::label_watch::{LabelWatch, MarkRequest, Notice};
 
 /// How long a notice waits for the record of the same open.
 const PATIENCE_NS: u64 = 60_000_000;
+/// How much later than a notice another process's bytes must have left for the notice to come
+/// first. The record of an open is written some microseconds after the notice of it.
+const OVERTAKEN_NS: u64 = 1_000_000;
 /// For how long an open that was told makes a notice of it old: twice the time for which the
 /// kernel side keeps a repeated open to itself.
 const TOLD_NS: u64 = 2_000_000_000;
@@ -59,18 +63,38 @@ impl Desk {
 
     /// Notices that have waited and that no record told.
     fn due(&mut self, now: BootNs) -> Vec<Notice> {
-        let mut due = Vec::new();
-        while let Some(first) = self.waiting.front() {
-            if now.since(first.time) < PATIENCE_NS {
-                break;
-            }
-            let Some(notice) = self.waiting.pop_front() else { break };
+        // They wait in the order of their times.
+        if self.next_due().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        self.untold(|notice| now.since(notice.time) >= PATIENCE_NS)
+    }
+
+    /// Notices that bytes which left at `time`, sent by `process`, must not overtake. What the
+    /// process opened before was put into the same ring before, so no record of it is to come.
+    fn overtaken(&mut self, process: Tgid, time: BootNs) -> Vec<Notice> {
+        self.untold(|notice| {
+            notice.process == process || time.0 >= notice.time.0.saturating_add(OVERTAKEN_NS)
+        })
+    }
+
+    /// Takes the notices that are due out of those that wait; the ones that were not told are given
+    /// back, and count as told from now on.
+    fn untold(&mut self, is_due: impl Fn(&Notice) -> bool) -> Vec<Notice> {
+        if !self.waiting.iter().any(&is_due) {
+            return Vec::new();
+        }
+        let (due, waiting): (VecDeque<_>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(is_due);
+        self.waiting = waiting;
+        let mut untold = Vec::new();
+        for notice in due {
             if !self.is_told(&notice) {
                 self.tell(notice.process, notice.id, notice.time);
-                due.push(notice);
+                untold.push(notice);
             }
         }
-        due
+        untold
     }
 
     /// Whether a notice says nothing new. An open is old news for a while; that a process reads a
@@ -95,6 +119,22 @@ impl Engine {
 
     /// Takes notices, and tells of those that no record told.
     pub(super) fn take_notices(&mut self, now: BootNs) {
+        self.gather_notices();
+        for notice in self.desk.due(now) {
+            self.noticed_open(&notice);
+        }
+    }
+
+    /// Before bytes that left are booked: tells what was noticed before them.
+    pub(super) fn take_notices_before(&mut self, event: &Event) {
+        self.gather_notices();
+        let process = event.actor.as_ref().map_or(Tgid(0), |actor| actor.process.tgid);
+        for notice in self.desk.overtaken(process, event.time) {
+            self.noticed_open(&notice);
+        }
+    }
+
+    fn gather_notices(&mut self) {
         for _ in 0..NOTICE_BATCH_MAX {
             let Some(notice) = self.stages.label_watch.as_ref().and_then(LabelWatch::next) else {
                 break;
@@ -109,9 +149,6 @@ impl Engine {
             {
                 self.noticed_open(&oldest);
             }
-        }
-        for notice in self.desk.due(now) {
-            self.noticed_open(&notice);
         }
     }
 
@@ -165,17 +202,37 @@ impl Engine {
     fn noticed_change(&mut self, notice: &Notice, op: FileOp) {
         let before = self.stages.enricher.label_bytes(&notice.id).unwrap_or(notice.size_bytes);
         let bytes = if op == FileOp::Truncate { before.abs_diff(notice.size_bytes) } else { 0 };
+        let new_path = match op {
+            FileOp::Rename | FileOp::Link if notice.new_path.is_empty() => self.given_name(notice),
+            _ => notice.new_path.clone(),
+        };
+        if op == FileOp::Rename
+            && let Some(watch) = &self.stages.label_watch
+        {
+            watch.moved(notice.id, &new_path);
+        }
         let change = FileChange {
             op,
             id: notice.id,
             path: notice.path.clone(),
-            new_path: notice.new_path.clone(),
+            new_path,
             other: FileId::default(),
             size_bytes: notice.size_bytes,
             bytes,
             fs_magic: notice.fs_magic,
         };
         self.tell_notice(notice, Body::FileChange(change));
+    }
+
+    /// What the process that renamed or linked a file called it; empty where that is not known.
+    fn given_name(&self, notice: &Notice) -> String {
+        let given = self.stages.maps.new_name(notice.process.0).and_then(|given| {
+            let name =
+                std::str::from_utf8(given.as_bytes()).ok().filter(|name| !name.is_empty())?;
+            let enricher = &self.stages.enricher;
+            enricher.given_name(notice.process, given.directory, name, &notice.id)
+        });
+        given.unwrap_or_default()
     }
 
     fn tell_notice(&mut self, notice: &Notice, body: Body) {
@@ -294,6 +351,25 @@ mod tests {
         let due: Vec<u32> =
             desk.due(BootNs(60_100 * MS)).iter().map(|notice| notice.process.0).collect();
         assert_eq!(due, [7]);
+    }
+
+    #[test]
+    fn bytes_do_not_overtake_what_was_noticed_before_them() {
+        let mut desk = Desk::default();
+        desk.wait(notice(7, 1_000, true));
+        desk.wait(notice(8, 1_000, true));
+        assert!(desk.overtaken(Tgid(9), BootNs(1_000 * MS)).is_empty(), "a record may still come");
+        let mut first = |process, at_ms| -> Vec<u32> {
+            let overtaken = desk.overtaken(Tgid(process), BootNs(at_ms * MS));
+            overtaken.iter().map(|notice| notice.process.0).collect()
+        };
+        assert_eq!(first(7, 1_000), [7], "its own record would have come before");
+        assert_eq!(first(9, 1_001), [8], "through a pipe, another process sends");
+        assert!(first(7, 1_100).is_empty(), "each is told once");
+        let mut desk = Desk::default();
+        desk.wait(notice(7, 1_000, true));
+        desk.tell(Tgid(7), notice(7, 0, true).id, BootNs(1_000 * MS));
+        assert!(desk.overtaken(Tgid(7), BootNs(1_001 * MS)).is_empty(), "a record told it");
     }
 
     #[test]

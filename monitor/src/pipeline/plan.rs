@@ -14,7 +14,7 @@ use crate::export::config::{
 use crate::export::spool::SpoolConfig;
 use crate::recording::StoreConfig;
 use crate::rule::{Diagnostics, RuleSet, shipped};
-use crate::sensor::Settings;
+use crate::sensor::{Settings, State, Status};
 
 /// High-priority records a second and CPU of one cgroup: twice what a fork bomb manages.
 const RATE_HIGH_PER_S: u64 = 50_000;
@@ -162,6 +162,16 @@ pub fn cluster(config: &crate::config::ClusterConfig) -> ClusterSources {
     }
 }
 
+/// Whether every road by which bytes of labelled files are read is counted; where one is not, the
+/// whole of an opened file counts.
+pub fn reads_are_exact(status: &[Status]) -> bool {
+    let is_on = |name: &str| {
+        let mut rows = status.iter().filter(|row| row.sensor.name == name);
+        rows.any(|row| !matches!(row.state, State::Off(_)))
+    };
+    is_on("file_read") && is_on("io_uring")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +184,25 @@ mod tests {
         let some = rules(&RulesConfig { paths: Vec::new(), disabled, ..RulesConfig::default() })
             .unwrap_or_else(|mistakes| panic!("{mistakes}"));
         assert_eq!(some.rules.len() + 1, all.rules.len());
+    }
+
+    #[test]
+    fn reads_are_exact_only_where_every_road_is_counted() {
+        let off = crate::sensor::all_off("none");
+        assert!(!reads_are_exact(&off));
+        let with = |names: &[&str]| -> Vec<Status> {
+            let on = |row: &Status| {
+                let mut row = row.clone();
+                if names.contains(&row.sensor.name) {
+                    row.state = State::Attached;
+                }
+                row
+            };
+            off.iter().map(on).collect()
+        };
+        assert!(reads_are_exact(&with(&["file_read", "io_uring"])));
+        assert!(!reads_are_exact(&with(&["file_read"])), "reads by io_uring are not counted");
+        assert!(!reads_are_exact(&with(&["io_uring"])), "the base tier");
     }
 
     #[test]

@@ -126,6 +126,8 @@ fn evidence(row: &FactRow, gaps: &[SensorGap]) -> Evidence {
         container_id: some(FieldId::ContainerId),
         slurm_job: some(FieldId::SlurmJobId),
         weight_bytes_read: number(FieldId::WeightsBytesRead),
+        // A recording does not tell; less is not claimed.
+        weight_bytes_are_bound: true,
         models: list(FieldId::WeightsModels),
         egress_bytes: number(FieldId::WorkloadEgressBytes),
     });

@@ -43,6 +43,9 @@ impl Engine {
     /// led to is told behind it.
     pub(super) fn take_record(&mut self, mut event: Event) {
         self.stages.enricher.complete(&mut event);
+        if matches!(event.body, Body::Flow(_)) {
+            self.take_notices_before(&event);
+        }
         self.take_event(&event);
         for found in self.stages.enricher.take_found() {
             self.take_event(&found);

@@ -114,6 +114,12 @@ const fn base(programs: &'static [Program]) -> Road {
 }
 
 /// Tracepoints of system calls.
+const NAME_GIVEN: Hook = syscalls(&["sys_enter_rename", "sys_enter_link"]);
+const NAME_GIVEN_AT: Program = program(
+    "name_given_at",
+    syscalls(&["sys_enter_renameat2", "sys_enter_renameat", "sys_enter_linkat"]),
+);
+
 const fn syscalls(names: &'static [&'static str]) -> Hook {
     Hook::Tracepoints { category: "syscalls", names }
 }
@@ -197,6 +203,19 @@ pub const CATALOG: &[Sensor] = &[
                 seen; at most 8192 files",
         lost: "opens of labelled files by 32-bit system calls, readers of passed descriptors, the \
                end of writing",
+        required: false,
+    },
+    Sensor {
+        name: "new_names",
+        sees: "where labelled files go that are renamed or linked, with label_watch",
+        roads: &[
+            base(&[NAME_GIVEN_AT, program("name_given", NAME_GIVEN)]),
+            // Newer architectures have no calls without a directory.
+            base(&[NAME_GIVEN_AT]),
+        ],
+        bound: "names of 32-bit system calls and beyond 511 bytes are not seen, nor relative names \
+                of a process that has ended",
+        lost: "new names in other directories of labelled files",
         required: false,
     },
     Sensor {

@@ -171,6 +171,14 @@ impl Changes {
         Ok(lost)
     }
 
+    /// A marked file has this path by now.
+    pub(super) fn moved(&self, id: FileId, path: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.values_mut().find(|place| place.id == id) {
+            path.clone_into(&mut place.path);
+        }
+    }
+
     fn changes(&self, handle: &[u8], process: u32, mask: MaskFlags) -> Vec<Change> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(place) = known.get_mut(handle) else { return Vec::new() };
@@ -190,10 +198,9 @@ impl Changes {
         if mask.contains(MaskFlags::FAN_MOVE_SELF) {
             let new_path = other_name(&place.path, place.id.inode).unwrap_or_default();
             told(place, FileOp::Rename, new_path.clone());
-            if !new_path.is_empty() {
-                place.path = new_path;
-            }
-        } else if mask.contains(MaskFlags::FAN_ATTRIB) {
+            // Empty until somebody tells where it went.
+            place.path = new_path;
+        } else if mask.contains(MaskFlags::FAN_ATTRIB) && !place.path.is_empty() {
             match links_changed(place, now.as_ref()) {
                 Some(FileOp::Link) => {
                     let new_path = other_name(&place.path, place.id.inode).unwrap_or_default();

@@ -93,6 +93,7 @@ type Known = Arc<Mutex<HashMap<(u64, u64), FileId>>>;
 pub struct LabelWatch {
     requests: Option<SyncSender<MarkRequest>>,
     notices: Receiver<Notice>,
+    changes: Option<Arc<Changes>>,
     stats: Arc<LabelWatchStats>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -121,7 +122,8 @@ fn group() -> Result<Fanotify, String> {
 
 impl LabelWatch {
     /// Starts the threads that mark and read. `wake` is called when there is something to take.
-    pub fn start(wake: impl Fn() + Send + 'static) -> Result<Self, String> {
+    pub fn start(wake: impl Fn() + Send + Sync + 'static) -> Result<Self, String> {
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(wake);
         let group = Arc::new(group()?);
         let known = Known::default();
         let stats = Arc::new(LabelWatchStats::default());
@@ -136,10 +138,12 @@ impl LabelWatch {
             changes: changes.clone(),
             known: Arc::clone(&known),
             stats: Arc::clone(&stats),
+            found: found.clone(),
+            wake: Arc::clone(&wake),
         };
         let reader = Reader {
             group,
-            changes,
+            changes: changes.clone(),
             known,
             stats: Arc::clone(&stats),
             stop: Arc::clone(&stop),
@@ -154,9 +158,9 @@ impl LabelWatch {
         };
         let threads = vec![
             spawn("label-marker", Box::new(move || marker.run(&wanted)))?,
-            spawn("label-watch", Box::new(move || reader.run(wake)))?,
+            spawn("label-watch", Box::new(move || reader.run(&*wake)))?,
         ];
-        Ok(Self { requests: Some(requests), notices, stats, stop, threads })
+        Ok(Self { requests: Some(requests), notices, changes, stats, stop, threads })
     }
 
     /// Asks for a mark, without waiting.
@@ -170,6 +174,15 @@ impl LabelWatch {
     /// The next notice, without waiting.
     pub fn next(&self) -> Option<Notice> {
         self.notices.try_recv().ok()
+    }
+
+    /// A marked file has this path by now.
+    pub fn moved(&self, id: FileId, path: &str) {
+        if let Some(changes) = &self.changes
+            && !path.is_empty()
+        {
+            changes.moved(id, path);
+        }
     }
 
     /// What it counts.
@@ -195,6 +208,8 @@ struct Marker {
     changes: Option<Arc<Changes>>,
     known: Known,
     stats: Arc<LabelWatchStats>,
+    found: SyncSender<Notice>,
+    wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Marker {
@@ -253,6 +268,34 @@ impl Marker {
         if is_new {
             self.stats.marked.fetch_add(1, Ordering::Relaxed);
         }
+        if !request.is_labelled {
+            self.tell_size(request, &file)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever wrote a file may have closed it before it was marked. From the mark on, its end is
+    /// noticed; what it is by now is told here, as if it had been closed at this moment.
+    fn tell_size(&self, request: &MarkRequest, file: impl std::os::fd::AsFd) -> Result<(), String> {
+        let stat = fstat(&file).map_err(|error| error.to_string())?;
+        let notice = Notice {
+            time: Clock::boot_now(),
+            process: request.process,
+            id: request.id,
+            path: request.path.clone(),
+            size_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            fs_magic: fstatfs(&file).map_or(0, |found| found.f_type.cast_unsigned()),
+            is_opened: false,
+            is_read: false,
+            is_modified: false,
+            is_closed: true,
+            change: None,
+            new_path: String::new(),
+        };
+        if let Err(TrySendError::Full(_)) = self.found.try_send(notice) {
+            self.stats.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        (self.wake)();
         Ok(())
     }
 }
@@ -268,7 +311,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(&self, wake: impl Fn()) {
+    fn run(&self, wake: &dyn Fn()) {
         let timeout = rustix::event::Timespec::try_from(LOOK)
             .unwrap_or(rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 });
         while !self.stop.load(Ordering::Acquire) {
@@ -420,5 +463,36 @@ mod tests {
         assert_eq!((notice.process.0, notice.id, notice.size_bytes), (child.id(), id, 7));
         assert_eq!(notice.path, path.to_string_lossy());
         assert!(child.wait().expect("it ends").success());
+    }
+
+    #[test]
+    fn a_file_that_goes_to_another_directory_is_renamed_and_not_removed() {
+        let Ok(watch) = LabelWatch::start(|| {}) else { return };
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, other) = (dir.path().join("w"), dir.path().join("other"));
+        std::fs::create_dir(&other).expect("a directory");
+        std::fs::write(&path, b"weights").expect("a file");
+        let meta = std::fs::metadata(&path).expect("it is there");
+        let id = FileId { device: 1, inode: meta.ino(), generation: 9 };
+        let text = path.to_string_lossy().into_owned();
+        let process = Tgid(std::process::id());
+        watch.mark(MarkRequest { id, process, path: text.clone(), is_labelled: true });
+        while watch.stats().marked.load(Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let run = |command: &str| {
+            let mut shell = std::process::Command::new("/bin/sh");
+            let status = shell.args(["-c", command]).current_dir(dir.path()).status();
+            assert!(status.expect("a shell").success());
+        };
+        let changed = || wait(&watch, |notice| notice.change.is_some()).expect("it is noticed");
+        run("mv w other/cat.jpg; chmod 600 other/cat.jpg");
+        let moved = changed();
+        assert_eq!((moved.change, moved.path, moved.id), (Some(FileOp::Rename), text, id));
+        let now = other.join("cat.jpg").to_string_lossy().into_owned();
+        watch.moved(id, &now);
+        run("truncate -s 3 other/cat.jpg");
+        let cut = changed();
+        assert_eq!((cut.change, cut.path, cut.size_bytes), (Some(FileOp::Truncate), now, 3));
     }
 }

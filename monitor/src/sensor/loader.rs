@@ -12,8 +12,8 @@ use aya::programs::ProgramType;
 use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
-    COUNTERS_LEN, Extension, InodeKey, KindCounters, RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS,
-    WatchName,
+    COUNTERS_LEN, Extension, InodeKey, KindCounters, NewName, RateWindow, UNWANTED_FAMILIES,
+    UNWANTED_KINDS, WatchName,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -147,6 +147,7 @@ pub struct SharedMaps {
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
     unwanted: Array<MapData, u64>,
+    new_names: HashMap<MapData, u32, NewName>,
 }
 
 /// Counters of one record kind, over all CPUs.
@@ -315,6 +316,7 @@ impl Loaded {
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
             unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
+            new_names: HashMap::try_from(take("NEW_NAMES")?).map_err(wrong)?,
         })
     }
 
@@ -406,6 +408,11 @@ impl SharedMaps {
     /// that was looked for longest ago.
     pub fn mark_cgroup(&mut self, cgroup: u64) -> bool {
         self.marked.insert(cgroup, 1, 0).is_ok() && self.marked_on.set(0, 1, 0).is_ok()
+    }
+
+    /// The name that a process last asked to give a file.
+    pub fn new_name(&self, tgid: u32) -> Option<NewName> {
+        self.new_names.get(&tgid, 0).ok()
     }
 
     /// Tells the kernel side what nobody needs. `false` when it refuses.

@@ -2,7 +2,7 @@
 //! programs come from.
 
 use super::*;
-use crate::model::{ExeWriter, FileChange, FileOp, FileRead, WallNs};
+use crate::model::{Completeness, Evidence, ExeWriter, FileChange, FileOp, FileRead, WallNs};
 
 const MIB: u64 = 1 << 20;
 
@@ -12,7 +12,6 @@ fn seed(path: &str, inode: u64, size_bytes: u64) -> LabelSeed {
         path: path.into(),
         size_bytes,
         format: Format::Safetensors,
-        directory: None,
     }
 }
 
@@ -29,6 +28,16 @@ fn reading() -> Stage {
 }
 
 impl Stage {
+    fn evidence(&self, of: &(Event, Observation)) -> Evidence {
+        let completeness = Completeness { complete: true, ..Completeness::default() };
+        self.enricher.evidence(&of.0, &of.1, &NoGpu, completeness)
+    }
+
+    /// Whether evidence says that less than the weights it names may have been read.
+    fn is_bound(&self, of: &(Event, Observation)) -> bool {
+        self.evidence(of).workload.is_some_and(|workload| workload.weight_bytes_are_bound)
+    }
+
     fn grows(&mut self, path: &str, inode: u64, size_bytes: u64) -> Vec<(Event, Observation)> {
         self.host.0.lock().unwrap().sizes.insert(path.into(), (inode, size_bytes));
         self.now += 2 * SECOND;
@@ -226,4 +235,53 @@ fn labels_are_taken_back_for_files_that_are_still_the_same() {
     let mut other = Stage::new();
     other.host.0.lock().unwrap().sizes.insert("/tmp/x.tar".into(), (9, 61 * MIB));
     assert!(other.enricher.restore_labels(read()).is_empty(), "it has another size by now");
+}
+
+#[test]
+fn the_first_reader_of_what_nobody_labelled_counts_whole_also_where_reads_are_counted() {
+    let mut stage = Stage::new();
+    stage.enricher.set_reads_exact(true);
+    // The kernel side knew no label, so it counted nothing.
+    let first = open("/fresh/m.safetensors", 6, 100 * MIB);
+    let at = stage.act(actor(10), Body::FileOpen(first.clone()));
+    assert_eq!(stage.text(&at, FieldId::WeightsBytesRead), (100 * MIB).to_string());
+    assert!(stage.is_bound(&at), "evidence says so");
+    let other = stage.act(actor(50), Body::FileOpen(first));
+    assert_eq!(stage.text(&other, FieldId::WeightsBytesRead), "0", "from now on they are counted");
+    assert!(!stage.is_bound(&other));
+}
+
+#[test]
+fn weights_held_before_the_start_count_whole_and_once_and_evidence_says_so() {
+    for is_exact in [false, true] {
+        let mut stage = Stage::new();
+        stage.enricher.set_reads_exact(is_exact);
+        let file = seed("/models/m/w.safetensors", 5, 100 * MIB);
+        stage.enricher.label(&file);
+        let plain = Body::FileOpen(open("/etc/x", 9, 10));
+        stage.act(actor(10), plain.clone());
+        let held = Held { process: Tgid(10), id: file.id, size_bytes: 100 * MIB };
+        stage.enricher.held(&held, BootNs(9));
+        stage.enricher.held(&held, BootNs(9));
+        let read = FileRead {
+            id: FileId { device: 7, inode: 5, generation: 3 },
+            bytes: 40 * MIB,
+            bytes_total: 40 * MIB,
+            is_mapped: false,
+            size_bytes: 100 * MIB,
+        };
+        stage.act(actor(10), Body::FileRead(read));
+        let again = open("/models/m/w.safetensors", 5, 100 * MIB);
+        let at = stage.act(actor(10), Body::FileOpen(again));
+        assert_eq!(stage.text(&at, FieldId::WeightsBytesRead), (100 * MIB).to_string());
+        assert_eq!(stage.text(&at, FieldId::WeightsFilesRead), "1");
+        assert!(stage.is_bound(&at));
+        let evidence = stage.evidence(&at);
+        assert!(!evidence.completeness.complete);
+        let unknowns = evidence.completeness.unknowns.join("; ");
+        assert!(unknowns.contains("before the monitor started"), "{unknowns}");
+        let other = stage.act(actor(50), plain);
+        let unknowns = stage.evidence(&other).completeness.unknowns.join("; ");
+        assert!(!unknowns.contains("before the monitor"), "{unknowns}");
+    }
 }

@@ -9,7 +9,6 @@ fn seed(path: &str, inode: u64, size_bytes: u64) -> LabelSeed {
         path: path.into(),
         size_bytes,
         format: Format::Safetensors,
-        directory: None,
     }
 }
 

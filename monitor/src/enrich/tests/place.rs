@@ -254,7 +254,6 @@ fn job_of(home: &str, read_weights: impl Fn(&mut Stage)) -> String {
         path: "/models/llama/w.safetensors".into(),
         size_bytes: 1 << 20,
         format: Format::Safetensors,
-        directory: None,
     });
     read_weights(&mut stage);
     stage.act(at(11, 50), task_new(13));

@@ -69,7 +69,8 @@ fn workload(out: &mut String, alert: &Alert) {
     if workload.weight_bytes_read > 0 {
         let models = workload.models.join(", ");
         let read = bytes(workload.weight_bytes_read);
-        line(out, "weights", &format!("{read} read of {}", visible(&models)));
+        let most = if workload.weight_bytes_are_bound { "up to " } else { "" };
+        line(out, "weights", &format!("{most}{read} read of {}", visible(&models)));
     }
     if workload.egress_bytes > 0 {
         line(out, "egress", &format!("{} sent in all", bytes(workload.egress_bytes)));

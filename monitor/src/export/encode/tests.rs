@@ -88,6 +88,7 @@ fn workload() -> WorkloadEvidence {
         container_id: Some("c0ffee".into()),
         slurm_job: None,
         weight_bytes_read: 140_000_000_000,
+        weight_bytes_are_bound: true,
         models: vec!["llama-70b".into()],
         egress_bytes: 15_300_000_000,
     }
