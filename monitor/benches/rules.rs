@@ -41,6 +41,8 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == flag)?;
         arguments.get(at + 1).cloned()
     };
+    // First: memory that was freed would be taken again, and the resident set would not grow.
+    memory();
     let mut rows = match after("--events") {
         Some(path) => recorded(Path::new(&path)),
         None => mix(MIX_EVENTS),
@@ -52,8 +54,6 @@ fn main() {
     );
     let base = shipped_rules();
     println!("shipped rules: {}", base.len());
-    // First: memory that was freed would be taken again, and the resident set would not grow.
-    memory();
     for count in [1, 10, 100, 1_000] {
         let rules = repeated(&base, count);
         let (rate, findings) = events_per_second(&rules, &mut rows);

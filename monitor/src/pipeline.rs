@@ -58,7 +58,7 @@ use crate::model::{Clock, Event, Tgid};
 use crate::recording::{FORMAT, Header, SensorRow, Store, Tap, TapSink, Target, Writer};
 use crate::rule::{Diagnostics, RuleSet};
 use crate::sensor::label_watch::LabelWatch;
-use crate::sensor::{self, Drain, DrainStats, LoadError, SeedError, Wake};
+use crate::sensor::{self, Drain, DrainStats, LoadError, PathWatch, SeedError, Wake};
 use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
@@ -358,6 +358,7 @@ fn stages(
             everything: false,
             accounts: config.telemetry.enabled,
             classes: config.watch.name_classes.clone(),
+            paths: PathWatch::default(),
         },
     })
 }

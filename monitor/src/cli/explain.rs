@@ -208,6 +208,12 @@ fn explain_pushdown(set: &RuleSet, rule: &Rule, out: &mut dyn Write) -> anyhow::
     if let (true, Some(classes)) = (rule.kinds.contains(EventKind::FileOpen), &demand.classes) {
         writeln!(out, "  of file names only those of the class {}", words(classes))?;
     }
+    if !demand.paths.is_empty() {
+        writeln!(out, "  and opens of files with the names of {}", words(&demand.paths))?;
+    }
+    if !demand.prefixes.is_empty() {
+        writeln!(out, "  and opens in the directories of {}", words(&demand.prefixes))?;
+    }
     match rule.guards.first() {
         Some(guard) => writeln!(out, "It is asked only of events where {}.", guard_words(guard))?,
         None => writeln!(out, "It is asked of each event of its kinds.")?,
@@ -313,7 +319,8 @@ fn explain_json(set: &RuleSet, rule: &Rule, sensors: Option<&[Status]>) -> Json 
     let kinds: Vec<&str> = demand.kinds.iter().map(EventKind::as_str).collect();
     json["pushdown"] = json!({
         "kinds": kinds, "payloads": demand.payloads, "families": demand.families,
-        "classes": demand.classes, "asked_where": rule.guards.first().map(guard_words),
+        "classes": demand.classes, "paths": demand.paths, "prefixes": demand.prefixes,
+        "asked_where": rule.guards.first().map(guard_words),
         "spared_by_all_rules": Demand::of(set, true).spared(),
     });
     json["window"] = rule

@@ -8,10 +8,10 @@ use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS};
 use crate::config::NameClasses;
 use crate::enrich::family_name;
 use crate::rule::{Demand, RuleSet};
-use crate::sensor::{SharedMaps, Wanted};
+use crate::sensor::{PathWatch, SharedMaps, Wanted};
 
 /// What is wanted beside the rules.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Pushdown {
     /// Everything, whatever the rules are: a recording is made.
     pub(super) everything: bool,
@@ -19,11 +19,13 @@ pub(super) struct Pushdown {
     pub(super) accounts: bool,
     /// File-name extensions by class.
     pub(super) classes: NameClasses,
+    /// Files that rules name by path.
+    pub(super) paths: PathWatch,
 }
 
 impl Pushdown {
     /// Tells the kernel side. What it refuses is said; it sends more then, never less.
-    pub(super) fn apply(&self, rules: &RuleSet, maps: &mut SharedMaps) {
+    pub(super) fn apply(&mut self, rules: &RuleSet, maps: &mut SharedMaps) {
         let demand = Demand::of(rules, self.accounts);
         let wanted = if self.everything { Wanted::default() } else { wanted(&demand) };
         if !maps.want(&wanted) {
@@ -35,6 +37,12 @@ impl Pushdown {
             tracing::info!(?kinds, ?filters, "not sent by the kernel");
         }
         self.name_classes(&demand, maps);
+        if !self.paths.apply(&demand.paths, &demand.prefixes, maps) {
+            tracing::warn!(
+                "the rules' paths are more, or their names longer, than the kernel side watches; \
+                 see PATH_DIRECTORIES_MAX in LIMITS.md"
+            );
+        }
     }
 
     /// Tells the kernel side which extensions have a class that somebody needs. Weights are always

@@ -72,6 +72,9 @@ impl Engine {
             }
             Found::Directory(id) => {
                 let is_kept = self.stages.maps.watch_directory(inode_key(*id));
+                if is_kept {
+                    self.stages.pushdown.paths.keep(inode_key(*id));
+                }
                 self.tally.directories_refused += u64::from(!is_kept);
             }
             Found::Named => {}

@@ -15,6 +15,15 @@ use super::spec::Rule;
 const FILES: KindSet =
     KindSet::of(&[EventKind::FileOpen, EventKind::FileRead, EventKind::FileChange]);
 
+/// Fields by which the kernel side finds files whatever their path.
+const SENT_ANYWAY: [FieldId; 5] = [
+    FieldId::FileClass,
+    FieldId::FileSecretClass,
+    FieldId::FileLabel,
+    FieldId::FileFormat,
+    FieldId::GpuUuid,
+];
+
 /// What somebody needs of the kernel side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
@@ -26,6 +35,10 @@ pub struct Demand {
     pub families: Option<BTreeSet<String>>,
     /// Classes of file names; `None` for all.
     pub classes: Option<BTreeSet<String>>,
+    /// Paths of files whose opening a rule asks for, whatever they hold.
+    pub paths: BTreeSet<String>,
+    /// What the paths of files start with whose opening a rule asks for.
+    pub prefixes: BTreeSet<String>,
 }
 
 /// What is left out, in words for people.
@@ -69,7 +82,28 @@ impl Demand {
         let one = std::slice::from_ref(rule);
         demand.families = narrowed(one.iter(), EventKind::Socket, FieldId::NetFamily);
         demand.classes = narrowed(one.iter(), EventKind::FileOpen, FieldId::FileClass);
+        demand.add_paths(rule);
         demand
+    }
+
+    /// Adds the paths that a rule on opens names. One that tests what the kernel side sends by
+    /// itself, such as a class or a label, needs none.
+    fn add_paths(&mut self, rule: &Rule) {
+        let comes_anyway = rule.guards.iter().any(|guard| SENT_ANYWAY.contains(&guard.field()));
+        if comes_anyway || !rule.kinds.contains(EventKind::FileOpen) {
+            return;
+        }
+        for guard in &rule.guards {
+            match guard {
+                Guard::TextIn(FieldId::FilePath, set) => {
+                    self.paths.extend(set.iter().map(ToString::to_string));
+                }
+                Guard::StartsWith(FieldId::FilePath, set) => {
+                    self.prefixes.extend(set.iter().map(ToString::to_string));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn of_profile(profile: &Profile) -> Self {
@@ -83,6 +117,8 @@ impl Demand {
     fn join(&mut self, other: &Self) {
         self.kinds = self.kinds.union(other.kinds);
         self.payloads |= other.payloads;
+        self.paths.extend(other.paths.iter().cloned());
+        self.prefixes.extend(other.prefixes.iter().cloned());
     }
 
     /// Adds what a field is made of: a rule on one kind of event may read what others left behind.

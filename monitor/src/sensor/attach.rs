@@ -154,22 +154,26 @@ fn attach(
         }
         Hook::Fanotify => {}
         Hook::FileIterator => {
-            let file = iterator(program, "task_file", place.btf).map_err(refused)?;
-            run(file).map_err(|error| format!("{}: {error}", row.name))?;
+            let file = iterator(program, "task_file", place.btf);
+            let run = file.and_then(|file| run(file).map_err(|error| error.to_string()));
+            run.map_err(|why| format!("{}: {why}", row.name))?;
         }
         Hook::TaskIterator => {
-            held.iterator = Some(iterator(program, "task", place.btf).map_err(refused)?);
+            let file = iterator(program, "task", place.btf);
+            held.iterator = Some(file.map_err(|why| format!("{}: {why}", row.name))?);
         }
     }
     Ok(())
 }
 
 /// Makes an iterator over what its name says.
-fn iterator(program: &mut AyaProgram, over: &str, btf: &AyaBtf) -> Result<File, ProgramError> {
-    let program: &mut Iter = program.try_into()?;
-    program.load(over, btf)?;
-    let link = program.attach()?;
-    Ok(program.take_link(link)?.into_file()?)
+fn iterator(program: &mut AyaProgram, over: &str, btf: &AyaBtf) -> Result<File, String> {
+    let refused = |error: ProgramError| chain(&error);
+    let program: &mut Iter = program.try_into().map_err(refused)?;
+    program.load(over, btf).map_err(refused)?;
+    let link = program.attach().map_err(refused)?;
+    let link = program.take_link(link).map_err(refused)?;
+    link.into_file().map_err(|error| chain(&error))
 }
 
 /// Runs an iterator that writes nothing. The kernel pauses now and then, and says so

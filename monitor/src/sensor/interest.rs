@@ -154,6 +154,11 @@ fn names() -> Vec<(&'static str, u32)> {
     names
 }
 
+/// What is told of files and directories of this name whatever the rules are.
+pub(super) fn bits_of(name: &str) -> u32 {
+    names().iter().find(|(known, _)| *known == name).map_or(0, |(_, bits)| *bits)
+}
+
 /// Tells the kernel side what is reported whatever its size. Devices of drivers that load later
 /// are found when this is called again.
 pub fn tell(maps: &mut SharedMaps) {

@@ -370,6 +370,12 @@ impl SharedMaps {
             && self.directories_on.set(0, 1, 0).is_ok()
     }
 
+    /// Watches a directory no longer.
+    pub fn unwatch_directory(&mut self, inode: InodeKey) {
+        // One that was never there is as good as removed.
+        drop(self.directories.remove(&inode));
+    }
+
     /// Sets the bit of an inode's number. It stays when the inode's label goes: it may be another's
     /// too, and costs a look into a map.
     fn mark(&mut self, inode: InodeKey) -> bool {
@@ -382,6 +388,11 @@ impl SharedMaps {
     /// Watches a name of files or directories. `false` when the map is full.
     pub fn watch_name(&mut self, name: WatchName, bits: u32) -> bool {
         self.names.insert(name, bits, 0).is_ok() && self.name_filter.set(name.slot(), 1, 0).is_ok()
+    }
+
+    /// Watches a name no longer. Its slot in the filter stays: it may be another's too.
+    pub fn unwatch_name(&mut self, name: WatchName) {
+        drop(self.names.remove(&name));
     }
 
     /// Watches a major number of character devices, whole or in part. `false` for a number beyond

@@ -11,6 +11,7 @@ mod loader;
 mod memory;
 mod object;
 mod own;
+mod path_watch;
 mod probe;
 #[cfg(test)]
 mod register;
@@ -28,6 +29,7 @@ pub use loader::{
     load,
 };
 pub use memory::{MAP_BYTES_MAX, MapLayout, MapSize, total as map_bytes};
+pub use path_watch::{PATH_DIRECTORIES_MAX, PathWatch};
 pub use probe::Tiers;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use monitor::decode::{self, DecodeStats};
 use monitor::kernel::support;
 use monitor::model::{Body, Event};
+use monitor::rule::Demand;
 use monitor::sensor::{self, Drain, DrainStats, Frame, KernelCounters, Settings, SharedMaps, Wake};
 use monitor_common::{CLASS_WEIGHTS, InodeKey};
 
@@ -86,6 +87,12 @@ impl Watch {
     #[allow(dead_code, reason = "one of the tests that share this module asks for it")]
     pub(crate) fn want(&mut self, wanted: &sensor::Wanted) {
         assert!(self.maps.want(wanted));
+    }
+
+    /// Tells the kernel side which paths rules name. Returns whether it takes all of them.
+    #[allow(dead_code, reason = "one of the tests that share this module asks for it")]
+    pub(crate) fn want_paths(&mut self, paths: &mut sensor::PathWatch, demand: &Demand) -> bool {
+        paths.apply(&demand.paths, &demand.prefixes, &mut self.maps)
     }
 
     /// Labels a file's inode.
