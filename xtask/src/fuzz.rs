@@ -24,7 +24,9 @@ const MEMORY_MIB_MAX: u32 = 2_048;
 pub(crate) fn run(tree: &Tree, args: &FuzzArgs) -> Result<ExitCode> {
     let known = targets(tree)?;
     if args.list {
-        known.iter().for_each(|target| println!("{target}"));
+        for target in &known {
+            println!("{target}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut chosen: Vec<&str> = Vec::new();
