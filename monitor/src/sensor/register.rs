@@ -43,6 +43,7 @@ const HELPERS: &[(u32, u32)] = &[
     (26, 4),  // skb_load_bytes
     (35, 0),  // get_current_task
     (46, 1),  // get_socket_cookie
+    (79, 1),  // skb_cgroup_id
     (80, 0),  // get_current_cgroup_id
     (112, 3), // probe_read_user
     (113, 3), // probe_read_kernel

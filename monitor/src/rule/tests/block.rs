@@ -258,6 +258,6 @@ fn the_examples_of_the_guide_load() {
     }
     let wrong = blocks[0].replace("net.allowed &&", "net.alowed &&");
     let shown = load(&wrong).expect_err("a slip").to_string();
-    let shown = shown.replace("r.yaml", "rules/weights/bulk.yaml");
+    let shown = shown.replace("r.yaml", "broken.yaml");
     assert!(guide.contains(&shown), "the guide shows another message than\n{shown}");
 }
