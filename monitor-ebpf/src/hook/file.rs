@@ -312,10 +312,13 @@ fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
 #[inline(always)]
 fn open_report(opened: Opened, scratch: &mut OpenScratch) {
     // Labelled inodes carry verdicts. What is weights by its name is labelled by the daemon, which
-    // must see it before the flows that follow. The rest may wait for the poll.
+    // must see it before the flows that follow; a flood of small files under such names must not
+    // crowd verdicts out. The rest may wait for the poll.
+    let is_model = opened.name_class == CLASS_WEIGHTS
+        && scratch.head.size().is_ok_and(|size| size >= COPIED_BYTES_MIN);
     let lane = if opened.label != 0 {
         Lane::High
-    } else if opened.name_class == CLASS_WEIGHTS {
+    } else if is_model {
         Lane::Life
     } else {
         Lane::Bulk
