@@ -82,8 +82,9 @@ impl Default for WatchConfig {
                 "/opt/models/**",
                 "/srv/models/**",
                 "/var/lib/models/**",
-                "/root/.cache/huggingface/hub/**",
+                // Homes of users, and those of the administrator and of services.
                 "/home/*/.cache/huggingface/hub/**",
+                "/*/.cache/huggingface/hub/**",
             ]),
             data: texts(&["/data/**", "/datasets/**", "/mnt/data/**", "/mnt/datasets/**"]),
             scan_files_max: 16_384,
