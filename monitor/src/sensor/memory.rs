@@ -76,7 +76,7 @@ pub(super) fn sizes(ebpf: &Ebpf) -> Vec<MapSize> {
 fn size(name: &str, data: &MapData) -> Option<MapSize> {
     let info = data.info().ok()?;
     let layout = match info.map_type().ok()? {
-        MapType::Array => MapLayout::Array,
+        MapType::Array | MapType::ProgramArray => MapLayout::Array,
         MapType::PerCpuArray => MapLayout::PerCpuArray,
         MapType::PerCpuHash | MapType::LruPerCpuHash => MapLayout::PerCpuHash,
         MapType::RingBuf => MapLayout::Ring,
@@ -91,7 +91,8 @@ fn size(name: &str, data: &MapData) -> Option<MapSize> {
     })
 }
 
-const fn data(map: &Map) -> Option<&MapData> {
+/// What the kernel knows of a map; `None` for kinds that the object has none of.
+pub(super) const fn data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)
@@ -99,7 +100,8 @@ const fn data(map: &Map) -> Option<&MapData> {
         | Map::PerCpuArray(data)
         | Map::PerCpuHashMap(data)
         | Map::PerCpuLruHashMap(data)
-        | Map::RingBuf(data) => Some(data),
+        | Map::RingBuf(data)
+        | Map::ProgramArray(data) => Some(data),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::HashMap;
 use aya::programs::Program;
 use aya::{Btf, Ebpf};
 use monitor_common::{OWN_LINK, OWN_MAP, OWN_PROGRAM};
@@ -14,6 +14,7 @@ use monitor_common::{OWN_LINK, OWN_MAP, OWN_PROGRAM};
 use super::attach::{self, Place};
 use super::catalog::{CATALOG, Sensor};
 use super::loader::Loaded;
+use super::memory;
 use super::status::State;
 use crate::kernel::tracefs::Tracefs;
 
@@ -39,7 +40,7 @@ impl Own {
             }
         }
         for (_, map) in ebpf.maps() {
-            if let Some(info) = data(map).and_then(|data| data.info().ok()) {
+            if let Some(info) = memory::data(map).and_then(|data| data.info().ok()) {
                 keys.push(key(OWN_MAP, info.id()));
             }
         }
@@ -95,20 +96,6 @@ fn link(text: &str) -> Option<(u32, u32)> {
     let number = |name: &str| field(name).and_then(|value| value.parse::<u32>().ok());
     let ids = (number("link_id")?, number("prog_id")?);
     (field("cgroup_id") != Some("0")).then_some(ids)
-}
-
-fn data(map: &Map) -> Option<&MapData> {
-    Some(match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::PerCpuHashMap(data)
-        | Map::PerCpuLruHashMap(data)
-        | Map::RingBuf(data)
-        | Map::ProgramArray(data) => data,
-        _ => return None,
-    })
 }
 
 impl Loaded {
