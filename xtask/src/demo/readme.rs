@@ -1,6 +1,7 @@
 //! README.md shows the first alert exactly as it looks: this writes it there.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -28,8 +29,28 @@ pub(super) fn refresh(scene: &mut Scene<'_>, monitor: &mut Monitor) -> Result<()
     }
     let path = scene.tree.path("README.md");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let text = replace(&text, &shown.join("\n"))?;
+    let own = std::env::current_exe().context("find this program")?;
+    let shown = for_page(&shown, &own.display().to_string(), scene.tree.root());
+    let text = replace(&text, &shown)?;
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}
+
+/// The lines for a reader: what is above the demo itself, and where the tree lies, is this host's
+/// affair, and may be nobody else's.
+fn for_page(lines: &[String], own: &str, root: &Path) -> String {
+    let root = format!("{}/", root.display());
+    let mut is_above = false;
+    let mut kept = Vec::new();
+    for line in lines.iter().flat_map(|text| text.lines()) {
+        let is_parent = line.trim_start().starts_with("parent ");
+        if is_above && is_parent {
+            continue;
+        }
+        is_above = is_parent && line.contains(own);
+        let line = line.replace(own, "target/debug/xtask").replace(&root, "");
+        kept.push(line.replace("xtask demo --readme", "xtask demo"));
+    }
+    kept.join("\n")
 }
 
 fn replace(text: &str, shown: &str) -> Result<String> {
@@ -42,6 +63,22 @@ fn replace(text: &str, shown: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_above_the_demo_and_where_the_tree_lies_is_left_out() {
+        let lines = [
+            "  process   python /tree/job.py (pid 3)\n    parent  /out/xtask demo --readme (pid 2)",
+            "    parent  shell --key secret (pid 1)",
+            "  flow      tcp\n    parent  unrelated (pid 4)",
+        ];
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let shown = for_page(&lines, "/out/xtask", Path::new("/tree"));
+        assert_eq!(
+            shown,
+            "  process   python job.py (pid 3)\n    parent  target/debug/xtask demo (pid 2)\n  \
+             flow      tcp\n    parent  unrelated (pid 4)"
+        );
+    }
 
     #[test]
     fn block_is_replaced_and_the_rest_stays() {
