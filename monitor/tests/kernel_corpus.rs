@@ -1,7 +1,8 @@
-//! Makes the stored inputs of the fuzz target `decode`: records of the running kernel, the first of
-//! each kind that a played process causes. Needs root; run by hand when a record changes:
+//! Holds the stored inputs of the fuzz target `decode` against records of the running kernel, the
+//! first of each kind that a played process causes: a stored one that is no longer what the kernel
+//! side sends exercises nothing. Needs root. When a record has changed:
 //!
-//! `cargo test -p monitor --test kernel_corpus -- --ignored`
+//! `GPUWARDEN_BLESS=1 cargo test -p monitor --test kernel_corpus`
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,8 +37,7 @@ os.unlink('/tmp/model.safetensors')
 ";
 
 #[test]
-#[ignore = "writes tests/fuzz/corpus/decode"]
-fn records_of_this_kernel_become_stored_inputs() {
+fn stored_inputs_are_what_the_kernel_side_sends() {
     support::check().expect("run as root on a kernel with BTF");
     let root = support::cgroup2_root().expect("a cgroup v2 hierarchy");
     let settings = Settings { report_loopback: true, ..Settings::default() };
@@ -79,9 +79,31 @@ fn records_of_this_kernel_become_stored_inputs() {
     assert!(child.wait().expect("it ends").success());
     wake.stop();
     assert!(reader.join().is_ok());
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/decode");
-    std::fs::create_dir_all(&folder).expect("a folder");
     assert!(kept.len() >= 8, "kinds {:?}", kept.keys());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/decode");
+    if std::env::var_os("GPUWARDEN_BLESS").is_some() {
+        store(&folder, &kept);
+    }
+    for (kind, records) in &kept {
+        let stored = folder.join(format!("kind-{kind}-0"));
+        let bytes = std::fs::read(&stored).unwrap_or_else(|error| {
+            panic!("{}: {error}; GPUWARDEN_BLESS=1 makes it", stored.display())
+        });
+        let event = decode::decode(&bytes).unwrap_or_else(|error| {
+            panic!("{}: {error}; GPUWARDEN_BLESS=1 renews it", stored.display())
+        });
+        let sent = decode::decode(&records[0]).expect("it was decoded before");
+        assert_eq!(
+            std::mem::discriminant(&event.body),
+            std::mem::discriminant(&sent.body),
+            "{}",
+            stored.display()
+        );
+    }
+}
+
+fn store(folder: &Path, kept: &BTreeMap<u16, Vec<Vec<u8>>>) {
+    std::fs::create_dir_all(folder).expect("a folder");
     for (kind, records) in kept {
         for (n, record) in records.iter().enumerate() {
             std::fs::write(folder.join(format!("kind-{kind}-{n}")), record).expect("written");
