@@ -29,6 +29,11 @@ struct Side {
 }
 
 impl Side {
+    /// Whether either sum is smaller than in `base`. Sums only grow.
+    const fn is_before(self, base: Self) -> bool {
+        self.said < base.said || self.seen < base.seen
+    }
+
     fn excess(self) -> i128 {
         i128::from(self.seen) - i128::from(self.said)
     }
@@ -111,7 +116,8 @@ impl Opinions {
             let other = Side { said: sum.said_other, seen: sum.seen_other };
             let fresh = || Known { since: now, ..Known::default() };
             let known = self.known.entry(*cgroup).or_insert_with(fresh);
-            if stream.said < known.stream.base.said || other.said < known.other.base.said {
+            // Forgotten and met again between two looks: its sums are smaller than they were.
+            if stream.is_before(known.stream.base) || other.is_before(known.other.base) {
                 *known = fresh();
             }
             let found = [
@@ -190,6 +196,12 @@ mod tests {
     fn packets_that_nobody_said_are_told_again_when_as_many_more_come() {
         let (some, more) = (sum(0, 9 * MIB, 0, 0), sum(0, 18 * MIB, 0, 0));
         assert_eq!(told(&[some, some, some, more, more, more]).len(), 2);
+    }
+
+    #[test]
+    fn cgroup_that_the_kernel_side_forgot_begins_again() {
+        let (much, little) = (sum(0, 0, 0, 20 * MIB), sum(0, 0, 0, MIB));
+        assert_eq!(told(&[much, much, much, little, little, little]).len(), 1);
     }
 
     #[test]
