@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ d.sendto(q + a, c.getsockname()); c.recv(600)
 l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen()
 s = socket.create_connection(l.getsockname()); s.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n'); s.close()
 socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
-open('/tmp/model.safetensors', 'w').close(); open('/tmp/model.safetensors').close()
+f = open('/tmp/model.safetensors', 'wb'); f.truncate(1 << 20); f.close()
+open('/tmp/model.safetensors').close()
 os.unlink('/tmp/model.safetensors')
 ";
 
@@ -52,6 +53,9 @@ fn stored_inputs_are_what_the_kernel_side_sends() {
     let mut child = Command::new("/usr/bin/env")
         .args(["-i", "PATH=/usr/bin:/bin", "python3", "-I", "-c", SCRIPT])
         .current_dir("/")
+        // A pipe is told of at exec, whatever this test was started with.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
         .spawn()
         .expect("python3 is there");
     let mut kept: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
