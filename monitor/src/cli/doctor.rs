@@ -185,14 +185,14 @@ fn cure(why: &str) -> &'static str {
     if why.contains("tracefs") {
         "mount tracefs: mount -t tracefs tracefs /sys/kernel/tracing"
     } else if why.contains("not permitted") {
-        "if /sys/kernel/security/lockdown is on, or CAP_BPF or CAP_PERFMON is missing, mend that; a \
-         hosted kernel that refuses such programs to everybody cannot be helped. The rest works \
+        "if /sys/kernel/security/lockdown is on, or CAP_BPF or CAP_PERFMON is missing, mend that; \
+         a hosted kernel that refuses such programs to everybody cannot be helped. The rest works \
          without it"
     } else if why.contains("module_load") && !Path::new(MODULES).exists() {
         "nothing: this kernel cannot load modules at all (there is no /proc/modules)"
     } else {
-        "this kernel lacks the hook; a newer one, or one of the distribution, may have it. The rest \
-         works without it"
+        "this kernel lacks the hook; a newer one, or one of the distribution, may have it. The \
+         rest works without it"
     }
 }
 

@@ -140,8 +140,8 @@ fn flow_text(flow: &FlowEvidence) -> String {
     text
 }
 
-/// What is known to be missing, in one line: losses in full, sensors by name. Why a sensor sees less
-/// is the same in each alert of a host; the alert as JSON has it, and `gpuwarden doctor`.
+/// What is known to be missing, in one line: losses in full, sensors by name. Why a sensor sees
+/// less is the same in each alert of a host; the alert as JSON has it, and `gpuwarden doctor`.
 fn completeness(completeness: &Completeness) -> String {
     let Completeness { complete, losses, gaps, unknowns } = completeness;
     let mut parts = Vec::new();
