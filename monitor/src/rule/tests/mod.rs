@@ -3,6 +3,7 @@
 mod block;
 mod bound;
 mod hostile;
+mod message;
 mod peer;
 
 use serde_json::json;
