@@ -4,6 +4,7 @@ mod block;
 mod bound;
 mod hostile;
 mod peer;
+mod scope;
 
 use serde_json::json;
 
