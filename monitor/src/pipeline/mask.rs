@@ -1,7 +1,7 @@
 //! Tells the kernel side, cgroup by cgroup, which kinds of event no rule can match there.
 //!
-//! A cgroup is spared something only while all is known of who lives in it. One that is new, or that
-//! a process of another workload was moved to, sends everything until the next look.
+//! A cgroup is spared something only while all is known of who lives in it. One that is new, or to
+//! which a process of another workload was moved, sends everything until the next look.
 
 use std::collections::{HashMap, HashSet};
 
