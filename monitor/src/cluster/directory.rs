@@ -109,7 +109,7 @@ impl Directory {
         self.write().sources.insert(source, state.clone()) != Some(state)
     }
 
-    /// Writes down a pod, and the job it is of. What has ended stays known until newer pods need the
+    /// Writes down a pod, and its job. What has ended stays known until newer pods need the
     /// room: its last events may still be on their way.
     pub(super) fn put_pod(&self, uid: &str, mut names: Names, job: Option<JobLabel>) {
         let mut state = self.write();
