@@ -7,7 +7,7 @@
 //! | `replay`, `backtest` | rules over recorded events |
 //! | `record` | `record`, `events`: what this host does, in a file or as it comes |
 //! | `config` | `config check`, `config print` |
-//! | `rules`, `rules_test`, `explain`, `import`, `selection` | `rules …` |
+//! | `rules`, `rules_test`, `explain`, `pushdown`, `import`, `selection` | `rules …` |
 
 mod backtest;
 mod config;
@@ -15,6 +15,7 @@ mod doctor;
 mod explain;
 mod import;
 mod log;
+mod pushdown;
 mod record;
 mod replay;
 pub mod rules;

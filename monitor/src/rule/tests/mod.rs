@@ -5,6 +5,7 @@ mod bound;
 mod hostile;
 mod message;
 mod peer;
+mod scope;
 
 use serde_json::json;
 
