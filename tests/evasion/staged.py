@@ -9,6 +9,7 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 
 import send
 import stand
@@ -168,7 +169,9 @@ def sent_from(path: str) -> None:
 
 
 def leave() -> None:
-    """The other workload, which never saw the original."""
+    """The other workload, which never saw the original. It comes a moment later: a hundred files
+    are labelled one after the other."""
+    time.sleep(1)
     names = [COPY] if os.path.exists(COPY) else sorted(glob.glob(f"{PIECES}/**/*", recursive=True))
     data = b"".join(stand.read_all(name) for name in names if os.path.isfile(name))
     stand.say("read", bytes=len(data))
