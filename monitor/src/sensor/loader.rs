@@ -12,8 +12,8 @@ use aya::programs::ProgramType;
 use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
-    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow,
-    UNWANTED_FAMILIES, UNWANTED_KINDS, WatchName,
+    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow, ReaderKey,
+    ReaderSum, UNWANTED_FAMILIES, UNWANTED_KINDS, WatchName,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -149,6 +149,7 @@ pub struct SharedMaps {
     unwanted: Array<MapData, u64>,
     egress: HashMap<MapData, u64, EgressSum>,
     new_names: HashMap<MapData, u32, NewName>,
+    readers: HashMap<MapData, ReaderKey, ReaderSum>,
 }
 
 /// Counters of one record kind, over all CPUs.
@@ -319,6 +320,7 @@ impl Loaded {
             unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
             egress: HashMap::try_from(take("EGRESS")?).map_err(wrong)?,
             new_names: HashMap::try_from(take("NEW_NAMES")?).map_err(wrong)?,
+            readers: HashMap::try_from(take("READERS")?).map_err(wrong)?,
         })
     }
 
@@ -415,6 +417,19 @@ impl SharedMaps {
     /// The name that a process last asked to give a file.
     pub fn new_name(&self, tgid: u32) -> Option<NewName> {
         self.new_names.get(&tgid, 0).ok()
+    }
+
+    /// What a process read of a labelled file so far.
+    pub fn bytes_read(&self, reader: &ReaderKey) -> Option<ReaderSum> {
+        self.readers.get(reader, 0).ok()
+    }
+
+    /// The same of a process that has ended, whose sum is of no more use.
+    pub fn bytes_read_at_end(&mut self, reader: &ReaderKey) -> Option<ReaderSum> {
+        let sum = self.bytes_read(reader);
+        // One that the map forgot is as good as removed.
+        drop(self.readers.remove(reader));
+        sum
     }
 
     /// Tells the kernel side what nobody needs. `false` when it refuses.

@@ -53,6 +53,10 @@ pub(crate) fn run() -> Result<bool, String> {
         if only.as_ref().is_some_and(|only| !test.name.contains(only.as_str())) {
             continue;
         }
+        if let Some(why) = full::cannot(test.name) {
+            println!("test {} ... skipped: {why}", test.name);
+            continue;
+        }
         let is_promised = minimum(test.name).is_some_and(|minimum| version() >= minimum);
         let result = if is_promised { present(&mut watch, test) } else { below(&watch, test) };
         match (result, is_promised) {
