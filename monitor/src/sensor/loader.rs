@@ -60,6 +60,8 @@ pub struct Settings {
     pub name_class_bytes: u64,
     /// Time for which further opens of a file by the same process are counted only.
     pub open_repeat_ns: u64,
+    /// Whether programs on functions and LSM hooks may be used, where the kernel takes them.
+    pub full_tier: bool,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             big_file_bytes: 64 << 20,
             name_class_bytes: NAME_CLASS_BYTES_MIN,
             open_repeat_ns: OPEN_REPEAT_NS,
+            full_tier: true,
         }
     }
 }
@@ -181,7 +184,7 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
-    let tiers = probe::tiers(&mut ebpf, &btf);
+    let tiers = if settings.full_tier { probe::tiers(&mut ebpf, &btf) } else { Tiers::left_out() };
     let place = Place {
         btf: &btf,
         cgroup: &cgroup,

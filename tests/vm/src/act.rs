@@ -42,7 +42,8 @@ pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
         "signal" => process::signal(number(0)),
         "as_toolkit" => process::as_toolkit(arg(0)),
         "bpf_load" => process::bpf_load(),
-        "module" => process::module(),
+        "unshare" | "setns" | "mount" | "chroot" => process::namespace(name, arg(0)),
+        "freeze" => process::freeze(arg(0)),
         _ => file::play(name, arg(0), arg(1), number(1)),
     }
 }

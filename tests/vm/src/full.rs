@@ -269,7 +269,7 @@ fn socket(watch: &mut Watch) -> Result<(), String> {
 }
 
 /// `seen = sent + filtered + lost` for every kind, once nothing is at work; and all was decoded.
-fn books(watch: &mut Watch) -> Result<(), String> {
+pub(crate) fn books(watch: &mut Watch) -> Result<(), String> {
     watch.settle();
     if let Some(refused) = watch.refused.first() {
         return Err(format!("{} records were refused: {refused}", watch.refused.len()));

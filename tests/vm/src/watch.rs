@@ -28,8 +28,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Loads everything that this kernel takes; small files and loopback flows are told too.
-    pub(crate) fn start() -> Result<Self, String> {
+    /// Loads everything that this kernel takes, or of it what the base tier has; small files and loopback flows are told too.
+    pub(crate) fn start(full_tier: bool) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         support::check().map_err(|error| text(&error))?;
         let root = support::cgroup2_root().map_err(|error| text(&error))?;
@@ -37,6 +37,7 @@ impl Watch {
             report_loopback: true,
             name_class_bytes: 0,
             open_repeat_ns: 0,
+            full_tier,
             ..Settings::default()
         };
         let mut loaded = sensor::load(&settings, &root).map_err(|error| text(&error))?;

@@ -152,6 +152,9 @@ fn play_all(
         };
         if !args.json {
             report::print(&verdict);
+        } else if args.machine.inside {
+            // Whoever watches the serial port sees how far it has come.
+            eprintln!("{} {:?} {:.1} s", verdict.id, verdict.state, verdict.seconds);
         }
         if args.keep && verdict.state == State::Failed {
             eprintln!("         logs: {}", ground.directory.join("logs").display());

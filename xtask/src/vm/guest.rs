@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::image::{Archive, libraries};
 use super::machine::Machine;
@@ -80,20 +80,17 @@ pub(crate) fn play(
     let init = build(tree, is_debug, &folder)?;
     let image = folder.join("suite.cpio");
     write(tree, &init, monitor, &image)?;
-    let mut played = Vec::new();
+    let mut machines = Vec::new();
     for name in series {
         let kernel = found.iter().find(|(series, _)| series.name == *name);
         let kernel = match kernel.map(|(_, kernel)| kernel) {
             Some(Ok(kernel)) => kernel,
-            Some(Err(why)) => {
-                played.push(Played { kernel: name.clone(), text: Err(anyhow!("{why}")) });
-                continue;
-            }
+            Some(Err(why)) => bail!("kernel {name} cannot be had: {why}"),
             None => bail!("kernel {name} was not looked for"),
         };
         let is_without = WITHOUT_BPF_LSM.contains(&name.as_str());
         let modules = if is_without { LSM_WITHOUT_BPF } else { LSM_WITH_BPF };
-        let machine = Machine {
+        machines.push(Machine {
             name: format!("{name} evasion"),
             version: kernel.version.clone(),
             kernel: kernel.file.clone(),
@@ -103,12 +100,25 @@ pub(crate) fn play(
             use_kvm: false,
             memory_mib: MEMORY_MIB,
             patience: PATIENCE,
-        };
+        });
         eprintln!("  booting   {} for {} cases", kernel.version, ids.len());
-        played.push(Played { kernel: kernel.version.clone(), text: said(&machine) });
     }
+    let played = said_by_all(&machines);
     let _gone = fs::remove_file(&image);
     Ok(played)
+}
+
+/// What each machine says: a CI runs them side by side, a desk one after the other.
+fn said_by_all(machines: &[Machine]) -> Vec<Played> {
+    let played =
+        |machine: &Machine| Played { kernel: machine.version.clone(), text: said(machine) };
+    if !child::is_ci() {
+        return machines.iter().map(played).collect();
+    }
+    std::thread::scope(|scope| {
+        let all: Vec<_> = machines.iter().map(|it| scope.spawn(move || played(it))).collect();
+        all.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
 }
 
 /// Runs a machine to its end. What it said before it was ended is not lost.
