@@ -104,8 +104,8 @@ pub(crate) fn peer_hash(end: &Endpoint) -> u64 {
 }
 
 /// Where a new flow's state is put together: the BPF stack is too small for it. The three starters
-/// can interrupt each other on one CPU, so each has a slot. A fourth is for older flows, a fifth for
-/// packets.
+/// can interrupt each other on one CPU, so each has a slot. A fourth is for older flows, a
+/// fifth for packets.
 #[derive(Clone, Copy)]
 pub(crate) enum Starter {
     /// A send on a socket that was not seen to open.

@@ -19,7 +19,7 @@ use crate::filter;
 use crate::flow::{FIRST_DONE, FlowKey, FlowState, peer_hash};
 use crate::globals::SELF_TGID;
 use crate::hook::net::keep_peer;
-use crate::maps::{ASKED, FLOWS};
+use crate::maps::{ASKED, ASKED_FILLER, FLOWS};
 use crate::opinion;
 use crate::read::sock::{IPPROTO_TCP, IPPROTO_UDP, mapped};
 use crate::read::{Fault, task};
@@ -174,21 +174,27 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
 fn ask(ctx: &SkBuffContext, packet: &Packet, from: u16, to: u16) -> Option<Result<(), Fault>> {
     let local = Endpoint { address: address(ctx, packet, true)?, port: from, reserved: [0; 6] };
     let remote = Endpoint { address: address(ctx, packet, false)?, port: to, reserved: [0; 6] };
-    // SAFETY: all members are integers, for which zero is a value.
-    let mut asked: Asked = unsafe { core::mem::zeroed() };
-    if let Err(fault) = task::packet_actor(task::current(), &mut asked.actor) {
-        return Some(Err(fault));
+    let current = task::current();
+    match task::tgid(current) {
+        Ok(tgid) if tgid != SELF_TGID.load() => {}
+        Ok(_) => return None,
+        Err(fault) => return Some(Err(fault)),
     }
-    if asked.actor.tgid == SELF_TGID.load() {
-        return None;
+    let key = FlowKey { sock: socket_of(ctx), peer: peer_hash(&remote) };
+    if ASKED.get_ptr_mut(key).is_none() {
+        // A full map forgets who asked longest ago: the answer to that gives no names.
+        let _kept = ASKED.insert(key, ASKED_FILLER.get(0)?, u64::from(BPF_ANY));
+    }
+    // In place: the stack has no room for it on kernels where fields are read into it (5.10).
+    // SAFETY: the map's value lives while the program runs.
+    let asked = unsafe { &mut *ASKED.get_ptr_mut(key)? };
+    if let Err(fault) = task::packet_actor(current, &mut asked.actor) {
+        return Some(Err(fault));
     }
     (asked.local, asked.remote) = (local, remote);
     // SAFETY: the context is a packet, as the helper asks.
     asked.cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
-    let key = FlowKey { sock: socket_of(ctx), peer: peer_hash(&remote) };
-    // A full map forgets who asked longest ago: the answer to that gives no names.
-    let _kept = ASKED.insert(key, asked, u64::from(BPF_ANY));
-    datagram(ctx, packet, &asked, false);
+    datagram(ctx, packet, asked, false);
     Some(Ok(()))
 }
 

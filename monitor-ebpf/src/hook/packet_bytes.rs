@@ -15,7 +15,7 @@ use super::packet::{
 use crate::flow::{self, FlowKey, FlowState, Opening, Starter, peer_hash};
 use crate::maps::{FLOW_SCRATCH, FLOWS};
 use crate::read::sock::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
-use crate::read::{Fault, task};
+use crate::read::{Fault, number_of, task};
 
 /// Counts what leaves.
 #[cgroup_skb(egress)]
@@ -72,7 +72,7 @@ fn datagram(
     remote: &Endpoint,
     bytes: u32,
 ) -> Result<(), Fault> {
-    let sk = socket_of(ctx);
+    let sk = number_of(socket_of(ctx));
     if sk == 0 || bytes == 0 {
         return Ok(());
     }

@@ -116,7 +116,8 @@ fn reach(watch: &mut Watch, act: &str, method: AccessMethod) -> Result<(), Strin
     watch.wait(act, |event| {
         by(event, pid)
             && matches!(&event.body, Body::MemoryAccess(access)
-                if access.method == method && access.named_pid != pid && access.named_pid != 0)
+                if access.method == method
+                    && (access.named_pid != 0 || access.target.tgid.0 != 0))
     })?;
     Ok(())
 }

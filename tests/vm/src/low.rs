@@ -1,4 +1,5 @@
-//! The base tier alone, on kernels that would take more: what it sees, and what it says it does not.
+//! The base tier alone, on kernels that would take more: what it sees, and what it
+//! says it does not.
 
 use monitor::sensor::State;
 

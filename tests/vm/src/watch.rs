@@ -28,7 +28,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Loads everything that this kernel takes, or of it what the base tier has; small files and loopback flows are told too.
+    /// Loads everything that this kernel takes, or of it what the base tier has; small files and
+    /// loopback flows are told too.
     pub(crate) fn start(full_tier: bool) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         support::check().map_err(|error| text(&error))?;

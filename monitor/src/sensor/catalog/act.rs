@@ -44,10 +44,13 @@ pub(super) const NAMESPACE: Sensor = Sensor {
     name: "namespace",
     sees: "changes of namespaces, mounts and roots, and files opened by handle",
     roads: &[base(&[
-        program("ns_entered", entries(&["sys_enter_mount", "sys_enter_move_mount"])),
-        program("ns_entered_3", entries(&["sys_enter_open_by_handle_at"])),
-        program("ns_entered_2", entries(&["sys_enter_setns", "sys_enter_pivot_root"])),
-        program("ns_entered_1", entries(&["sys_enter_unshare", "sys_enter_chroot"])),
+        program("ns_mount", entries(&["sys_enter_mount"])),
+        program("ns_move_mount", entries(&["sys_enter_move_mount"])),
+        program("ns_by_handle", entries(&["sys_enter_open_by_handle_at"])),
+        program("ns_setns", entries(&["sys_enter_setns"])),
+        program("ns_pivot_root", entries(&["sys_enter_pivot_root"])),
+        program("ns_unshare", entries(&["sys_enter_unshare"])),
+        program("ns_chroot", entries(&["sys_enter_chroot"])),
         program(
             "namespace_done",
             syscalls(&[

@@ -98,7 +98,7 @@ fn direct(path: &str, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// `IOCB_CMD_PREAD` of include/uapi/linux/aio_abi.h.
+/// `IOCB_CMD_PREAD` (`include/uapi/linux/aio_abi.h`).
 const AIO_PREAD: u16 = 0;
 
 /// `struct iocb`, little endian.
