@@ -71,6 +71,8 @@ pub const DEVICE_NODES_MAX: u32 = 64;
 /// Smallest file that is weights by its name alone whose reader's cgroup is marked: a copy of a
 /// smaller one counts for nothing.
 pub const COPIED_BYTES_MIN: u64 = 16 << 20;
+/// Cgroups of which some kinds of record are not wanted.
+pub const CGROUP_MASKS_MAX: u32 = 4_096;
 /// Cgroups whose files opened for writing are reported whatever their size.
 pub const MARKED_CGROUPS_MAX: u32 = 4_096;
 /// Files that were opened for writing lately, with their writer.

@@ -14,7 +14,7 @@ use monitor_common::{
 
 use crate::count::{Outcome, count};
 use crate::emit;
-use crate::filter::is_loopback;
+use crate::filter::{self, is_loopback};
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
 use crate::lane::Lane;
 use crate::maps::{FLOW_SCRATCH, FLOWS, SOCKETS};
@@ -330,7 +330,7 @@ pub(crate) fn end(key: FlowKey, state: &FlowState) {
 /// Sends one record about a flow, or counts why not.
 #[inline(always)]
 pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
-    if state.muted != 0 {
+    if state.muted != 0 || !filter::flow_wanted(state.family, state.remote.port) {
         return count(KIND_FLOW, Outcome::Filtered);
     }
     emit::fixed::<FlowRecord>(KIND_FLOW, Lane::High, state.actor.cgroup_id, |slot| {

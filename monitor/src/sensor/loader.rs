@@ -13,7 +13,7 @@ use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
     COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow, ReaderKey,
-    ReaderSum, UNWANTED_FAMILIES, UNWANTED_KINDS, WatchName,
+    ReaderSum, WatchName,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -24,11 +24,13 @@ use super::held::Held;
 use super::memory::{self, MapSize};
 use super::own::Own;
 use super::probe::{self, Tiers};
+use super::wanted::WantedMaps;
 use super::{Rings, State, Status, Wanted, object};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::support::SupportError;
 use crate::kernel::tracefs::Tracefs;
+use crate::model::KindSet;
 
 /// The kernel programs.
 pub(super) static OBJECT: &[u8] =
@@ -149,7 +151,7 @@ pub struct SharedMaps {
     marked_on: Array<MapData, u32>,
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
-    unwanted: Array<MapData, u64>,
+    filters: WantedMaps,
     egress: HashMap<MapData, u64, EgressSum>,
     new_names: HashMap<MapData, u32, NewName>,
     readers: HashMap<MapData, ReaderKey, ReaderSum>,
@@ -320,7 +322,11 @@ impl Loaded {
             marked_on: Array::try_from(take("MARKED_ON")?).map_err(wrong)?,
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
-            unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
+            filters: WantedMaps::new(
+                Array::try_from(take("UNWANTED")?).map_err(wrong)?,
+                Array::try_from(take("FLOW_PORTS")?).map_err(wrong)?,
+                HashMap::try_from(take("CGROUP_UNWANTED")?).map_err(wrong)?,
+            ),
             egress: HashMap::try_from(take("EGRESS")?).map_err(wrong)?,
             new_names: HashMap::try_from(take("NEW_NAMES")?).map_err(wrong)?,
             readers: HashMap::try_from(take("READERS")?).map_err(wrong)?,
@@ -437,8 +443,13 @@ impl SharedMaps {
 
     /// Tells the kernel side what nobody needs. `false` when it refuses.
     pub fn want(&mut self, wanted: &Wanted) -> bool {
-        self.unwanted.set(UNWANTED_KINDS, wanted.unwanted_kinds(), 0).is_ok()
-            && self.unwanted.set(UNWANTED_FAMILIES, wanted.unwanted_families(), 0).is_ok()
+        self.filters.tell(wanted)
+    }
+
+    /// Tells the kernel side which kinds of event nobody needs of a cgroup; with an empty set that
+    /// all are wanted. `false` when the map is full or refuses: all are wanted then.
+    pub fn spare_cgroup(&mut self, cgroup: u64, kinds: KindSet) -> bool {
+        self.filters.spare_cgroup(cgroup, kinds)
     }
 
     /// The counters of every kind, summed over CPUs.
