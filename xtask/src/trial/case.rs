@@ -49,8 +49,6 @@ pub(super) struct Case {
     pub(super) not_in_machine: Option<String>,
     /// Why the case does not pass yet; docs/blind-spots.md says more.
     pub(super) gap: Option<String>,
-    /// The same, on the base tier alone.
-    pub(super) base_gap: Option<String>,
     /// Why the case is not run on this host.
     pub(super) skip: Option<String>,
     /// What was made easier for the sake of time, for the table.
@@ -58,12 +56,6 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// As it is played on this host.
-    pub(super) fn outside(mut self) -> Self {
-        self.gap = self.gap.or(self.base_gap.take());
-        self
-    }
-
     /// As it is played in an emulated machine: slowly, and on the full tier.
     pub(super) fn inside(mut self) -> Self {
         self.skip = self.skip.or(self.not_in_machine.take());

@@ -61,8 +61,8 @@ pub(crate) fn run(tree: &Tree, which: Suite, args: &TrialArgs) -> Result<ExitCod
     if !args.machine.vm.is_empty() {
         return machine::run(tree, which, &cases, args);
     }
-    let place = if args.machine.inside { Case::inside } else { Case::outside };
-    let cases: Vec<_> = cases.into_iter().map(place).collect();
+    let cases: Vec<_> =
+        if args.machine.inside { cases.into_iter().map(Case::inside).collect() } else { cases };
     let reason = format!("{which} loads programs into the kernel, which needs root");
     suite::require_root(&reason, &which.to_string())?;
     let binary = match &args.monitor {
