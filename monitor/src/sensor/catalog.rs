@@ -203,7 +203,8 @@ pub const CATALOG: &[Sensor] = &[
                and older descriptors, any name, mount or root",
         roads: &[base(&[program("label_watch", Hook::Fanotify)])],
         bound: "file systems without marks, and mappings of descriptors that were passed, are not \
-                seen; at most 8192 files",
+                seen; at most 8192 files; of a file that is opened or read without a pause, a \
+                tenth of the time",
         lost: "opens of labelled files by 32-bit system calls, readers of passed descriptors, the \
                end of writing",
         required: false,
