@@ -304,10 +304,8 @@ pub const CATALOG: &[Sensor] = &[
         sees: "standard streams that are sockets, pipes or ptys, at exec and when replaced",
         roads: &[base(&[
             program("stdio_exec", Hook::BtfTracepoint("sched_process_exec")),
-            program(
-                "stdio_dup",
-                syscalls(&["sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3", "sys_exit_fcntl"]),
-            ),
+            program("stdio_dup", syscalls(&["sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3"])),
+            program("stdio_fcntl", syscalls(&["sys_exit_fcntl"])),
         ])],
         bound: "a stream that is closed and made anew as a socket is seen at the next exec",
         lost: "shells on sockets and behind relays",
