@@ -24,7 +24,7 @@ use super::held::Held;
 use super::memory::{self, MapSize};
 use super::own::Own;
 use super::probe::{self, Tiers};
-use super::{Rings, State, Status, Wanted, object};
+use super::{Rings, State, Status, Wanted, object, preload};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::support::SupportError;
@@ -189,6 +189,7 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         has_request,
         has_registers,
     };
+    preload::all(&mut ebpf, &offsets, &place);
     let mut status = Vec::with_capacity(CATALOG.len());
     let mut held = Held::default();
     for sensor in CATALOG {

@@ -13,6 +13,7 @@ mod memory;
 mod object;
 mod own;
 mod path_watch;
+mod preload;
 mod probe;
 #[cfg(test)]
 mod register;
