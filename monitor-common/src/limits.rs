@@ -36,7 +36,7 @@ pub const ASKED_MAX: u32 = 4_096;
 /// Bytes of the ring for process life, flow starts, label hits and tamper.
 pub const RING_HIGH_BYTES: u32 = 2 << 20;
 /// Bytes of the ring for everything else.
-pub const RING_BULK_BYTES: u32 = 4 << 20;
+pub const RING_BULK_BYTES: u32 = 2 << 20;
 
 /// Flows that are counted at once.
 pub const FLOWS_MAX: u32 = 65_536;
