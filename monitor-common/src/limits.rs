@@ -74,6 +74,8 @@ pub const DEVICE_NODES_MAX: u32 = 64;
 /// Smallest file that is weights by its name alone whose reader's cgroup is marked: a copy of a
 /// smaller one counts for nothing.
 pub const COPIED_BYTES_MIN: u64 = 16 << 20;
+/// Cgroups of which some kinds of record are not wanted.
+pub const CGROUP_MASKS_MAX: u32 = 4_096;
 /// Cgroups whose files opened for writing are reported whatever their size.
 pub const MARKED_CGROUPS_MAX: u32 = 4_096;
 /// Files that were opened for writing lately, with their writer.
@@ -82,6 +84,8 @@ pub const WRITERS_MAX: u32 = 16_384;
 pub const READERS_MAX: u32 = 4_096;
 /// Bytes read of a file by one process between two records.
 pub const READ_STEP_BYTES: u64 = 64 << 10;
+/// Time between two records, below which fewer bytes are summed.
+pub const READ_STEP_NS: u64 = 10_000_000;
 
 /// Bytes of the name of a tampered object: a BPF name has 16, a module's 56, a pin's path more.
 pub const OBJECT_BYTES_MAX: usize = 128;

@@ -183,8 +183,19 @@ pub struct NewName {
 pub const UNWANTED_KINDS: u32 = 0;
 /// Entry of the map of what is not wanted: a bit for each address family of a rare socket.
 pub const UNWANTED_FAMILIES: u32 = 1;
+/// Entry of the map of what is not wanted: a bit for each record kind that is not wanted of some
+/// cgroup, so that the map of cgroups is asked for no other.
+pub const UNWANTED_SOMEWHERE: u32 = 2;
+/// Entry of the map of what is not wanted: a bit for each address family of flows, and
+/// [`FLOW_PORTS_NARROWED`].
+pub const UNWANTED_FLOWS: u32 = 3;
 /// Entries of the map of what is not wanted.
-pub const UNWANTED_LEN: u32 = 2;
+pub const UNWANTED_LEN: u32 = 4;
+/// Of [`UNWANTED_FLOWS`]: only flows to the ports of the map of ports are wanted. No family has
+/// this number.
+pub const FLOW_PORTS_NARROWED: u64 = 1 << 63;
+/// Words of the map of wanted ports: a bit for each.
+pub const FLOW_PORT_WORDS: u32 = 1 << 10;
 
 /// The kinds have bits of one number.
 const _: () = assert!(crate::record::KIND_COUNT <= 64);

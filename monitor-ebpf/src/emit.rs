@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use monitor_common::{
     ARGS_BYTES_MAX, CWD_BYTES_MAX, ExecRecord, FileChangeRecord, FileOpenRecord, PATH_BYTES_MAX,
-    RECORD_BYTES_MAX,
+    RECORD_BYTES_MAX, RecordHeader,
 };
 
 use crate::count::{Outcome, count};
@@ -59,7 +59,7 @@ pub(crate) fn fixed<T: 'static>(
     fill: impl FnOnce(&mut MaybeUninit<T>) -> Result<(), Fault>,
 ) {
     // Most hooks have asked before they did any work; no record leaves that nobody needs.
-    if !filter::wanted(kind) {
+    if !filter::wanted(kind) || !filter::wanted_of(kind, cgroup) {
         return count(kind, Outcome::Filtered);
     }
     if !filter::within_rate(cgroup, lane) {
@@ -106,7 +106,9 @@ pub(crate) fn page(kind: u16, lane: Lane, record: *const u8, len: u32) {
 /// Sends the first `len` bytes of a record that was put together in a scratch slot.
 #[inline(always)]
 pub(crate) fn scratch(kind: u16, lane: Lane, record: *const u8, len: u32) {
-    if !filter::wanted(kind) {
+    // SAFETY: every record begins with its header, which has been filled.
+    let cgroup = unsafe { (*record.cast::<RecordHeader>()).actor.cgroup_id };
+    if !filter::wanted(kind) || !filter::wanted_of(kind, cgroup) {
         return count(kind, Outcome::Filtered);
     }
     let len = if len as usize > RECORD_BYTES_MAX { RECORD_BYTES_MAX as u32 } else { len };

@@ -2,11 +2,14 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use monitor_common::{RateWindow, UNWANTED_FAMILIES, UNWANTED_KINDS, mark_of};
+use monitor_common::{
+    FLOW_PORTS_NARROWED, RateWindow, UNWANTED_FAMILIES, UNWANTED_FLOWS, UNWANTED_KINDS,
+    UNWANTED_SOMEWHERE, mark_of,
+};
 
 use crate::globals::{RATE_BULK, RATE_HIGH};
 use crate::lane::Lane;
-use crate::maps::{MARKED_CGROUPS, MARKED_ON, MARKS, RATES, UNWANTED};
+use crate::maps::{CGROUP_UNWANTED, FLOW_PORTS, MARKED_CGROUPS, MARKED_ON, MARKS, RATES, UNWANTED};
 
 /// Length of a rate window.
 const RATE_WINDOW_NS: u64 = 1_000_000_000;
@@ -26,6 +29,34 @@ pub(crate) fn wanted(kind: u16) -> bool {
 pub(crate) fn family_wanted(family: u16) -> bool {
     family > 63
         || UNWANTED.get(UNWANTED_FAMILIES).is_none_or(|bits| *bits >> (family & 63) & 1 == 0)
+}
+
+/// Whether some rule may need records of `kind` from `cgroup`. One read where the kind is wanted of
+/// every cgroup.
+#[inline(always)]
+pub(crate) fn wanted_of(kind: u16, cgroup: u64) -> bool {
+    let is_needed_everywhere =
+        UNWANTED.get(UNWANTED_SOMEWHERE).is_none_or(|bits| *bits >> (kind & 63) & 1 == 0);
+    if is_needed_everywhere {
+        return true;
+    }
+    // SAFETY: the value is copied out at once.
+    unsafe { CGROUP_UNWANTED.get(cgroup) }.is_none_or(|bits| *bits >> (kind & 63) & 1 == 0)
+}
+
+/// Whether some rule or account needs to know of a flow of this family to this port. It is asked at
+/// each record and not kept with the flow: after a reload, flows that are open count too.
+#[inline(always)]
+pub(crate) fn flow_wanted(family: u16, port: u16) -> bool {
+    let unwanted = UNWANTED.get(UNWANTED_FLOWS).map_or(0, |bits| *bits);
+    if unwanted == 0 {
+        return true;
+    }
+    if family < 63 && unwanted >> (family & 63) & 1 != 0 {
+        return false;
+    }
+    unwanted & FLOW_PORTS_NARROWED == 0
+        || FLOW_PORTS.get(u32::from(port >> 6)).is_none_or(|bits| *bits >> (port & 63) & 1 != 0)
 }
 
 /// Whether `cgroup` may send one more record to `lane` in this second on this CPU.

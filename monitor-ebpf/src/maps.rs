@@ -6,12 +6,13 @@ pub(crate) use act::*;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
 use monitor_common::{
-    ASKED_MAX, CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS, DEVICE_NODES_MAX,
-    EGRESS_CGROUPS_MAX, EgressSum, Extension, FLOW_SLOTS_MAX, FLOWS_MAX, InodeKey, KindCounters,
-    LABELS_MAX, LINKS_MAX, LOOPBACK_ENDS_MAX, MARK_WORDS, MARKED_CGROUPS_MAX, NAME_CLASSES_MAX,
-    NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX, RAW_PEERS_MAX, READERS_MAX,
-    RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum, SEND_PEERS_MAX,
-    SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX, WatchName, Writer,
+    ASKED_MAX, CGROUP_MASKS_MAX, CHANGE_SLOTS_MAX, CHECKS_MAX, COUNTERS_LEN, DEVICE_MAJORS,
+    DEVICE_NODES_MAX, EGRESS_CGROUPS_MAX, EgressSum, Extension, FLOW_PORT_WORDS, FLOW_SLOTS_MAX,
+    FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, LINKS_MAX, LOOPBACK_ENDS_MAX, MARK_WORDS,
+    MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX,
+    RAW_PEERS_MAX, READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
+    SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
+    WatchName, Writer,
 };
 
 use crate::emit::{ChangeScratch, ExecScratch, OpenScratch};
@@ -59,10 +60,21 @@ pub(crate) static WATCH_DIRS_ON: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static WATCH_DIRS: HashMap<InodeKey, u32> = HashMap::with_max_entries(WATCH_DIRS_MAX, 0);
 
-/// What no rule, profile or account needs, as two sets of bits: record kinds (entry 0) and address
-/// families of rare sockets (entry 1). All is wanted until the daemon says otherwise.
+/// What no rule, profile or account needs, as sets of bits: record kinds, address families of rare
+/// sockets, record kinds of some cgroup, address families of flows (`UNWANTED_*`). All is wanted
+/// until the daemon says otherwise.
 #[map]
 pub(crate) static UNWANTED: Array<u64> = Array::with_max_entries(UNWANTED_LEN, 0);
+
+/// Record kinds that no rule can need of a cgroup, a bit for each; written by the daemon. A cgroup
+/// that is not in here is one of which everything is wanted.
+#[map]
+pub(crate) static CGROUP_UNWANTED: HashMap<u64, u64> =
+    HashMap::with_max_entries(CGROUP_MASKS_MAX, 0);
+
+/// Remote ports of flows that some rule needs, a bit for each; asked only where that is said.
+#[map]
+pub(crate) static FLOW_PORTS: Array<u64> = Array::with_max_entries(FLOW_PORT_WORDS, 0);
 
 /// When each process last opened each wanted file: what repeats within a moment is counted only.
 #[map]
@@ -132,6 +144,10 @@ pub(crate) static RAW_PEERS: LruHashMap<u64, Peer> = LruHashMap::with_max_entrie
 /// Resolvers that were asked by datagram, by socket, and who asked last.
 #[map]
 pub(crate) static ASKED: LruHashMap<FlowKey, Asked> = LruHashMap::with_max_entries(ASKED_MAX, 0);
+
+/// What a new entry of those is filled with, until who asked is written there.
+#[map]
+pub(crate) static ASKED_FILLER: Array<Asked> = Array::with_max_entries(1, 0);
 
 /// Bytes by cgroup, twice.
 #[map]

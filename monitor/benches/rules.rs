@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod live;
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;
@@ -64,6 +66,18 @@ fn main() {
     }
     let (rate, _) = events_per_second(&repeated(&base, 100), &mut mix(COLD_MIX_EVENTS));
     println!("rules   100: {:7.2} M events/s over rows that lie in memory", rate / 1e6);
+    let profiles = RuleSet::load(&shipped()).map(|set| set.profiles).expect("they load");
+    for count in [1, 100] {
+        let (rate, findings) = live::events_per_second(&repeated(&base, count), &profiles);
+        println!(
+            "rules {count:5}: {:7.2} M events/s through decode, enrich and rules, {findings} findings \
+             a round",
+            rate / 1e6
+        );
+    }
+    if arguments.iter().any(|argument| argument == "--live") {
+        return;
+    }
     let distinct = named_rules(1_000);
     let (rate, _) = events_per_second(&distinct, &mut rows);
     println!("rules  1000 of distinct names: {:7.2} M events/s", rate / 1e6);

@@ -28,6 +28,7 @@ mod change;
 mod engine;
 mod gpu;
 mod loss;
+mod mask;
 mod notice;
 mod opinion;
 pub mod plan;
@@ -63,6 +64,7 @@ use crate::telemetry::{BuildInfo, Metrics, Readiness, Server, ServerError};
 
 pub use change::{CHANGE_ENTRIES_MAX, ChangeWatch};
 use engine::{Engine, Inputs, Stages};
+pub use mask::CgroupMasks;
 pub use plan::OutputChoice;
 use pushdown::Pushdown;
 pub use pushdown::wanted;
@@ -359,6 +361,7 @@ fn stages(
             accounts: config.telemetry.enabled,
             classes: config.watch.name_classes.clone(),
             paths: PathWatch::default(),
+            masks: CgroupMasks::default(),
         },
     })
 }

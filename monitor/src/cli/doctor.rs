@@ -3,7 +3,7 @@
 //! nothing.
 
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ use crate::kernel::support;
 use crate::model::Tgid;
 use crate::pipeline::plan;
 use crate::sensor::{self, State};
+
+/// Is there where the kernel can load modules (`kernel/module/procfs.c`).
+const MODULES: &str = "/proc/modules";
 
 /// How long a sink's receiver is waited for.
 const SINK_WAIT: Duration = Duration::from_secs(3);
@@ -170,13 +173,26 @@ fn sensors(loaded: &sensor::Loaded, checks: &mut Vec<Check>) {
             says = format!("{says} (refused: {})", status.refused);
         }
         let cure = match &status.state {
-            State::Off(why) if why.contains("tracefs") => {
-                "mount tracefs: mount -t tracefs tracefs /sys/kernel/tracing"
-            }
-            State::Off(_) => "a newer kernel brings what is missing; the rest works without it",
+            State::Off(why) => cure(why),
             State::Attached | State::Fallback(_) => "",
         };
         checks.push(Check::new("sensor", sensor.name, verdict, says, cure));
+    }
+}
+
+/// What to do about a sensor that is off, from what the kernel said.
+fn cure(why: &str) -> &'static str {
+    if why.contains("tracefs") {
+        "mount tracefs: mount -t tracefs tracefs /sys/kernel/tracing"
+    } else if why.contains("not permitted") {
+        "if /sys/kernel/security/lockdown is on, or CAP_BPF or CAP_PERFMON is missing, mend that; \
+         a hosted kernel that refuses such programs to everybody cannot be helped. The rest works \
+         without it"
+    } else if why.contains("module_load") && !Path::new(MODULES).exists() {
+        "nothing: this kernel cannot load modules at all (there is no /proc/modules)"
+    } else {
+        "this kernel lacks the hook; a newer one, or one of the distribution, may have it. The \
+         rest works without it"
     }
 }
 
@@ -331,6 +347,13 @@ fn print(checks: &[Check], out: &mut dyn Write) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cure_fits_what_the_kernel_said() {
+        assert!(cure("file_read: BPF_PROG_LOAD: Operation not permitted").contains("lockdown"));
+        assert!(cure("tracefs is not mounted").starts_with("mount tracefs"));
+        assert!(cure("x: unknown BTF type `btf_trace_x`").contains("lacks the hook"));
+    }
 
     #[test]
     fn host_and_port_are_read_from_any_url() {

@@ -6,17 +6,15 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::{Value as Json, json};
 
+use super::pushdown;
 use super::rules::rule_json;
 use crate::config;
 use crate::kernel::support;
 use crate::model::{EventKind, FieldId, RuleId};
 use crate::pipeline::plan;
 use crate::rule::spec::{CorrelationKind, Rule, Window};
-use crate::rule::{Demand, Guard, Outline, RuleSet, format_span, is_gpu, kind_words};
+use crate::rule::{Demand, Outline, RuleSet, format_span, is_gpu, kind_words};
 use crate::sensor::{self, Status};
-
-/// Values of one test that are shown; the rest is counted.
-const VALUES_SHOWN_MAX: usize = 8;
 
 /// Says what a rule does, what it needs, and what the kernel side is told on its behalf; with
 /// `host` also whether this host has the sensors.
@@ -66,7 +64,7 @@ pub(super) fn explain(
     for need in needs(rule) {
         writeln!(out, "  - {need}")?;
     }
-    explain_pushdown(set, rule, out)?;
+    pushdown::explain(set, rule, out)?;
     if let Some(sensors) = &sensors {
         explain_host(rule, sensors, out)?;
     }
@@ -192,67 +190,6 @@ pub(super) fn needs(rule: &Rule) -> Vec<&'static str> {
     needs
 }
 
-/// What the kernel side is told because of this rule, and what the rules together let it leave out.
-fn explain_pushdown(set: &RuleSet, rule: &Rule, out: &mut dyn Write) -> anyhow::Result<()> {
-    let demand = Demand::of_rule(rule);
-    writeln!(out, "For it the kernel sends {} events", kind_words(demand.kinds))?;
-    if demand.payloads {
-        writeln!(out, "  and the first payload of flows")?;
-    }
-    let words = |set: &std::collections::BTreeSet<String>| {
-        set.iter().cloned().collect::<Vec<_>>().join(", ")
-    };
-    if let (true, Some(families)) = (rule.kinds.contains(EventKind::Socket), &demand.families) {
-        writeln!(out, "  of rare sockets only those of the family {}", words(families))?;
-    }
-    if let (true, Some(classes)) = (rule.kinds.contains(EventKind::FileOpen), &demand.classes) {
-        writeln!(out, "  of file names only those of the class {}", words(classes))?;
-    }
-    if !demand.paths.is_empty() {
-        writeln!(out, "  and opens of files with the names of {}", words(&demand.paths))?;
-    }
-    if !demand.prefixes.is_empty() {
-        writeln!(out, "  and opens in the directories of {}", words(&demand.prefixes))?;
-    }
-    match rule.guards.first() {
-        Some(guard) => writeln!(out, "It is asked only of events where {}.", guard_words(guard))?,
-        None => writeln!(out, "It is asked of each event of its kinds.")?,
-    }
-    let spared = Demand::of(set, true).spared();
-    if !spared.kinds.is_empty() {
-        writeln!(out, "With these rules the kernel does not send: {}.", spared.kinds.join(", "))?;
-    }
-    for filter in spared.filters {
-        writeln!(out, "With these rules the kernel does not send {filter}.")?;
-    }
-    Ok(())
-}
-
-fn guard_words(guard: &Guard) -> String {
-    let list = |all: Vec<String>| {
-        let more = all.len().saturating_sub(VALUES_SHOWN_MAX);
-        let mut shown: Vec<String> = all.into_iter().take(VALUES_SHOWN_MAX).collect();
-        if more > 0 {
-            shown.push(format!("{more} more"));
-        }
-        shown.join(" or ")
-    };
-    let texts = |set: &std::collections::BTreeSet<Box<str>>| {
-        list(set.iter().map(|text| format!("{text:?}")).collect())
-    };
-    let name = guard.field().name();
-    match guard {
-        Guard::TextIn(_, set) => format!("{name} is {}", texts(set)),
-        Guard::IntIn(_, set) => {
-            format!("{name} is {}", list(set.iter().map(ToString::to_string).collect()))
-        }
-        Guard::Finds(_, set) => format!("{name} contains {}", texts(set)),
-        Guard::StartsWith(_, set) => format!("{name} starts with {}", texts(set)),
-        Guard::Is(_, truth) => format!("{name} is {truth}"),
-        Guard::Has(_) => format!("{name} is there"),
-    }
-}
-
 /// Tries the sensors as `doctor` does: attached for a moment.
 fn try_sensors() -> anyhow::Result<Vec<Status>> {
     let config = config::load(None).map_err(|errors| anyhow::anyhow!("{errors}"))?;
@@ -316,13 +253,7 @@ fn explain_host(rule: &Rule, sensors: &[Status], out: &mut dyn Write) -> anyhow:
 fn explain_json(set: &RuleSet, rule: &Rule, sensors: Option<&[Status]>) -> Json {
     let demand = Demand::of_rule(rule);
     let mut json = rule_json(set, rule);
-    let kinds: Vec<&str> = demand.kinds.iter().map(EventKind::as_str).collect();
-    json["pushdown"] = json!({
-        "kinds": kinds, "payloads": demand.payloads, "families": demand.families,
-        "classes": demand.classes, "paths": demand.paths, "prefixes": demand.prefixes,
-        "asked_where": rule.guards.first().map(guard_words),
-        "spared_by_all_rules": Demand::of(set, true).spared(),
-    });
+    json["pushdown"] = pushdown::json(set, rule);
     json["window"] = rule
         .correlation
         .as_ref()

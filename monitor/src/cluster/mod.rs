@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `directory` | the cache that everybody else reads |
 //! | `pods` | names of this node's pods, from the Kubernetes API: list, then watch |
+//! | `members` | who belongs to the jobs of these pods, on any node |
 //! | `resources` | GPUs of containers, from the kubelet's pod-resources socket |
 //! | `device` | the forms in which device plugins name a GPU |
 //! | `slurm` | names of jobs, and their GPUs |
 
 mod device;
 mod directory;
+mod members;
 mod pods;
 mod resources;
 mod slurm;
@@ -21,6 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use directory::{Directory, JOBS_MAX, PODS_MAX, SourceState};
+pub use members::JOB_MEMBERS_MAX;
 pub use pods::{ApiServer, LINE_BYTES_MAX};
 pub use slurm::{JOB_FILES_MAX, JOBS_QUEUED_MAX};
 
@@ -50,7 +53,10 @@ pub fn start(config: &ClusterConfig) -> std::io::Result<Arc<Directory>> {
     };
     if let Some(api) = config.api.clone() {
         let directory = Arc::clone(&directory);
+        let (same_api, same_directory) = (api.clone(), Arc::clone(&directory));
         spawn("cluster-pods", Box::new(move || pods::follow(&api, &directory)))?;
+        let run = move || members::follow(&same_api, &same_directory);
+        spawn("cluster-members", Box::new(run))?;
     }
     if let Some(socket) = config.pod_resources_socket.clone() {
         let directory = Arc::clone(&directory);

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::pem::PemObject as _;
@@ -17,16 +16,16 @@ use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::directory::{Directory, SourceState};
-use super::{ASK_AGAIN_MIN, back_off};
+use super::{ASK_AGAIN_MIN, back_off, members};
 use crate::enrich::Names;
 
 /// Bytes of one event of the watch. The API server bounds an object to some 1.5 MiB.
 pub const LINE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of one page of the list: 500 pods.
-const PAGE_BYTES_MAX: u64 = 64 << 20;
+pub(super) const PAGE_BYTES_MAX: u64 = 64 << 20;
 /// Pages of one list; each has up to [`PAGE_PODS`] pods, and a node runs a few hundred.
 const PAGES_MAX: usize = 16;
-const PAGE_PODS: u32 = 500;
+pub(super) const PAGE_PODS: u32 = 500;
 /// How long one watch lasts before the server ends it, in seconds.
 const WATCH_SECONDS: u32 = 300;
 /// Name of this source.
@@ -75,7 +74,7 @@ impl ApiServer {
 
 /// Why the API did not answer.
 #[derive(Debug, Error)]
-enum ApiError {
+pub(super) enum ApiError {
     #[error("cannot read {path}: {detail}")]
     File { path: String, detail: String },
     #[error("cannot ask {url}: {source}")]
@@ -123,7 +122,7 @@ fn cycle(api: &ApiServer, directory: &Directory) -> Result<std::convert::Infalli
     }
 }
 
-fn agent(api: &ApiServer) -> Result<Agent, ApiError> {
+pub(super) fn agent(api: &ApiServer) -> Result<Agent, ApiError> {
     let roots = match &api.ca_file {
         None => RootCerts::WebPki,
         Some(path) => {
@@ -156,9 +155,21 @@ fn get(
     agent: &Agent,
     query: &[(&str, &str)],
 ) -> Result<ureq::http::Response<ureq::Body>, ApiError> {
-    let url = format!("{}/api/v1/pods", api.url.trim_end_matches('/'));
     let node = format!("spec.nodeName={}", api.node);
-    let mut request = agent.get(&url).query("fieldSelector", &node);
+    let mut of_node = vec![("fieldSelector", node.as_str())];
+    of_node.extend(query);
+    ask(api, agent, "pods", &of_node)
+}
+
+/// Asks for `path` below `/api/v1/`.
+pub(super) fn ask(
+    api: &ApiServer,
+    agent: &Agent,
+    path: &str,
+    query: &[(&str, &str)],
+) -> Result<ureq::http::Response<ureq::Body>, ApiError> {
+    let url = format!("{}/api/v1/{path}", api.url.trim_end_matches('/'));
+    let mut request = agent.get(&url);
     for (name, value) in query {
         request = request.query(*name, *value);
     }
@@ -264,8 +275,9 @@ fn take_event(line: &[u8], directory: &Directory) -> Result<Option<String>, ApiE
 
 fn keep(directory: &Directory, pod: Pod) {
     let Pod { metadata, status, code: _ } = pod;
+    let job = members::job_label(&metadata.namespace, &metadata.labels);
     let containers = [status.main, status.init, status.ephemeral];
-    let names = Arc::new(Names {
+    let names = Names {
         namespace: Some(metadata.namespace),
         pod: Some(metadata.name),
         labels: metadata.labels,
@@ -279,27 +291,27 @@ fn keep(directory: &Directory, pod: Pod) {
             })
             .collect(),
         ..Names::default()
-    });
+    };
     if let Some(hash) = metadata.annotations.get(CONFIG_HASH) {
-        directory.put_pod(hash, Arc::clone(&names));
+        directory.put_pod(hash, names.clone(), None);
     }
-    directory.put_pod(&metadata.uid, names);
+    directory.put_pod(&metadata.uid, names, job);
 }
 
 #[derive(Debug, Deserialize)]
-struct PodList {
+pub(super) struct PodList {
     #[serde(default)]
-    metadata: ListMeta,
+    pub(super) metadata: ListMeta,
     #[serde(default)]
-    items: Vec<Pod>,
+    pub(super) items: Vec<Pod>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct ListMeta {
+pub(super) struct ListMeta {
     #[serde(default, rename = "resourceVersion")]
     resource_version: String,
     #[serde(default, rename = "continue")]
-    next: String,
+    pub(super) next: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -312,10 +324,10 @@ struct WatchEvent {
 /// A pod; or, of an event that says what went wrong, a status.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Pod {
+pub(super) struct Pod {
     metadata: PodMeta,
     #[serde(deserialize_with = "status")]
-    status: PodStatus,
+    pub(super) status: PodStatus,
     code: Option<u16>,
 }
 
@@ -333,13 +345,22 @@ struct PodMeta {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct PodStatus {
+pub(super) struct PodStatus {
+    pub(super) phase: String,
+    #[serde(rename = "podIPs")]
+    pub(super) addresses: Vec<PodAddress>,
     #[serde(rename = "containerStatuses")]
     main: Vec<ContainerStatus>,
     #[serde(rename = "initContainerStatuses")]
     init: Vec<ContainerStatus>,
     #[serde(rename = "ephemeralContainerStatuses")]
     ephemeral: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodAddress {
+    pub(super) ip: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -365,4 +386,4 @@ fn status<'de, D: serde::Deserializer<'de>>(from: D) -> Result<PodStatus, D::Err
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

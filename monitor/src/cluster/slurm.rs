@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::device::DeviceName;
 use super::directory::{Directory, SourceState};
+use super::members::JOB_MEMBERS_MAX;
 use crate::enrich::{Holder, Names};
 
 /// Jobs that wait to be asked for.
@@ -96,14 +98,14 @@ fn ask(job: &str, directory: &Directory, gpus_of_jobs: &mut BTreeMap<String, Vec
     if job.is_empty() || !job.bytes().all(|byte| byte.is_ascii_digit()) {
         return;
     }
-    let names = match scontrol(job) {
+    let names = match scontrol(&["job", "-d", "-o", job]) {
         Ok(text) => {
             directory.note_source(CONTROL, SourceState::Active);
             let job_gpus = gpus(&text, &host_name());
             gpus_of_jobs.retain(|known, _| directory.knows_job(known));
             gpus_of_jobs.insert(job.to_owned(), job_gpus);
             directory.set_holders(CONTROL, Some(holders(gpus_of_jobs)));
-            Some(names(&text))
+            Some(Names { job_members: job_members(&text), ..names(&text) })
         }
         Err(why) => {
             directory.note_source(CONTROL, SourceState::Off(why));
@@ -125,10 +127,50 @@ fn holders(gpus_of_jobs: &BTreeMap<String, Vec<u32>>) -> BTreeMap<DeviceName, Ve
     found
 }
 
-/// What `scontrol show job` prints of a job, on one line, with details.
-fn scontrol(job: &str) -> Result<String, String> {
+/// Addresses of the nodes of a job: its members, for each of its steps talks from the node's own.
+fn job_members(job: &str) -> Vec<IpAddr> {
+    let Some(nodes) = value(job, "NodeList").filter(|nodes| !nodes.starts_with('-')) else {
+        return Vec::new();
+    };
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    scontrol(&["node", "-o", nodes]).map(|text| addresses(&text, &hosts)).unwrap_or_default()
+}
+
+/// Addresses of nodes as `scontrol show node -o` prints them, one node a line. A node goes by an
+/// address, or by a name that the hosts file knows: a resolver is not asked. Where one of them has
+/// neither, none are told: half of a job would make strangers of the rest.
+fn addresses(nodes: &str, hosts: &str) -> Vec<IpAddr> {
+    let in_hosts = |name: &str| -> Vec<IpAddr> {
+        let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+        lines
+            .filter_map(|line| {
+                let mut words = line.split_whitespace();
+                let address = words.next()?.parse::<IpAddr>().ok()?;
+                (words.any(|word| word == name) && !address.is_loopback()).then_some(address)
+            })
+            .collect()
+    };
+    let mut found = Vec::new();
+    for node in nodes.lines().filter(|line| !line.trim().is_empty()) {
+        let Some(name) = value(node, "NodeAddr").or_else(|| value(node, "NodeName")) else {
+            return Vec::new();
+        };
+        let of_node = name.parse().map_or_else(|_| in_hosts(name), |address| vec![address]);
+        if of_node.is_empty() || found.len() + of_node.len() > JOB_MEMBERS_MAX {
+            return Vec::new();
+        }
+        found.extend(of_node);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// What `scontrol show` prints of something.
+fn scontrol(what: &[&str]) -> Result<String, String> {
     let mut child = Command::new("scontrol")
-        .args(["show", "job", "-d", "-o", job])
+        .arg("show")
+        .args(what)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -291,6 +333,20 @@ mod tests {
         assert_eq!(gpus(JOB, "n2"), [7]);
         assert_eq!(gpus(JOB, "n3"), [0_u32; 0]);
         assert_eq!(numbers("0-4000000000").len(), 64, "bounded");
+    }
+
+    #[test]
+    fn members_of_a_job_are_the_addresses_of_its_nodes() {
+        let hosts = "127.0.0.1 localhost n2\n10.0.0.2 n2.cluster n2 # of n3\nfd00::2\tn2\n";
+        let node = |name: &str, address: &str| {
+            format!("NodeName={name} Arch=x86_64 NodeAddr={address} NodeHostName={name}\n")
+        };
+        let text = node("n1", "10.0.0.1") + &node("n2", "n2");
+        let expected: Vec<IpAddr> =
+            ["10.0.0.1", "10.0.0.2", "fd00::2"].map(|ip| ip.parse().unwrap()).into();
+        assert_eq!(addresses(&text, hosts), expected);
+        let unknown = text + &node("n3", "n3");
+        assert_eq!(addresses(&unknown, hosts), [] as [IpAddr; 0], "half of a job is not told");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
 //! | `gpu` | fields of GPUs, the mining score's inputs, whose GPU it is |
 //! | `profile` | what is asked of profiles, orchestrators and the GPU sampler |
+//! | `standing` | who lives in which cgroup, and what may become of them |
 //! | `source`, `procfs` | what is read of the host |
 
 mod account;
@@ -58,6 +59,7 @@ mod secret;
 mod segment;
 mod settle;
 mod source;
+mod standing;
 mod stream;
 mod subject;
 mod table;
@@ -85,3 +87,4 @@ pub use profile::{
 };
 pub use scan::{Found, ScanProgress, kernel_device, scan};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};
+pub use standing::{Resident, Stamp, World};

@@ -254,7 +254,6 @@ impl Processes {
         keys
     }
 
-    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.table.oldest_first().filter_map(|handle| self.table.get(handle))
     }

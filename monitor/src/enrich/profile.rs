@@ -120,6 +120,11 @@ pub struct Names {
 pub trait WorkloadNames: Send + Sync {
     /// The names of the workload at this place, as far as they are known now.
     fn names(&self, place: &Place) -> Option<Arc<Names>>;
+
+    /// Grows when names that were given have changed, so that they are asked for again.
+    fn version(&self) -> u64 {
+        0
+    }
 }
 
 /// Nobody names workloads.

@@ -120,6 +120,7 @@ impl Enricher {
                 place,
                 name,
                 names,
+                names_version: self.names.version(),
                 names_asked: BootNs(0),
                 profile: None,
                 guessed_role: None,
@@ -155,6 +156,7 @@ impl Enricher {
             None => self.join(handle)?,
         };
         self.workloads.touch(workload);
+        self.renew_names(workload);
         let known = self.workloads.get_mut(workload)?;
         let is_named = known.names.is_some() || !known.kind().has_orchestrator();
         if !is_named && time.since(known.names_asked) >= NAMES_RETRY_NS {
@@ -162,6 +164,22 @@ impl Enricher {
             self.refresh_names(handle);
         }
         Some(workload)
+    }
+
+    /// Takes names that have changed: a job has got or lost members. The profile stays: what once
+    /// selected it is not shed by another label.
+    fn renew_names(&mut self, workload: Handle<Workload>) {
+        let version = self.names.version();
+        let Some(known) = self.workloads.get_mut(workload) else { return };
+        if known.names_version == version {
+            return;
+        }
+        known.names_version = version;
+        if known.names.is_some()
+            && let Some(names) = self.names.names(&known.place)
+        {
+            known.names = Some(names);
+        }
     }
 
     /// Asks for the names of a workload that had none yet.

@@ -21,6 +21,8 @@ pub(super) struct Workload {
     /// The name a person would use.
     pub(super) name: String,
     pub(super) names: Option<Arc<Names>>,
+    /// Version of the names, as whoever gave them counts.
+    pub(super) names_version: u64,
     /// When names were last asked for in vain.
     pub(super) names_asked: BootNs,
     pub(super) profile: Option<ProfileView>,

@@ -78,6 +78,7 @@ pub(super) struct Tally {
     pub(super) reload_failed: bool,
     pub(super) vital: super::vital::Vital,
     pub(super) opinions: super::opinion::Opinions,
+    pub(super) rests: crate::sensor::ReadRests,
     pub(super) reloaded_wall_s: u64,
     /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
     pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,
@@ -273,6 +274,9 @@ impl Engine {
                     *self.tally.gpu_faults.entry(row).or_default() += 1;
                 }
             }
+            Body::CgroupMove(moved) => {
+                stages.pushdown.masks.release(moved.to, &mut stages.maps);
+            }
             Body::FileOpen(open) if gpu_minor(open).is_some() => {
                 if let Some(gpu) = &stages.gpu {
                     gpu.hint();
@@ -354,7 +358,9 @@ impl Engine {
         for alert in self.stages.alerter.tick(now) {
             self.submit(alert);
         }
-        self.stages.features.expire(now);
+        let stages = &mut self.stages;
+        stages.features.expire(now);
+        stages.pushdown.masks.look(now, &stages.enricher, &stages.rules, &mut stages.maps);
         self.flush_kernel_log();
         self.readiness.beat(now);
         let drained = [

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS};
 
+use super::mask::CgroupMasks;
 use crate::config::NameClasses;
 use crate::enrich::family_name;
-use crate::rule::{Demand, RuleSet};
+use crate::rule::{Demand, RuleSet, Scopes};
 use crate::sensor::{PathWatch, SharedMaps, Wanted};
 
 /// What is wanted beside the rules.
@@ -21,6 +22,8 @@ pub(super) struct Pushdown {
     pub(super) classes: NameClasses,
     /// Files that rules name by path.
     pub(super) paths: PathWatch,
+    /// What single cgroups are spared.
+    pub(super) masks: CgroupMasks,
 }
 
 impl Pushdown {
@@ -36,6 +39,9 @@ impl Pushdown {
             let (kinds, filters) = (spared.kinds, spared.filters);
             tracing::info!(?kinds, ?filters, "not sent by the kernel");
         }
+        let scopes =
+            if self.everything { Scopes::default() } else { Scopes::of(rules, self.accounts) };
+        self.masks.restart(scopes, maps);
         self.name_classes(&demand, maps);
         if !self.paths.apply(&demand.paths, &demand.prefixes, maps) {
             tracing::warn!(
@@ -70,11 +76,17 @@ impl Pushdown {
 
 /// The same demand in the kernel side's words.
 pub fn wanted(demand: &Demand) -> Wanted {
-    let families = demand.families.as_ref().map(|names| {
+    let numbers = |names: &BTreeSet<String>| {
         let named = |family: &u16| family_name(*family).is_none_or(|name| names.contains(name));
         (0..64).filter(named).collect::<BTreeSet<u16>>()
-    });
-    Wanted { kinds: demand.kinds, payloads: demand.payloads, families }
+    };
+    Wanted {
+        kinds: demand.kinds,
+        payloads: demand.payloads,
+        families: demand.families.as_ref().map(numbers),
+        flow_families: demand.flow_families.as_ref().map(numbers),
+        flow_ports: demand.flow_ports.clone(),
+    }
 }
 
 #[cfg(test)]

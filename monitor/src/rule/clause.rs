@@ -1,9 +1,10 @@
 //! The parts that a `when` joins with `&&`, each on its own: so that a failed test can say which of
 //! them stopped the events.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::model::Facts;
+use crate::model::{Facts, FieldId};
 
 use super::cel::{Condition, Context};
 use super::diagnostic::{Located, Sink};
@@ -13,6 +14,8 @@ use super::spec::{Predicate, Vars};
 pub struct Clause {
     /// Its text.
     pub text: String,
+    /// Fields it reads, by way of macros too.
+    pub fields: BTreeSet<FieldId>,
     holds: Predicate,
 }
 
@@ -37,7 +40,8 @@ pub(crate) fn clauses(when: &Located<String>, context: &Context<'_>) -> Vec<Clau
     let clause = |text: &str| {
         let located = Located { value: text.to_owned(), span: when.span };
         let condition = Condition::of(&located, &context).ok()?;
-        Some(Clause { text: located.value, holds: condition.predicate() })
+        let fields = condition.fields.clone();
+        Some(Clause { text: located.value, fields, holds: condition.predicate() })
     };
     let clauses: Option<Vec<_>> = split(&when.value).into_iter().map(clause).collect();
     clauses.unwrap_or_default()

@@ -9,7 +9,7 @@ use crate::model::{EventKind, FieldId, KindSet};
 use super::cel::Guard;
 use super::profile::Profile;
 use super::set::RuleSet;
-use super::spec::Rule;
+use super::spec::{CorrelationKind, Rule};
 
 /// Events on files, which feed labels and what was read of them.
 const FILES: KindSet =
@@ -24,15 +24,25 @@ const SENT_ANYWAY: [FieldId; 5] = [
     FieldId::GpuUuid,
 ];
 
+/// Ranges of ports that are shown to people; the rest is counted.
+const PORT_RANGES_SHOWN_MAX: usize = 16;
+
 /// What somebody needs of the kernel side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Kinds of event.
     pub kinds: KindSet,
+    /// Of these, the ones that something is made of which lasts: sums, labels, names. Whoever they
+    /// are of and whatever they are about, they are needed.
+    pub lasting: KindSet,
     /// Whether first payloads of flows are needed.
     pub payloads: bool,
     /// Families of rare sockets, by name; `None` for all.
     pub families: Option<BTreeSet<String>>,
+    /// Families of flows, by name; `None` for all.
+    pub flow_families: Option<BTreeSet<String>>,
+    /// Remote ports of flows; `None` for all.
+    pub flow_ports: Option<BTreeSet<u16>>,
     /// Classes of file names; `None` for all.
     pub classes: Option<BTreeSet<String>>,
     /// Paths of files whose opening a rule asks for, whatever they hold.
@@ -62,13 +72,21 @@ impl Demand {
         }
         demand.families = joined(&set.rules, EventKind::Socket, FieldId::NetFamily);
         demand.classes = joined(&set.rules, EventKind::FileOpen, FieldId::FileClass);
+        let rules = || set.rules.iter().map(|rule| &**rule);
+        demand.flow_families = narrowed(rules(), EventKind::Flow, FieldId::NetFamily);
+        demand.flow_ports = narrowed_ports(rules());
         // Labels are found by the class of weights, whatever the rules are.
         if let Some(classes) = &mut demand.classes {
             classes.insert("weights".to_owned());
         }
         if accounts {
-            demand.kinds = demand.kinds.union(FILES);
-            demand.kinds.insert(EventKind::Flow);
+            demand.lasting = demand.lasting.union(FILES);
+            demand.lasting.insert(EventKind::Flow);
+            demand.kinds = demand.kinds.union(demand.lasting);
+        }
+        // What is summed needs every flow.
+        if demand.lasting.contains(EventKind::Flow) {
+            (demand.flow_families, demand.flow_ports) = (None, None);
         }
         demand
     }
@@ -82,6 +100,8 @@ impl Demand {
         let one = std::slice::from_ref(rule);
         demand.families = narrowed(one.iter(), EventKind::Socket, FieldId::NetFamily);
         demand.classes = narrowed(one.iter(), EventKind::FileOpen, FieldId::FileClass);
+        demand.flow_families = narrowed(one.iter(), EventKind::Flow, FieldId::NetFamily);
+        demand.flow_ports = narrowed_ports(one.iter());
         demand.add_paths(rule);
         demand
     }
@@ -116,6 +136,7 @@ impl Demand {
 
     fn join(&mut self, other: &Self) {
         self.kinds = self.kinds.union(other.kinds);
+        self.lasting = self.lasting.union(other.lasting);
         self.payloads |= other.payloads;
         self.paths.extend(other.paths.iter().cloned());
         self.prefixes.extend(other.prefixes.iter().cloned());
@@ -123,7 +144,10 @@ impl Demand {
 
     /// Adds what a field is made of: a rule on one kind of event may read what others left behind.
     fn add_field(&mut self, field: FieldId) {
-        let mut add = |kinds: &[EventKind]| self.kinds = self.kinds.union(KindSet::of(kinds));
+        let mut add = |kinds: &[EventKind]| {
+            self.lasting = self.lasting.union(KindSet::of(kinds));
+            self.kinds = self.kinds.union(self.lasting);
+        };
         let files = [EventKind::FileOpen, EventKind::FileRead, EventKind::FileChange];
         match field.name() {
             "net.app_proto" | "net.sni" => self.payloads = true,
@@ -131,10 +155,11 @@ impl Demand {
                 add(&[EventKind::Flow, EventKind::Dns]);
                 self.payloads = true;
             }
-            "net.dst.name" | "net.allowed" | "net.budget_used" | "net.budget_bytes" => {
-                add(&[EventKind::Dns]);
+            "net.dst.name" | "net.allowed" => add(&[EventKind::Dns]),
+            // Budgets and sums count every flow of a workload.
+            "net.budget_used" | "net.budget_bytes" | "workload.unapproved_bytes" => {
+                add(&[EventKind::Flow, EventKind::Dns]);
             }
-            "workload.unapproved_bytes" => add(&[EventKind::Flow, EventKind::Dns]),
             "workload.egress_bytes" => add(&[EventKind::Flow]),
             "workload.file_bytes_read" | "workload.gpu_user" | "proc.exe_written_here" => {
                 add(&files);
@@ -165,11 +190,39 @@ impl Demand {
         if let (true, Some(families)) = (self.kinds.contains(EventKind::Socket), &self.families) {
             filters.push(format!("rare sockets of other families than {}", words(families)));
         }
+        if self.kinds.contains(EventKind::Flow) {
+            if let Some(families) = &self.flow_families {
+                filters.push(format!("flows of other families than {}", words(families)));
+            }
+            if let Some(ports) = &self.flow_ports {
+                filters.push(format!("flows to other ports than {}", port_words(ports)));
+            }
+        }
         if let (true, Some(classes)) = (self.kinds.contains(EventKind::FileOpen), &self.classes) {
             filters.push(format!("files whose name has another class than {}", words(classes)));
         }
         Spared { kinds, filters }
     }
+}
+
+/// Ports in words, neighbours as a range.
+pub fn port_words(ports: &BTreeSet<u16>) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for port in ports {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
+            _ => ranges.push((*port, *port)),
+        }
+    }
+    let word = |(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    let more = ranges.len().saturating_sub(PORT_RANGES_SHOWN_MAX);
+    let mut words: Vec<String> = ranges.iter().take(PORT_RANGES_SHOWN_MAX).map(word).collect();
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    words.join(", ")
 }
 
 fn joined(
@@ -180,6 +233,26 @@ fn joined(
     narrowed(rules.iter().map(|rule| &**rule), kind, field)
 }
 
+/// Whether a rule looks at events itself, and does not wait for the matches of others.
+pub(super) fn looks(rule: &Rule) -> bool {
+    let kind = rule.correlation.as_ref().map(|correlation| &correlation.kind);
+    !matches!(kind, Some(CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_)))
+}
+
+/// The remote ports of flows that rules can match; `None` when one of them can match any.
+fn narrowed_ports<'r>(rules: impl Iterator<Item = &'r Rule>) -> Option<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for rule in rules.filter(|rule| rule.kinds.contains(EventKind::Flow) && looks(rule)) {
+        let guard = rule.guards.iter().find_map(|guard| match guard {
+            Guard::IntIn(FieldId::NetDstPort, set) => Some(set),
+            _ => None,
+        });
+        // A number that is no port is the port of no flow.
+        ports.extend(guard?.iter().filter_map(|port| u16::try_from(*port).ok()));
+    }
+    Some(ports)
+}
+
 /// The values of `field` that rules on events of `kind` can match; `None` when one of them can
 /// match any.
 fn narrowed<'r>(
@@ -188,7 +261,7 @@ fn narrowed<'r>(
     field: FieldId,
 ) -> Option<BTreeSet<String>> {
     let mut values = BTreeSet::new();
-    for rule in rules.filter(|rule| rule.kinds.contains(kind)) {
+    for rule in rules.filter(|rule| rule.kinds.contains(kind) && looks(rule)) {
         let guard = rule.guards.iter().find_map(|guard| match guard {
             Guard::TextIn(id, set) if *id == field => Some(set),
             _ => None,

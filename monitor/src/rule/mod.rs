@@ -13,6 +13,7 @@
 //! | `assembly` | a raw rule to a [`spec::Rule`] |
 //! | [`profile`] | what a class of workload is and may do |
 //! | `demand` | what the rules need of the kernel side |
+//! | `scope` | which workloads they can be about |
 //! | `reference`, `schema` | what people and editors read of the language |
 //! | `page` | what people read of the rules |
 //! | `set` | every rule of a load, or every mistake |
@@ -31,6 +32,7 @@ pub mod profile;
 mod quantity;
 mod reference;
 mod schema;
+mod scope;
 mod set;
 mod shipped;
 mod source;
@@ -41,7 +43,7 @@ mod yaml;
 
 pub use cel::{Guard, Part};
 pub use clause::Clause;
-pub use demand::{Demand, Spared};
+pub use demand::{Demand, Spared, port_words};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use file::API_VERSION;
 pub use net::NetSet;
@@ -51,8 +53,9 @@ pub use profile::{Budget, Profile, ProfileSet, Role};
 pub use quantity::{format_span, parse_span};
 pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;
+pub use scope::{KindScope, Scopes, who_clauses};
 pub use set::{RuleSet, is_gpu, speaks_of_gpus};
-pub use shipped::shipped;
+pub use shipped::{is_shipped, shipped};
 pub use source::Source;
 pub use trial::parse_rows;
 

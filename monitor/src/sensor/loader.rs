@@ -12,8 +12,8 @@ use aya::programs::ProgramType;
 use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
-    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow,
-    UNWANTED_FAMILIES, UNWANTED_KINDS, WatchName,
+    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow, ReaderKey,
+    ReaderSum, WatchName,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -24,11 +24,13 @@ use super::held::Held;
 use super::memory::{self, MapSize};
 use super::own::Own;
 use super::probe::{self, Tiers};
+use super::wanted::WantedMaps;
 use super::{Rings, State, Status, Wanted, object, preload};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::support::SupportError;
 use crate::kernel::tracefs::Tracefs;
+use crate::model::KindSet;
 
 /// The kernel programs.
 pub(super) static OBJECT: &[u8] =
@@ -60,6 +62,8 @@ pub struct Settings {
     pub name_class_bytes: u64,
     /// Time for which further opens of a file by the same process are counted only.
     pub open_repeat_ns: u64,
+    /// Whether programs on functions and LSM hooks may be used, where the kernel takes them.
+    pub full_tier: bool,
 }
 
 impl Default for Settings {
@@ -73,6 +77,7 @@ impl Default for Settings {
             big_file_bytes: 64 << 20,
             name_class_bytes: NAME_CLASS_BYTES_MIN,
             open_repeat_ns: OPEN_REPEAT_NS,
+            full_tier: true,
         }
     }
 }
@@ -146,9 +151,10 @@ pub struct SharedMaps {
     marked_on: Array<MapData, u32>,
     rates: PerCpuHashMap<MapData, u64, RateWindow>,
     counters: PerCpuArray<MapData, KindCounters>,
-    unwanted: Array<MapData, u64>,
+    filters: WantedMaps,
     egress: HashMap<MapData, u64, EgressSum>,
     new_names: HashMap<MapData, u32, NewName>,
+    readers: HashMap<MapData, ReaderKey, ReaderSum>,
 }
 
 /// Counters of one record kind, over all CPUs.
@@ -180,7 +186,7 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
-    let tiers = probe::tiers(&mut ebpf, &btf);
+    let tiers = if settings.full_tier { probe::tiers(&mut ebpf, &btf) } else { Tiers::left_out() };
     let place = Place {
         btf: &btf,
         cgroup: &cgroup,
@@ -317,9 +323,14 @@ impl Loaded {
             marked_on: Array::try_from(take("MARKED_ON")?).map_err(wrong)?,
             rates: PerCpuHashMap::try_from(take("RATES")?).map_err(wrong)?,
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
-            unwanted: Array::try_from(take("UNWANTED")?).map_err(wrong)?,
+            filters: WantedMaps::new(
+                Array::try_from(take("UNWANTED")?).map_err(wrong)?,
+                Array::try_from(take("FLOW_PORTS")?).map_err(wrong)?,
+                HashMap::try_from(take("CGROUP_UNWANTED")?).map_err(wrong)?,
+            ),
             egress: HashMap::try_from(take("EGRESS")?).map_err(wrong)?,
             new_names: HashMap::try_from(take("NEW_NAMES")?).map_err(wrong)?,
+            readers: HashMap::try_from(take("READERS")?).map_err(wrong)?,
         })
     }
 
@@ -418,10 +429,28 @@ impl SharedMaps {
         self.new_names.get(&tgid, 0).ok()
     }
 
+    /// What a process read of a labelled file so far.
+    pub fn bytes_read(&self, reader: &ReaderKey) -> Option<ReaderSum> {
+        self.readers.get(reader, 0).ok()
+    }
+
+    /// The same of a process that has ended, whose sum is of no more use.
+    pub fn bytes_read_at_end(&mut self, reader: &ReaderKey) -> Option<ReaderSum> {
+        let sum = self.bytes_read(reader);
+        // One that the map forgot is as good as removed.
+        drop(self.readers.remove(reader));
+        sum
+    }
+
     /// Tells the kernel side what nobody needs. `false` when it refuses.
     pub fn want(&mut self, wanted: &Wanted) -> bool {
-        self.unwanted.set(UNWANTED_KINDS, wanted.unwanted_kinds(), 0).is_ok()
-            && self.unwanted.set(UNWANTED_FAMILIES, wanted.unwanted_families(), 0).is_ok()
+        self.filters.tell(wanted)
+    }
+
+    /// Tells the kernel side which kinds of event nobody needs of a cgroup; with an empty set that
+    /// all are wanted. `false` when the map is full or refuses: all are wanted then.
+    pub fn spare_cgroup(&mut self, cgroup: u64, kinds: KindSet) -> bool {
+        self.filters.spare_cgroup(cgroup, kinds)
     }
 
     /// The counters of every kind, summed over CPUs.

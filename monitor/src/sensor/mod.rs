@@ -15,6 +15,7 @@ mod own;
 mod path_watch;
 mod preload;
 mod probe;
+mod read_rest;
 #[cfg(test)]
 mod register;
 mod seed;
@@ -33,6 +34,7 @@ pub use loader::{
 pub use memory::{MAP_BYTES_MAX, MapLayout, MapSize, total as map_bytes};
 pub use path_watch::{PATH_DIRECTORIES_MAX, PathWatch};
 pub use probe::Tiers;
+pub use read_rest::ReadRests;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};
 pub use wanted::Wanted;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use aya::maps::{Array, HashMap, MapData};
 use monitor_common::{
-    KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_COUNT, KIND_DNS, KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE,
-    KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK, KIND_MEMORY_ACCESS, KIND_NAMESPACE,
-    KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER, KIND_TASK_NEW, KIND_TASK_SEEN,
+    FLOW_PORT_WORDS, FLOW_PORTS_NARROWED, KIND_ASYNC_IO, KIND_CGROUP_MOVE, KIND_COUNT, KIND_DNS,
+    KIND_EXEC, KIND_EXIT, KIND_FILE_CHANGE, KIND_FILE_OPEN, KIND_FILE_READ, KIND_FLOW, KIND_LINK,
+    KIND_MEMORY_ACCESS, KIND_NAMESPACE, KIND_PAYLOAD, KIND_SOCKET_NEW, KIND_STDIO, KIND_TAMPER,
+    KIND_TASK_NEW, KIND_TASK_SEEN, UNWANTED_FAMILIES, UNWANTED_FLOWS, UNWANTED_KINDS,
+    UNWANTED_SOMEWHERE,
 };
 
 use crate::model::{EventKind, KindSet};
@@ -19,11 +22,21 @@ pub struct Wanted {
     pub payloads: bool,
     /// Address families (`AF_*`) of rare sockets that are needed; `None` for all.
     pub families: Option<BTreeSet<u16>>,
+    /// Address families of flows that are needed; `None` for all.
+    pub flow_families: Option<BTreeSet<u16>>,
+    /// Remote ports of flows that are needed; `None` for all.
+    pub flow_ports: Option<BTreeSet<u16>>,
 }
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { kinds: KindSet::ALL, payloads: true, families: None }
+        Self {
+            kinds: KindSet::ALL,
+            payloads: true,
+            families: None,
+            flow_families: None,
+            flow_ports: None,
+        }
     }
 }
 
@@ -75,10 +88,98 @@ impl Wanted {
 
     /// A bit for each address family below 64 that nobody needs.
     pub(super) fn unwanted_families(&self) -> u64 {
-        let Some(families) = &self.families else { return 0 };
-        (0..64_u16)
-            .filter(|family| !families.contains(family))
-            .fold(0, |bits, family| bits | 1 << family)
+        self.families.as_ref().map_or(0, absent)
+    }
+
+    /// A bit for each address family of flows that nobody needs, and whether ports are narrowed.
+    pub(super) fn unwanted_flows(&self) -> u64 {
+        let families = self.flow_families.as_ref().map_or(0, absent) & !FLOW_PORTS_NARROWED;
+        families | if self.flow_ports.is_some() { FLOW_PORTS_NARROWED } else { 0 }
+    }
+
+    /// A bit for each remote port of flows that is needed.
+    fn port_words(&self) -> Vec<u64> {
+        let mut words = vec![0; FLOW_PORT_WORDS as usize];
+        for port in self.flow_ports.iter().flatten() {
+            words[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+        words
+    }
+}
+
+/// A bit for each number below 64 that is not in a set.
+fn absent(numbers: &BTreeSet<u16>) -> u64 {
+    (0..64_u16).filter(|number| !numbers.contains(number)).fold(0, |bits, at| bits | 1 << at)
+}
+
+/// A bit for each record kind that only events of `kinds` are made of.
+fn record_kinds(kinds: KindSet) -> u64 {
+    let only = |kind: &u16| match need(*kind) {
+        Some(Need::Event(event)) => kinds.contains(event),
+        _ => false,
+    };
+    (0..u16::try_from(KIND_COUNT).unwrap_or(u16::MAX))
+        .filter(only)
+        .fold(0, |bits, kind| bits | 1 << kind)
+}
+
+/// The maps in which the kernel side looks for what is wanted.
+pub(super) struct WantedMaps {
+    unwanted: Array<MapData, u64>,
+    ports: Array<MapData, u64>,
+    /// What the map of ports holds: only this side writes it.
+    port_words: Vec<u64>,
+    cgroups: HashMap<MapData, u64, u64>,
+    /// Record kinds that some cgroup was spared since the map was last empty.
+    somewhere: u64,
+}
+
+impl WantedMaps {
+    pub(super) fn new(
+        unwanted: Array<MapData, u64>,
+        ports: Array<MapData, u64>,
+        cgroups: HashMap<MapData, u64, u64>,
+    ) -> Self {
+        Self {
+            unwanted,
+            ports,
+            port_words: vec![0; FLOW_PORT_WORDS as usize],
+            cgroups,
+            somewhere: 0,
+        }
+    }
+
+    /// Tells what is wanted of all cgroups. Whatever is refused on the way, more is sent and not
+    /// less: ports are written while none are asked for.
+    pub(super) fn tell(&mut self, wanted: &Wanted) -> bool {
+        self.unwanted.set(UNWANTED_KINDS, wanted.unwanted_kinds(), 0).is_ok()
+            && self.unwanted.set(UNWANTED_FAMILIES, wanted.unwanted_families(), 0).is_ok()
+            && self.unwanted.set(UNWANTED_FLOWS, 0, 0).is_ok()
+            && self.write_ports(&wanted.port_words())
+            && self.unwanted.set(UNWANTED_FLOWS, wanted.unwanted_flows(), 0).is_ok()
+    }
+
+    fn write_ports(&mut self, words: &[u64]) -> bool {
+        for ((index, known), word) in (0..).zip(&mut self.port_words).zip(words) {
+            if known != word && self.ports.set(index, *word, 0).is_err() {
+                return false;
+            }
+            *known = *word;
+        }
+        true
+    }
+
+    /// Spares a cgroup the records of these kinds of event, or with none gives all of them back.
+    pub(super) fn spare_cgroup(&mut self, cgroup: u64, kinds: KindSet) -> bool {
+        let bits = record_kinds(kinds);
+        if bits == 0 {
+            // One that is not there is spared nothing already.
+            let _gone = self.cgroups.remove(&cgroup);
+            return true;
+        }
+        self.somewhere |= bits;
+        self.cgroups.insert(cgroup, bits, 0).is_ok()
+            && self.unwanted.set(UNWANTED_SOMEWHERE, self.somewhere, 0).is_ok()
     }
 }
 
@@ -99,7 +200,12 @@ mod tests {
         let all = Wanted::default();
         assert_eq!((all.unwanted_kinds(), all.unwanted_families()), (0, 0));
         let kinds = KindSet::of(&[EventKind::Exec, EventKind::Dns]);
-        let few = Wanted { kinds, payloads: false, families: Some(BTreeSet::from([17])) };
+        let few = Wanted {
+            kinds,
+            payloads: false,
+            families: Some(BTreeSet::from([17])),
+            ..Wanted::default()
+        };
         let bits = few.unwanted_kinds();
         for kind in [KIND_FILE_OPEN, KIND_FLOW, KIND_SOCKET_NEW, KIND_PAYLOAD] {
             assert_ne!(bits >> kind & 1, 0, "{kind}");
@@ -108,5 +214,31 @@ mod tests {
             assert_eq!(bits >> kind & 1, 0, "{kind}");
         }
         assert_eq!(few.unwanted_families(), !(1 << 17));
+    }
+
+    #[test]
+    fn flows_are_narrowed_by_port_and_by_family_each_for_itself() {
+        let all = Wanted::default();
+        assert_eq!(all.unwanted_flows(), 0, "nothing is asked for");
+        let ports = Some(BTreeSet::from([0, 63, 64, 443, 65_535]));
+        let few = Wanted { flow_ports: ports, ..Wanted::default() };
+        assert_eq!(few.unwanted_flows(), FLOW_PORTS_NARROWED, "of any family");
+        let words = few.port_words();
+        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 5);
+        assert_eq!((words[0], words[1]), (1 | 1 << 63, 1));
+        assert_eq!((words[6], words[1023]), (1 << (443 - 384), 1 << 63));
+        let packet = Some(BTreeSet::from([17]));
+        let few = Wanted { flow_families: packet, ..Wanted::default() };
+        assert_eq!(few.unwanted_flows(), !(1 << 17) & !FLOW_PORTS_NARROWED);
+    }
+
+    #[test]
+    fn cgroup_is_spared_whole_kinds_and_never_what_the_process_table_needs() {
+        let bits = record_kinds(KindSet::of(&[EventKind::Socket, EventKind::Namespace]));
+        assert_eq!(bits, 1 << KIND_SOCKET_NEW | 1 << KIND_NAMESPACE);
+        let all = record_kinds(KindSet::ALL);
+        for kind in [KIND_TASK_NEW, KIND_EXEC, KIND_EXIT, KIND_LINK, KIND_PAYLOAD] {
+            assert_eq!(all >> kind & 1, 0, "{kind}");
+        }
     }
 }

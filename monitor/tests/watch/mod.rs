@@ -95,6 +95,18 @@ impl Watch {
         paths.apply(&demand.paths, &demand.prefixes, &mut self.maps)
     }
 
+    /// What the daemon writes for the kernel side to read.
+    #[allow(dead_code, reason = "one of the tests that share this module asks for it")]
+    pub(crate) fn maps(&mut self) -> &mut SharedMaps {
+        &mut self.maps
+    }
+
+    /// Every event so far.
+    #[allow(dead_code, reason = "one of the tests that share this module asks for it")]
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.events.lock().expect("not poisoned").clone()
+    }
+
     /// Labels a file's inode.
     pub(crate) fn label(&mut self, path: &Path, label: u32) {
         let meta = std::fs::metadata(path).expect("the file is there");

@@ -86,6 +86,11 @@ impl Ground {
         self.directory.path().join(name)
     }
 
+    /// The monitor's program.
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Starts a monitor with the shipped rules and those that fire on each operation with an id;
     /// how long until it was ready.
     pub(super) fn monitor(&self) -> Result<(Monitor, Duration)> {

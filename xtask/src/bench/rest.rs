@@ -1,5 +1,7 @@
 //! The monitor at rest, and how soon it is ready.
 
+use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) struct Idle {
     rss_bytes_max: u64,
     /// In percent of one core.
     cpu_percent: f64,
+    /// What maps of the kernel side take, here and computed for a large host, in `doctor`'s words.
+    maps: String,
 }
 
 /// Time from exec to a `/readyz` that says yes.
@@ -45,9 +49,21 @@ pub(super) fn measure_idle(ground: &Ground) -> Result<Idle> {
         rss_bytes: monitor.memory_bytes("VmRSS")?,
         rss_bytes_max: monitor.memory_bytes("VmHWM")?,
         cpu_percent,
+        maps: map_memory(ground.binary())?,
     };
     monitor.stop()?;
     Ok(idle)
+}
+
+/// What `doctor` says of the maps' memory.
+fn map_memory(binary: &Path) -> Result<String> {
+    let mut doctor = Command::new(binary);
+    let checks = doctor.args(["doctor", "--json"]).output().context("run doctor")?;
+    let checks: Vec<serde_json::Value> =
+        serde_json::from_slice(&checks.stdout).context("read what doctor says")?;
+    let is_memory = |check: &&serde_json::Value| check["name"] == "memory";
+    let memory = checks.iter().find(is_memory).and_then(|check| check["says"].as_str());
+    Ok(memory.context("doctor says nothing of the maps' memory")?.to_owned())
 }
 
 pub(super) fn measure_start(ground: &Ground) -> Result<Start> {
@@ -70,6 +86,7 @@ pub(super) fn print_idle(idle: &Idle) {
     let size = crate::demo::size;
     println!("\nidle: {:.2} % of one core", idle.cpu_percent);
     println!("  memory {}, at most {}", size(idle.rss_bytes), size(idle.rss_bytes_max));
+    println!("  {}", idle.maps);
 }
 
 pub(super) fn print_start(start: &Start) {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
@@ -11,10 +12,10 @@ use super::*;
 use crate::enrich::{Place, WorkloadNames as _};
 
 /// One answer: the status, and lines that are sent one after the other.
-struct Answer(u16, Vec<String>);
+pub(in super::super) struct Answer(pub(in super::super) u16, pub(in super::super) Vec<String>);
 
 /// Serves the answers in order and tells what was asked; the last answer's connection stays open.
-fn serve(answers: Vec<Answer>) -> (ApiServer, Receiver<String>) {
+pub(in super::super) fn serve(answers: Vec<Answer>) -> (ApiServer, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (asked, requests) = channel();

@@ -70,12 +70,18 @@ fn budgets_are_bounded_and_what_made_room_is_counted() {
     assert_eq!((counters.budgets, counters.budgets_evicted), (BUDGETS_KEPT_MAX, 1));
 }
 
-struct Job;
+/// A job whose members come to be as many as its version says.
+struct Job(std::sync::atomic::AtomicU64);
 
 impl WorkloadNames for Job {
     fn names(&self, _place: &Place) -> Option<Arc<Names>> {
-        let job_members = vec!["10.1.2.3".parse().unwrap()];
+        let member = |at| format!("10.1.2.{}", 2 + at).parse().unwrap();
+        let job_members = (1..=self.version()).map(member).collect();
         Some(Arc::new(Names { job_members, ..Names::default() }))
+    }
+
+    fn version(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 
@@ -85,7 +91,8 @@ fn members_of_the_job_are_peers_once_somebody_tells_who_they_are() {
     let of = stage.act(actor(10), Body::Flow(flow(1, "10.1.2.3:29500", 1)));
     assert_eq!(stage.text(&of, FieldId::NetSameJob), "", "nobody told");
     assert_eq!(stage.text(&of, FieldId::NetAllowed), "false");
-    stage.enricher.set_names(Arc::new(Job));
+    let job = Arc::new(Job(1.into()));
+    stage.enricher.set_names(job.clone());
     stage.cgroup(30, &format!("/kubepods/burstable/pod{UID}/{}", "a".repeat(64)));
     stage.exec(30, "/opt/train");
     let of = stage.act(actor(30), Body::Flow(flow(2, "10.1.2.3:29500", 1)));
@@ -94,6 +101,9 @@ fn members_of_the_job_are_peers_once_somebody_tells_who_they_are() {
     let of = stage.act(actor(30), Body::Flow(flow(3, "10.1.2.4:29500", 1)));
     assert_eq!(stage.text(&of, FieldId::NetSameJob), "false");
     assert_eq!(stage.text(&of, FieldId::NetAllowed), "false");
+    job.0.store(2, std::sync::atomic::Ordering::Relaxed);
+    let of = stage.act(actor(30), Body::Flow(flow(4, "10.1.2.4:29500", 1)));
+    assert_eq!(stage.text(&of, FieldId::NetAllowed), "true", "it has joined the job since");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod lineage;
 mod network;
 mod place;
 mod reach;
+mod standing;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ const UID: &str = "8f3f1f0c-9c1e-4a53-8d3b-0f2a5f6f7a10";
 #[derive(Default)]
 struct Host {
     cgroups: HashMap<u32, String>,
+    /// Id by path of cgroups that are there.
+    ids: HashMap<String, u64>,
     processes: HashMap<u32, ProcInfo>,
     /// Inode and first bytes by path.
     files: HashMap<String, (u64, Vec<u8>)>,
@@ -52,8 +55,8 @@ impl ProcSource for FakeSource {
         self.0.lock().unwrap().cgroups.get(&process.0).cloned()
     }
 
-    fn cgroup_id(&self, _path: &str) -> Option<CgroupId> {
-        None
+    fn cgroup_id(&self, path: &str) -> Option<CgroupId> {
+        self.0.lock().unwrap().ids.get(path).copied().map(CgroupId)
     }
 
     fn process(&self, process: Tgid) -> Option<ProcInfo> {

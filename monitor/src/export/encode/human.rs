@@ -29,7 +29,9 @@ pub fn human(alert: &Alert, colour: Colour) -> String {
     evidence(&mut out, &alert.evidence);
     line(&mut out, "complete", &completeness(&alert.evidence.completeness));
     if !alert.runbook.is_empty() {
-        line(&mut out, "runbook", &visible(&alert.runbook));
+        for (at, step) in steps(&alert.runbook).into_iter().enumerate() {
+            line(&mut out, if at == 0 { "runbook" } else { "" }, &visible(step));
+        }
     }
     let rule = format!("{} version {}", alert.rule.id, alert.rule.version);
     line(&mut out, "rule", &visible(&rule));
@@ -138,15 +140,27 @@ fn flow_text(flow: &FlowEvidence) -> String {
     text
 }
 
-/// What is known to be missing, in one sentence.
-pub(super) fn completeness(completeness: &Completeness) -> String {
+/// What is known to be missing, in one line: losses in full, sensors by name. Why a sensor sees
+/// less is the same in each alert of a host; the alert as JSON has it, and `gpuwarden doctor`.
+fn completeness(completeness: &Completeness) -> String {
     let Completeness { complete, losses, gaps, unknowns } = completeness;
     let mut parts = Vec::new();
     for loss in losses {
         parts.push(format!("{} {} records lost ({})", loss.lost, loss.sensor, loss.reason));
     }
+    // Each state once, in the order of the first sensor in it.
+    let mut states: Vec<(&str, Vec<&str>)> = Vec::new();
     for gap in gaps {
-        parts.push(format!("sensor {} is {}: {}", gap.sensor, gap.state, gap.reason));
+        match states.iter_mut().find(|(state, _)| *state == gap.state) {
+            Some((_, sensors)) => sensors.push(&gap.sensor),
+            None => states.push((&gap.state, vec![&gap.sensor])),
+        }
+    }
+    for (state, sensors) in states {
+        parts.push(format!("{state}: {}", sensors.join(", ")));
+    }
+    if let (false, Some(last)) = (gaps.is_empty(), parts.last_mut()) {
+        last.push_str(" (`gpuwarden doctor` says what is not seen)");
     }
     for unknown in unknowns {
         parts.push(format!("unknown: {unknown}"));
@@ -157,4 +171,17 @@ pub(super) fn completeness(completeness: &Completeness) -> String {
         (false, true) => "no".to_owned(),
         (false, false) => format!("no; {}", visible(&parts.join("; "))),
     }
+}
+
+/// The numbered steps of a runbook, a line each; a text without numbers is one step.
+fn steps(runbook: &str) -> Vec<&str> {
+    let mut steps = Vec::new();
+    let mut rest = runbook.trim();
+    for number in 2.. {
+        let Some(at) = rest.find(&format!(" {number}. ")) else { break };
+        steps.push(rest[..at].trim_end());
+        rest = &rest[at + 1..];
+    }
+    steps.push(rest);
+    steps
 }

@@ -147,6 +147,27 @@ fn a_person_sees_who_what_where_and_how_complete() {
 }
 
 #[test]
+fn a_person_sees_each_step_of_a_runbook_on_a_line_and_each_state_of_sensors_once() {
+    let mut alert = sample();
+    alert.runbook = "1. Ask for version 2.0 of the job. 2. Cut it off. 4. Not a step.".into();
+    let gap = |sensor: &str, state: &str| SensorGap {
+        sensor: sensor.into(),
+        state: state.into(),
+        reason: "a long reason".into(),
+    };
+    let gaps = vec![gap("a", "off"), gap("b", "fallback"), gap("c", "off")];
+    alert.evidence.completeness.gaps = gaps;
+    let text = human(&alert, Colour::Off);
+    assert!(text.contains("  runbook   1. Ask for version 2.0 of the job.\n"), "{text}");
+    assert!(text.contains("\n            2. Cut it off. 4. Not a step.\n"), "{text}");
+    assert!(
+        text.contains("; off: a, c; fallback: b (`gpuwarden doctor` says what is not seen); "),
+        "{text}"
+    );
+    assert!(!text.contains("a long reason"), "{text}");
+}
+
+#[test]
 fn colours_only_add_escapes() {
     let coloured = human(&sample(), Colour::On);
     assert!(coloured.contains("\x1b[1;97;41mCRITICAL\x1b[0m"));

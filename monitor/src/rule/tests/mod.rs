@@ -3,7 +3,9 @@
 mod block;
 mod bound;
 mod hostile;
+mod message;
 mod peer;
+mod scope;
 
 use serde_json::json;
 
