@@ -52,7 +52,6 @@ pub const NAME_CLASSES_MAX: u32 = 256;
 pub const RATE_CGROUPS_MAX: u32 = 2_048;
 /// Slots of threads between a send's destination hook and its byte count; a power of two.
 pub const SEND_PEERS_MAX: u32 = 8_192;
-const _: () = assert!(SEND_PEERS_MAX.is_power_of_two());
 /// Raw sockets between a packet's destination and its byte count.
 pub const RAW_PEERS_MAX: u32 = 1_024;
 /// Datagram, raw and packet sockets whose last flow is known.

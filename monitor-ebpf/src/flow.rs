@@ -64,6 +64,7 @@ pub(crate) struct SendPeer {
 /// same moment have numbers near each other far more often than the same one.
 #[inline(always)]
 pub(crate) fn send_slot() -> u32 {
+    const { assert!(SEND_PEERS_MAX.is_power_of_two()) };
     bpf_get_current_pid_tgid() as u32 & (SEND_PEERS_MAX - 1)
 }
 

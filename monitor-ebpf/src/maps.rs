@@ -133,7 +133,7 @@ pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
 pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
 /// The peer of a thread's datagram, between the hook that knows it and the hook that knows its
-/// length. An array, because it is asked twice for each datagram, and a hash costs eight times that.
+/// length. An array: it is asked twice for each datagram, and a hash costs eight times that.
 #[map]
 pub(crate) static SEND_PEERS: Array<SendPeer> = Array::with_max_entries(SEND_PEERS_MAX, 0);
 

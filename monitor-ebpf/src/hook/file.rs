@@ -126,13 +126,9 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if size >= BIG_FILE_BYTES.load() {
         reason |= OPEN_BIG_FILE;
     }
-    let mut label = 0;
-    if filter::may_be_marked(head.number()?) {
-        // SAFETY: the value is copied out at once.
-        label = unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label);
-        if label != 0 {
-            reason |= OPEN_LABELLED;
-        }
+    let label = label_of(head)?;
+    if label != 0 {
+        reason |= OPEN_LABELLED;
     }
     let access = file::open_flags(file)? & O_ACCMODE;
     if label != 0 && access != O_WRONLY {
@@ -175,6 +171,16 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         return Ok(None);
     }
     Ok(Some(Opened { file, dentry, reason, name_class, label }))
+}
+
+/// A file's label; zero for none.
+#[inline(always)]
+fn label_of(head: &InodeHead) -> Result<u32, Fault> {
+    if !filter::may_be_marked(head.number()?) {
+        return Ok(0);
+    }
+    // SAFETY: the value is copied out at once.
+    Ok(unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label))
 }
 
 /// Whether a character device is one of those that the daemon named.

@@ -91,8 +91,8 @@ pub(crate) fn at<T: Copy>(address: u64) -> Result<T, Fault> {
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Fault)
 }
 
-/// Reads eight bytes at an address: as [`field`] does, where a struct is known that begins with such
-/// a number. What they are is for the caller to say; the kernel only wants to hear of a type.
+/// Reads eight bytes at an address: as [`field`] does, where a struct is known that begins with
+/// such a number. What they are is for the caller to say; the kernel only wants to hear of a type.
 #[inline(always)]
 pub(crate) fn word(address: u64) -> Result<u64, Fault> {
     if TYPE_CAST.load() == 0 || OFF_WORD.load() != 0 {
