@@ -120,6 +120,14 @@ pub fn main() -> ExitCode {
         Command::Version { json } => version(json, &mut out),
     };
     result.unwrap_or_else(|error| {
+        let is_unheard = |cause: &(dyn std::error::Error + 'static)| {
+            let io = cause.downcast_ref::<std::io::Error>();
+            io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        };
+        // `| head` has read what it wanted.
+        if error.chain().any(is_unheard) {
+            return ExitCode::SUCCESS;
+        }
         fail(&format!("{error:#}"));
         ExitCode::from(FAILED)
     })

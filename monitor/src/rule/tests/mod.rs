@@ -3,6 +3,7 @@
 mod block;
 mod bound;
 mod hostile;
+mod message;
 mod peer;
 mod scope;
 
