@@ -24,7 +24,12 @@ use clap::Parser as _;
 use crate::cli::{Cli, Task};
 use crate::tree::Tree;
 
+/// Exit code when whoever read our output has closed it, as `head` does: that of a program which
+/// SIGPIPE ends.
+const CLOSED_PIPE: i32 = 141;
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     let cli = Cli::parse();
     let result = match cli.task {
         // An actor is a part of a demo or a benchmark: it needs no tree.
@@ -35,6 +40,18 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Ends quietly where `println!` would panic because nobody reads any more.
+fn end_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload().downcast_ref::<String>();
+        if message.is_some_and(|text| text.contains("stdout: Broken pipe")) {
+            std::process::exit(CLOSED_PIPE);
+        }
+        report(panic);
+    }));
 }
 
 fn run(tree: &Tree, task: Task) -> anyhow::Result<ExitCode> {

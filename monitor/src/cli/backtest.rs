@@ -10,7 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::rules::{RULES_DIR, refuse};
+use super::rules::refuse;
+use super::selection::Selection;
 use crate::alert::{Activity, Alert, AlertConfig, Host};
 use crate::model::{BootNs, Clock, FactRow, Facts as _, WallNs};
 use crate::pipeline::Replay;
@@ -23,9 +24,8 @@ const NAMED_MAX: usize = 5;
 /// What `backtest` takes.
 #[derive(Clone, Debug, Args)]
 pub(super) struct BacktestArgs {
-    /// Rule files, or folders of them
-    #[arg(default_value = RULES_DIR)]
-    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    rules: Selection,
     /// How far back, such as 7d, 12h or 30m
     #[arg(long, default_value = "7d")]
     since: String,
@@ -54,7 +54,7 @@ struct Row {
 
 /// Runs the rules over the store.
 pub(super) fn run(args: &BacktestArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let rules = match RuleSet::read_paths(&args.paths) {
+    let rules = match args.rules.read()? {
         Ok(rules) => rules,
         Err(mistakes) => return refuse(&mistakes, out),
     };
@@ -227,7 +227,7 @@ mod tests {
     fn backtest(store: &std::path::Path, since: &str) -> serde_json::Value {
         let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../rules");
         let args = BacktestArgs {
-            paths: vec![rules.into()],
+            rules: Selection::of(vec![rules.into()]),
             since: since.to_owned(),
             rule: vec!["weights-bulk-egress".to_owned()],
             store: store.to_owned(),
@@ -257,7 +257,7 @@ mod tests {
         let error = segments(&dir.path().join("none")).expect_err("it is missing");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         let args = BacktestArgs {
-            paths: Vec::new(),
+            rules: Selection::of(Vec::new()),
             since: "7d".into(),
             rule: Vec::new(),
             store: dir.path().join("none"),

@@ -7,7 +7,7 @@
 //! | `replay`, `backtest` | rules over recorded events |
 //! | `record` | `record`, `events`: what this host does, in a file or as it comes |
 //! | `config` | `config check`, `config print` |
-//! | `rules`, `rules_test`, `explain`, `pushdown`, `import` | `rules …` |
+//! | `rules`, `rules_test`, `explain`, `pushdown`, `import`, `selection` | `rules …` |
 
 mod backtest;
 mod config;
@@ -21,6 +21,7 @@ mod replay;
 pub mod rules;
 pub mod rules_test;
 mod run;
+mod selection;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,6 +34,9 @@ use crate::pipeline::BUILD;
 const FOUND: u8 = 1;
 /// Exit code of a command that was used wrongly, or could not do its work.
 const FAILED: u8 = 2;
+
+/// Exit code when whoever read our output has closed it: that of a program which SIGPIPE ends.
+const CLOSED_PIPE: u8 = 141;
 
 /// eBPF + NVML runtime monitor for AI workloads on GPU hosts.
 ///
@@ -114,23 +118,26 @@ pub fn main() -> ExitCode {
         Command::Rules(RulesCommand::Other(command)) => rules::run(&command, &mut out),
         Command::Config(command) => config::run(&command, &mut out),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "gpuwarden", &mut out);
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gpuwarden", &mut script);
+            out.write_all(&script).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
         Command::Version { json } => version(json, &mut out),
     };
     result.unwrap_or_else(|error| {
-        let is_unheard = |cause: &(dyn std::error::Error + 'static)| {
-            let io = cause.downcast_ref::<std::io::Error>();
-            io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-        };
-        // `| head` has read what it wanted.
-        if error.chain().any(is_unheard) {
-            return ExitCode::SUCCESS;
+        if is_closed_pipe(&error) {
+            return ExitCode::from(CLOSED_PIPE);
         }
         fail(&format!("{error:#}"));
         ExitCode::from(FAILED)
     })
+}
+
+/// Whether whoever read our output has seen enough, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn version(json: bool, out: &mut dyn std::io::Write) -> anyhow::Result<ExitCode> {
@@ -153,6 +160,14 @@ fn fail(message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_fault() {
+        let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(is_closed_pipe(&closed.into()));
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(!is_closed_pipe(&full.into()));
+    }
 
     #[test]
     fn command_line_is_sound_and_completes_in_every_shell() {

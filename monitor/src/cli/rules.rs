@@ -1,37 +1,36 @@
 //! `gpuwarden rules`: check, list, and the reference of the language.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde_json::{Value as Json, json};
 
 use super::explain::{explain, needs};
+use super::selection::Selection;
 use crate::model::{CATALOGUE, EventKind};
 use crate::rule::spec::Rule;
-use crate::rule::{Diagnostics, RuleSet, fields_markdown, kind_words, rules_markdown, schema};
-
-/// Where rules are looked for when no path is given.
-pub const RULES_DIR: &str = "/etc/gpuwarden/rules.d";
+use crate::rule::{
+    Diagnostics, RuleSet, fields_markdown, is_shipped, kind_words, rules_markdown, schema,
+};
 
 /// Work with rule files. Needs neither root nor a GPU.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RulesCommand {
     /// Read, check and compile; print every mistake with its place
     Check {
-        /// Rule files, or folders of them
-        #[arg(default_value = RULES_DIR)]
-        paths: Vec<PathBuf>,
+        /// Which rules.
+        #[command(flatten)]
+        rules: Selection,
         /// Print a JSON array of mistakes
         #[arg(long)]
         json: bool,
     },
     /// One line a rule
     List {
-        /// Rule files, or folders of them
-        #[arg(default_value = RULES_DIR)]
-        paths: Vec<PathBuf>,
+        /// Which rules.
+        #[command(flatten)]
+        rules: Selection,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -52,9 +51,9 @@ pub enum RulesCommand {
     Explain {
         /// Id of the rule
         id: String,
-        /// Rule files, or folders of them
-        #[arg(default_value = RULES_DIR)]
-        paths: Vec<PathBuf>,
+        /// Which rules.
+        #[command(flatten)]
+        rules: Selection,
         /// Also try the sensors it needs on this host (needs root; changes nothing)
         #[arg(long)]
         host: bool,
@@ -69,8 +68,8 @@ pub enum RulesCommand {
 /// Runs a command; what people read goes to `out`. The exit code is 1 when the rules are wrong.
 pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     match command {
-        RulesCommand::Check { paths, json } => check(paths, *json, out),
-        RulesCommand::List { paths, json, markdown } => match RuleSet::read_paths(paths) {
+        RulesCommand::Check { rules, json } => check(rules.read()?, *json, out),
+        RulesCommand::List { rules, json, markdown } => match rules.read()? {
             Ok(set) if *markdown => {
                 write!(out, "{}", rules_markdown(&set))?;
                 Ok(ExitCode::SUCCESS)
@@ -79,7 +78,7 @@ pub fn run(command: &RulesCommand, out: &mut dyn Write) -> anyhow::Result<ExitCo
             Err(mistakes) => refuse(&mistakes, out),
         },
         RulesCommand::Fields { json, markdown } => fields(*json, *markdown, out),
-        RulesCommand::Explain { id, paths, host, json } => match RuleSet::read_paths(paths) {
+        RulesCommand::Explain { id, rules, host, json } => match rules.read()? {
             Ok(set) => explain(&set, id, *host, *json, out),
             Err(mistakes) => refuse(&mistakes, out),
         },
@@ -97,18 +96,23 @@ pub(super) fn refuse(mistakes: &Diagnostics, out: &mut dyn Write) -> anyhow::Res
     Ok(ExitCode::FAILURE)
 }
 
-fn check(paths: &[PathBuf], as_json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    match RuleSet::read_paths(paths) {
+fn check(
+    rules: Result<RuleSet, Diagnostics>,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    match rules {
         Ok(_) if as_json => {
             writeln!(out, "[]")?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(set) => {
             let tests: usize = set.rules.iter().map(|rule| rule.tests.len()).sum();
+            // Tests of shipped rules are run where the rules are made; here they are left out.
             let untested: Vec<&str> = set
                 .rules
                 .iter()
-                .filter(|rule| rule.tests.is_empty())
+                .filter(|rule| rule.tests.is_empty() && !is_shipped(&rule.meta.source))
                 .map(|rule| rule.meta.id.as_str())
                 .collect();
             let (rules, profiles) = (set.rules.len(), set.profiles.len());
@@ -275,6 +279,23 @@ profiles:
         let (ok, text) = run_line(&["check", "--json", &path]);
         let mistakes: Json = serde_json::from_str(&text).expect("JSON");
         assert!(!ok && mistakes[0]["line"] == 14, "{text}");
+    }
+
+    #[test]
+    fn rules_are_checked_as_the_monitor_would_load_them() {
+        let (_dir, path) = folder(&RULES.replace("id: bulk", "id: weights-bulk-egress"));
+        let (ok, text) = run_line(&["check", &path]);
+        assert!(ok, "{text}");
+        let (ok, text) = run_line(&["check", "--with-shipped", &path]);
+        assert!(
+            !ok && text.contains("weights-bulk-egress"),
+            "an id that a shipped rule has: {text}"
+        );
+        let (_dir, path) = folder(RULES);
+        let (ok, text) = run_line(&["check", "--with-shipped", &path]);
+        assert!(ok && text.ends_with("without a test: bulk\n"), "{text}");
+        let (ok, text) = run_line(&["list", "--config", "/dev/null"]);
+        assert!(ok && text.contains("weights-bulk-egress"), "what `run` would load: {text}");
     }
 
     #[test]

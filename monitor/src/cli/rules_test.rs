@@ -9,14 +9,15 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 
-use super::rules::RULES_DIR;
 use crate::correlate::{Rehearsal, RehearsedAlert, RuleStats, rehearse};
 use crate::model::{FactRow, Facts};
-use crate::rule::RuleSet;
 use crate::rule::spec::{CorrelationKind, Rule, RuleTest};
+use crate::rule::{RuleSet, is_shipped, shipped};
 
 /// Exit code when a test failed; 2 is for files that cannot be loaded.
 const FAILED: u8 = 1;
+/// Where rules are looked for when no path is given.
+const RULES_DIR: &str = "/etc/gpuwarden/rules.d";
 /// Exit code when the rules cannot be loaded, or nothing is there to be tested.
 const UNUSABLE: u8 = 2;
 
@@ -26,6 +27,9 @@ pub struct TestArgs {
     /// Rule files, or folders of them. Rules that wait for other rules need those too.
     #[arg(default_value = RULES_DIR)]
     pub paths: Vec<PathBuf>,
+    /// Load the shipped rules beside them, as `run` does; their own tests are not run.
+    #[arg(long)]
+    pub with_shipped: bool,
     /// Test only the rules whose id contains this.
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
@@ -66,7 +70,8 @@ struct Results<'a> {
 /// Runs the tests and writes the results to `out`. Exit code 0 when all passed, 1 when one failed,
 /// 2 when the rules cannot be loaded or no test was found. An error is one of the output's.
 pub fn run(args: &TestArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let set = match RuleSet::read_paths(&args.paths) {
+    let beside = if args.with_shipped { shipped() } else { Vec::new() };
+    let set = match RuleSet::read_with(beside, &args.paths) {
         Ok(set) => set,
         Err(mistakes) if args.json => {
             writeln!(out, "{}", serde_json::json!({ "mistakes": mistakes.to_json() }))?;
@@ -100,7 +105,8 @@ fn test<'a>(set: &'a RuleSet, only: Option<&str>) -> Results<'a> {
         only.is_none_or(|only| rule.meta.id.as_str().contains(only))
     };
     let chosen: Vec<_> = set.rules.iter().filter(is_chosen).collect();
-    let untested = chosen.iter().filter(|rule| rule.tests.is_empty());
+    let has_none = |rule: &Rule| rule.tests.is_empty() && !is_shipped(&rule.meta.source);
+    let untested = chosen.iter().filter(|rule| has_none(rule));
     let untested = untested.map(|rule| rule.meta.id.as_str()).collect();
     let tests: Vec<_> = chosen
         .iter()
@@ -268,7 +274,13 @@ rules:
         let file = dir.path().join("rule.yaml");
         std::fs::write(&file, text).unwrap();
         let junit = dir.path().join("junit.xml");
-        let args = TestArgs { paths: vec![file], only: None, json, junit: Some(junit.clone()) };
+        let args = TestArgs {
+            paths: vec![file],
+            with_shipped: false,
+            only: None,
+            json,
+            junit: Some(junit.clone()),
+        };
         let mut out = vec![];
         let code = run(&args, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap().replace(dir.path().to_str().unwrap(), "DIR");
@@ -339,7 +351,13 @@ rules:
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("rule.yaml"), rule_file(0)).unwrap();
         let only = Some("other".to_owned());
-        let args = TestArgs { paths: vec![dir.path().into()], only, json: false, junit: None };
+        let args = TestArgs {
+            paths: vec![dir.path().into()],
+            with_shipped: false,
+            only,
+            json: false,
+            junit: None,
+        };
         assert_eq!(run(&args, &mut vec![]).unwrap(), ExitCode::from(UNUSABLE));
     }
 

@@ -58,7 +58,7 @@ impl Pushdown {
         self.prefixes = demand.prefixes;
     }
 
-    /// Watches the directories that prefixes were found to mean, unless other rules are loaded since.
+    /// Watches the directories that prefixes were found to mean, unless other rules have come since.
     pub(super) fn found_directories(
         &mut self,
         of: &BTreeSet<String>,

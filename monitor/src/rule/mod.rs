@@ -57,7 +57,7 @@ pub use reference::{fields_markdown, kind_words};
 pub use schema::schema;
 pub use scope::{KindScope, Scopes, who_clauses};
 pub use set::{RuleSet, is_gpu, speaks_of_gpus};
-pub use shipped::shipped;
+pub use shipped::{is_shipped, shipped};
 pub use source::Source;
 pub use trial::parse_rows;
 

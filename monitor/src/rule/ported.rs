@@ -99,7 +99,10 @@ mod tests {
             let ip = IpAddr::from([10, 0, 0, last]);
             let one_by_one = peers.iter().any(|peer| {
                 peer.ports.iter().any(|ports| ports.contains(&port))
-                    && peer.nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)))
+                    && peer
+                        .nets
+                        .as_ref()
+                        .is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)))
             });
             prop_assert_eq!(PortedPeers::of(&peers).allows(ip, port), one_by_one);
         }

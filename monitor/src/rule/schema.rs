@@ -106,7 +106,10 @@ fn rule() -> Json {
             "when": {"$ref": "#/$defs/condition"},
             "correlate": {"$ref": "#/$defs/correlate"},
             "dedupe": object(&["for"], dedupe),
-            "message": {"type": "string", "description": "Text with {{field}} and {{sum|bytes}}."},
+            "message": {
+                "type": "string",
+                "description": "Text with {{field}}, {{sum|bytes}}, {{#field}}…{{/field}}."
+            },
             "tags": object(&[], tags),
             "exceptions": {"type": "array", "items": object(&["name", "when"], exception)},
             "respond": {"type": "array", "items": {"enum": Response::NAMES}},

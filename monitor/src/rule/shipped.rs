@@ -18,6 +18,11 @@ pub fn shipped() -> Vec<Source> {
         .collect()
 }
 
+/// Whether a source of this name is a shipped file.
+pub fn is_shipped(source: &str) -> bool {
+    SHIPPED.iter().any(|(name, _)| *name == source)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,7 @@
 //! Message templates: `{{workload.name}} sent {{sum|bytes}}`.
+//!
+//! Holes and sections are written as in Mustache (mustache(5)): what stands between `{{#field}}`
+//! and `{{/field}}` is written where the field is known, and left out where it is missing.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,7 +10,7 @@ use std::fmt::Write as _;
 use crate::model::{Facts, FieldId, FieldType, Value};
 
 use super::cel::{Context, check};
-use super::diagnostic::{Located, Reported};
+use super::diagnostic::{Located, Reported, Span};
 use super::spec::{Render, Vars};
 use super::yaml::within;
 
@@ -30,6 +33,26 @@ enum Piece {
     Text(String),
     Field(FieldId, Format),
     Var(VarName, Format),
+    /// Written where the field is known.
+    Section(FieldId, Vec<Piece>),
+}
+
+/// What stands between `{{` and `}}`.
+#[derive(Debug)]
+enum Hole {
+    Value(Piece),
+    /// `{{#field}}`
+    Open(FieldId),
+    /// `{{/field}}`
+    Close(FieldId),
+}
+
+/// A section that is not closed yet.
+struct Open {
+    field: FieldId,
+    span: Span,
+    /// What stands before it.
+    before: Vec<Piece>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +73,7 @@ impl Template {
     /// Reads a template; every mistake is reported.
     pub(crate) fn of(text: &Located<String>, context: &Context<'_>) -> Result<Self, Reported> {
         let mut template = Self { pieces: Vec::new(), fields: BTreeSet::new() };
+        let mut open: Option<Open> = None;
         let mut failed = None;
         let mut rest = text.value.as_str();
         while let Some((before, tail)) = rest.split_once("{{") {
@@ -65,17 +89,97 @@ impl Template {
                 value: inside.to_owned(),
                 span: within(context.sink, text, from, to.max(from + 1)),
             };
-            match template.hole(&spot, context) {
-                Ok(piece) => template.pieces.push(piece),
-                Err(reported) => failed = Some(reported),
+            let taken = template
+                .hole(&spot, context)
+                .and_then(|hole| template.take(hole, spot.span, &mut open, context));
+            if let Err(reported) = taken {
+                failed = Some(reported);
             }
             rest = after;
         }
         template.pieces.push(Piece::Text(rest.to_owned()));
+        // A section whose end has a mistake of its own is not reported twice.
+        if let (Some(open), false) = (open, failed.is_some()) {
+            let name = open.field.name();
+            let message = format!("section `{{{{#{name}}}}}` is never closed");
+            let help = format!("end it with `{{{{/{name}}}}}`");
+            failed = Some(context.sink.error_help(open.span, message, help));
+        }
         failed.map_or(Ok(template), Err)
     }
 
-    fn hole(&mut self, hole: &Located<String>, context: &Context<'_>) -> Result<Piece, Reported> {
+    /// Puts a hole into its place.
+    fn take(
+        &mut self,
+        hole: Hole,
+        span: Span,
+        open: &mut Option<Open>,
+        context: &Context<'_>,
+    ) -> Result<(), Reported> {
+        match hole {
+            Hole::Value(piece) => self.pieces.push(piece),
+            Hole::Open(field) => {
+                if let Some(outer) = open {
+                    let message =
+                        format!("a section within the section of `{}`", outer.field.name());
+                    let help = "close the outer one first; sections do not nest";
+                    return Err(context.sink.error_help(span, message, help));
+                }
+                *open = Some(Open { field, span, before: std::mem::take(&mut self.pieces) });
+            }
+            Hole::Close(field) => match open.take() {
+                Some(Open { field: opened, before, .. }) if opened == field => {
+                    let inside = std::mem::replace(&mut self.pieces, before);
+                    self.pieces.push(Piece::Section(field, inside));
+                }
+                other => {
+                    let help = other.as_ref().map_or_else(
+                        || "no section is open here".to_owned(),
+                        |open| format!("the open section is that of `{}`", open.field.name()),
+                    );
+                    *open = other;
+                    let message = format!("`{{{{/{}}}}}` closes no section", field.name());
+                    return Err(context.sink.error_help(span, message, help));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Reads `#field` or `/field`.
+    fn mark(&mut self, hole: &Located<String>, context: &Context<'_>) -> Result<Hole, Reported> {
+        let mut name = hole.value.trim().chars();
+        let opens = name.next() == Some('#');
+        let place = Located { value: name.as_str().trim().to_owned(), span: hole.span };
+        let id = self.field(&place, context)?;
+        Ok(if opens { Hole::Open(id) } else { Hole::Close(id) })
+    }
+
+    /// A field that a message may speak of.
+    fn field(
+        &mut self,
+        place: &Located<String>,
+        context: &Context<'_>,
+    ) -> Result<FieldId, Reported> {
+        let name = place.value.as_str();
+        if !name.contains('.') {
+            let help = super::cel::nearest_field(name)
+                .map_or_else(|| "write a field".to_owned(), |n| format!("did you mean `{n}`?"));
+            let message = format!("`{name}` is not a field");
+            return Err(context.sink.error_help(place.span, message, help));
+        }
+        let checked = check(place, context)?;
+        let Some(id) = FieldId::from_name(name).filter(|id| checked.fields.contains(id)) else {
+            return Err(context.sink.error(place.span, "a message takes fields only"));
+        };
+        self.fields.insert(id);
+        Ok(id)
+    }
+
+    fn hole(&mut self, hole: &Located<String>, context: &Context<'_>) -> Result<Hole, Reported> {
+        if hole.value.trim_start().starts_with(['#', '/']) {
+            return self.mark(hole, context);
+        }
         let (name, format) = match hole.value.split_once('|') {
             None => (hole.value.trim(), Format::Plain),
             Some((name, "bytes")) => (name.trim(), Format::Bytes),
@@ -94,29 +198,19 @@ impl Template {
         };
         if let Some(var) = var {
             if context.vars.contains(&name) {
-                return Ok(Piece::Var(var, format));
+                return Ok(Hole::Value(Piece::Var(var, format)));
             }
             let message = super::cel::no_variable(name, context.vars);
             return Err(context.sink.error(hole.span, message));
         }
-        if !name.contains('.') {
-            let help = super::cel::nearest_field(name)
-                .map_or_else(|| "write a field".to_owned(), |n| format!("did you mean `{n}`?"));
-            let message = format!("`{name}` is not a field");
-            return Err(context.sink.error_help(hole.span, message, help));
-        }
         let place = Located { value: name.to_owned(), span: hole.span };
-        let checked = check(&place, context)?;
-        let Some(id) = FieldId::from_name(name).filter(|id| checked.fields.contains(id)) else {
-            return Err(context.sink.error(hole.span, "a message takes fields only"));
-        };
+        let id = self.field(&place, context)?;
         let numeric = matches!(id.field_type(), FieldType::Int | FieldType::Float);
         if format != Format::Plain && !numeric {
             let message = format!("`{name}` is a {}, only numbers have formats", id.field_type());
             return Err(context.sink.error(hole.span, message));
         }
-        self.fields.insert(id);
-        Ok(Piece::Field(id, format))
+        Ok(Hole::Value(Piece::Field(id, format)))
     }
 
     /// The closure that writes the message.
@@ -126,20 +220,7 @@ impl Template {
 
     fn write(&self, facts: &dyn Facts, vars: &Vars) -> String {
         let mut out = String::with_capacity(128);
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Field(id, format) => write_value(&mut out, facts.field(*id), *format),
-                Piece::Var(name, format) => {
-                    let number = match name {
-                        VarName::Count => vars.count,
-                        VarName::Sum => vars.sum,
-                        VarName::Distinct => vars.distinct,
-                    };
-                    write_value(&mut out, Value::Int(number), *format);
-                }
-            }
-        }
+        write_pieces(&mut out, &self.pieces, facts, vars);
         if out.len() > MESSAGE_BYTES_MAX {
             let mut end = MESSAGE_BYTES_MAX - '…'.len_utf8();
             while !out.is_char_boundary(end) {
@@ -149,6 +230,28 @@ impl Template {
             out.push('…');
         }
         out
+    }
+}
+
+fn write_pieces(out: &mut String, pieces: &[Piece], facts: &dyn Facts, vars: &Vars) {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Field(id, format) => write_value(out, facts.field(*id), *format),
+            Piece::Var(name, format) => {
+                let number = match name {
+                    VarName::Count => vars.count,
+                    VarName::Sum => vars.sum,
+                    VarName::Distinct => vars.distinct,
+                };
+                write_value(out, Value::Int(number), *format);
+            }
+            // Sections hold no sections, so this goes one level down at most.
+            Piece::Section(id, inside) if facts.field(*id) != Value::Missing => {
+                write_pieces(out, inside, facts, vars);
+            }
+            Piece::Section(..) => {}
+        }
     }
 }
 

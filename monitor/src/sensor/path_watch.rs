@@ -14,8 +14,8 @@ use super::{SharedMaps, interest};
 
 /// Most directories that prefixes of rules resolve to; what is beyond is not watched, and said.
 pub const PATH_DIRECTORIES_MAX: usize = 4_096;
-/// Most mount namespaces that prefixes are looked for in, beside the host's: a node runs some hundred
-/// containers.
+/// Most mount namespaces that prefixes are looked for in, beside the host's: a node runs some
+/// hundred containers.
 pub const MOUNT_NAMESPACES_MAX: usize = 512;
 /// Deepest directory below a prefix that is watched.
 const DEPTH_MAX: usize = 16;
@@ -83,8 +83,8 @@ fn forget(name: WatchName, bits: u32, maps: &mut SharedMaps) {
     }
 }
 
-/// The directories that prefixes mean, seen from the host and from each mount namespace, and whether
-/// all of them fit. What can hang (a network disk) hangs whoever calls this.
+/// The directories that prefixes mean, seen from the host and from each mount namespace, and
+/// whether all of them fit. What can hang (a network disk) hangs whoever calls this.
 pub fn directories_of(prefixes: &BTreeSet<String>) -> (HashSet<InodeKey>, bool) {
     if prefixes.is_empty() {
         return (HashSet::new(), true);
