@@ -58,7 +58,7 @@ impl Pushdown {
         self.prefixes = demand.prefixes;
     }
 
-    /// Watches the directories that prefixes were found to mean, unless other rules have come since.
+    /// Watches the directories that prefixes were found to mean, unless other rules came since.
     pub(super) fn found_directories(
         &mut self,
         of: &BTreeSet<String>,
