@@ -81,6 +81,8 @@ pub const WRITERS_MAX: u32 = 16_384;
 pub const READERS_MAX: u32 = 4_096;
 /// Bytes read of a file by one process between two records.
 pub const READ_STEP_BYTES: u64 = 64 << 10;
+/// Time between two records, below which fewer bytes are summed.
+pub const READ_STEP_NS: u64 = 10_000_000;
 
 /// Bytes of the name of a tampered object: a BPF name has 16, a module's 56, a pin's path more.
 pub const OBJECT_BYTES_MAX: usize = 128;

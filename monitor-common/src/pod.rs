@@ -1,6 +1,9 @@
 //! The promises aya asks for: these types are plain bytes.
 
-use crate::{EgressSum, Extension, InodeKey, KindCounters, NewName, Place, RateWindow, WatchName};
+use crate::{
+    EgressSum, Extension, InodeKey, KindCounters, NewName, Place, RateWindow, ReaderKey, ReaderSum,
+    WatchName,
+};
 
 // SAFETY: repr(C), integers only, no padding (sizes are asserted beside the types), any bit
 // pattern is a value.
@@ -19,3 +22,7 @@ unsafe impl aya::Pod for EgressSum {}
 unsafe impl aya::Pod for Place {}
 // SAFETY: repr(C), integers and bytes, no padding (its size is asserted beside it).
 unsafe impl aya::Pod for NewName {}
+// SAFETY: as above.
+unsafe impl aya::Pod for ReaderKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for ReaderSum {}

@@ -69,6 +69,9 @@ pub(crate) struct FlowState {
     pub(crate) first_left: u32,
     /// TCP's number behind the last byte that was seen in a packet; zero before the first.
     pub(crate) sent_until: u32,
+    /// The same of what was counted, where packets are all that bytes are counted by.
+    pub(crate) counted_until: u32,
+    pub(crate) reserved: u32,
     /// Id of the cgroup that the socket was made in; zero where it cannot be read.
     pub(crate) socket_cgroup: u64,
     /// Peer of the flow that this socket had before, or [`NO_PEER`].
@@ -101,7 +104,8 @@ pub(crate) fn peer_hash(end: &Endpoint) -> u64 {
 }
 
 /// Where a new flow's state is put together: the BPF stack is too small for it. The three starters
-/// can interrupt each other on one CPU, so each has a slot. A fourth is for older flows.
+/// can interrupt each other on one CPU, so each has a slot. A fourth is for older flows, a
+/// fifth for packets.
 #[derive(Clone, Copy)]
 pub(crate) enum Starter {
     /// A send on a socket that was not seen to open.
@@ -112,10 +116,12 @@ pub(crate) enum Starter {
     Accept = 2,
     /// A flow that is older than the monitor.
     Seen = 3,
+    /// A datagram in a packet, which may leave while an interrupted send puts one together.
+    Packet = 4,
 }
 
 /// Slots of [`Starter`].
-pub(crate) const STARTERS: u32 = 4;
+pub(crate) const STARTERS: u32 = 5;
 
 /// [`FlowState::first_segments`]: no more first bytes are wanted.
 pub(crate) const FIRST_DONE: u8 = u8::MAX;
@@ -166,7 +172,10 @@ pub(crate) fn start_in(
     // SAFETY: all members are integers, for which zero is a value.
     unsafe { core::ptr::write_bytes(state, 0, 1) };
     if opening.direction != DIRECTION_INGRESS {
-        task::actor(opening.task, &mut state.actor)?;
+        match opening.starter {
+            Starter::Packet => task::packet_actor(opening.task, &mut state.actor)?,
+            _ => task::actor(opening.task, &mut state.actor)?,
+        }
     }
     state.family = opening.family;
     state.socket_type = sock::socket_type(sk)?;
@@ -266,6 +275,16 @@ pub(crate) fn close(cookie: u64) {
 /// Adds bytes that were sent, and reports when a step has passed.
 #[inline(always)]
 pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
+    add_by(state, bytes, task::actor)
+}
+
+/// As [`add`], where `sender` writes who the current task is, if it may be the one that sends.
+#[inline(always)]
+pub(crate) fn add_by(
+    state: &mut FlowState,
+    bytes: u64,
+    sender: impl FnOnce(u64, &mut ActorRecord) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     shared_add(&mut state.bytes_out, bytes);
     shared_add(&mut state.sends, 1);
     if !is_loopback(&state.remote.address) {
@@ -285,7 +304,7 @@ pub(crate) fn add(state: &mut FlowState, bytes: u64) -> Result<(), Fault> {
     }
     let current = task::current();
     if task::tgid(current)? != state.actor.tgid {
-        task::actor(current, &mut state.actor)?;
+        sender(current, &mut state.actor)?;
         if state.owner_tgid == 0 {
             state.owner_tgid = state.actor.tgid;
             state.owner_start_boot_ns = state.actor.start_boot_ns;

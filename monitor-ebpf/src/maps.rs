@@ -141,6 +141,10 @@ pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
 #[map]
 pub(crate) static ASKED: LruHashMap<FlowKey, Asked> = LruHashMap::with_max_entries(ASKED_MAX, 0);
 
+/// What a new entry of those is filled with, until who asked is written there.
+#[map]
+pub(crate) static ASKED_FILLER: Array<Asked> = Array::with_max_entries(1, 0);
+
 /// Bytes by cgroup, twice.
 #[map]
 pub(crate) static EGRESS: LruHashMap<u64, EgressSum> =

@@ -4,7 +4,8 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use monitor_common::{
-    FileReadRecord, InodeKey, KIND_FILE_READ, READ_MAPPED, READ_STEP_BYTES, ReaderKey, ReaderSum,
+    FileReadRecord, InodeKey, KIND_FILE_READ, READ_MAPPED, READ_STEP_BYTES, READ_STEP_NS,
+    ReaderKey, ReaderSum,
 };
 
 use crate::count::{Outcome, count};
@@ -14,9 +15,6 @@ use crate::globals::{OFF_INODE_SIZE, SELF_TGID};
 use crate::lane::Lane;
 use crate::maps::{LABELS, READERS};
 use crate::read::{Fault, field, file, task};
-
-/// Reads by one process and file that come sooner after a record than this are summed.
-const READ_STEP_NS: u64 = 10_000_000;
 
 /// How bytes came to a process.
 #[derive(Clone, Copy, PartialEq, Eq)]

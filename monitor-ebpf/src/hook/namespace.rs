@@ -117,11 +117,28 @@ fn asked(number: u32, asked: &impl Arguments) -> Option<Call> {
     })
 }
 
-/// The entry of each of them, where their exit does not tell what they were asked.
-#[tracepoint]
-pub fn ns_entered(ctx: TracePointContext) -> u32 {
-    keep(asked(number(&ctx), &ctx));
-    0
+/// The entry of a call, where its exit does not tell what it was asked. One program for each: a
+/// program that reads an argument which the call does not have is not attached to it
+/// (`PERF_EVENT_IOC_SET_BPF`: EACCES), and of two that read different ones the compiler makes an
+/// address that the verifier refuses ("dereference of modified ctx ptr", 5.10).
+macro_rules! entered {
+    ($($program:ident $call:ident)*) => {
+        $(#[tracepoint]
+        pub fn $program(ctx: TracePointContext) -> u32 {
+            keep(Some($call(&ctx)));
+            0
+        })*
+    };
+}
+
+entered! {
+    ns_mount mount
+    ns_move_mount move_mount
+    ns_by_handle by_handle
+    ns_setns setns
+    ns_pivot_root pivot_root
+    ns_unshare unshare
+    ns_chroot chroot
 }
 
 /// The exit of each of them.

@@ -19,13 +19,13 @@ use crate::filter;
 use crate::flow::{FIRST_DONE, FlowKey, FlowState, peer_hash};
 use crate::globals::SELF_TGID;
 use crate::hook::net::keep_peer;
-use crate::maps::{ASKED, FLOWS};
+use crate::maps::{ASKED, ASKED_FILLER, FLOWS};
 use crate::opinion;
 use crate::read::sock::{IPPROTO_TCP, IPPROTO_UDP, mapped};
 use crate::read::{Fault, task};
 
 /// Let the packet pass.
-const PASS: i32 = 1;
+pub(super) const PASS: i32 = 1;
 /// `ETH_P_IP` and `ETH_P_IPV6` (include/uapi/linux/if_ether.h).
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -36,7 +36,7 @@ const MDNS_PORT: u16 = 5353;
 /// header (RFC 768).
 const IPV4_HEADER_BYTES: u32 = 20;
 const IPV6_HEADER_BYTES: u32 = 40;
-const UDP_HEADER_BYTES: u32 = 8;
+pub(super) const UDP_HEADER_BYTES: u32 = 8;
 /// `SYN` in the flags of a TCP header (RFC 9293): it takes a number of its own.
 const TCP_SYN: u8 = 2;
 /// First byte of a TLS handshake record (RFC 8446, section 5.1).
@@ -53,18 +53,18 @@ pub(crate) struct Asked {
 }
 
 /// Where the parts of a packet are.
-struct Packet {
-    protocol: u16,
-    version6: bool,
-    transport: u32,
-    total: u32,
+pub(super) struct Packet {
+    pub(super) protocol: u16,
+    pub(super) version6: bool,
+    pub(super) transport: u32,
+    pub(super) total: u32,
 }
 
 /// Reads the network header; `None` for anything but IPv4 and IPv6.
 ///
 /// Straight from the packet: each helper call would cost as much as all of this.
 #[inline(always)]
-fn packet(ctx: &SkBuffContext) -> Option<Packet> {
+pub(super) fn packet(ctx: &SkBuffContext) -> Option<Packet> {
     let total = ctx.len();
     // SAFETY: a context field.
     let kind = u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16);
@@ -99,7 +99,7 @@ fn bytes_at<const AT: usize>(ctx: &SkBuffContext) -> Option<[u8; 4]> {
 
 /// Source and destination port.
 #[inline(always)]
-fn ports(ctx: &SkBuffContext, packet: &Packet) -> Option<(u16, u16)> {
+pub(super) fn ports(ctx: &SkBuffContext, packet: &Packet) -> Option<(u16, u16)> {
     let near = match packet.transport {
         IPV4_HEADER_BYTES => bytes_at::<20>(ctx),
         IPV6_HEADER_BYTES => bytes_at::<40>(ctx),
@@ -120,7 +120,7 @@ fn is_dns(port: u16) -> bool {
 
 /// Source or destination address of the packet.
 #[inline(always)]
-fn address(ctx: &SkBuffContext, packet: &Packet, source: bool) -> Option<[u8; 16]> {
+pub(super) fn address(ctx: &SkBuffContext, packet: &Packet, source: bool) -> Option<[u8; 16]> {
     if packet.version6 {
         ctx.load(if source { 8 } else { 24 }).ok()
     } else {
@@ -130,7 +130,7 @@ fn address(ctx: &SkBuffContext, packet: &Packet, source: bool) -> Option<[u8; 16
 
 /// The kernel address of the packet's socket, used as a name only.
 #[inline(always)]
-fn socket_of(ctx: &SkBuffContext) -> u64 {
+pub(super) fn socket_of(ctx: &SkBuffContext) -> u64 {
     // SAFETY: a context field; a program with CAP_PERFMON may keep the pointer as a number.
     unsafe { core::ptr::read_volatile(&raw const (*ctx.skb.skb).__bindgen_anon_2.sk) as u64 }
 }
@@ -174,21 +174,27 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
 fn ask(ctx: &SkBuffContext, packet: &Packet, from: u16, to: u16) -> Option<Result<(), Fault>> {
     let local = Endpoint { address: address(ctx, packet, true)?, port: from, reserved: [0; 6] };
     let remote = Endpoint { address: address(ctx, packet, false)?, port: to, reserved: [0; 6] };
-    // SAFETY: all members are integers, for which zero is a value.
-    let mut asked: Asked = unsafe { core::mem::zeroed() };
-    if let Err(fault) = task::actor(task::current(), &mut asked.actor) {
-        return Some(Err(fault));
+    let current = task::current();
+    match task::tgid(current) {
+        Ok(tgid) if tgid != SELF_TGID.load() => {}
+        Ok(_) => return None,
+        Err(fault) => return Some(Err(fault)),
     }
-    if asked.actor.tgid == SELF_TGID.load() {
-        return None;
+    let key = FlowKey { sock: socket_of(ctx), peer: peer_hash(&remote) };
+    if ASKED.get_ptr_mut(key).is_none() {
+        // A full map forgets who asked longest ago: the answer to that gives no names.
+        let _kept = ASKED.insert(key, ASKED_FILLER.get(0)?, u64::from(BPF_ANY));
+    }
+    // In place: the stack has no room for it on kernels where fields are read into it (5.10).
+    // SAFETY: the map's value lives while the program runs.
+    let asked = unsafe { &mut *ASKED.get_ptr_mut(key)? };
+    if let Err(fault) = task::packet_actor(current, &mut asked.actor) {
+        return Some(Err(fault));
     }
     (asked.local, asked.remote) = (local, remote);
     // SAFETY: the context is a packet, as the helper asks.
     asked.cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
-    let key = FlowKey { sock: socket_of(ctx), peer: peer_hash(&remote) };
-    // A full map forgets who asked longest ago: the answer to that gives no names.
-    let _kept = ASKED.insert(key, asked, u64::from(BPF_ANY));
-    datagram(ctx, packet, &asked, false);
+    datagram(ctx, packet, asked, false);
     Some(Ok(()))
 }
 
@@ -214,15 +220,15 @@ fn datagram(ctx: &SkBuffContext, packet: &Packet, asked: &Asked, inward: bool) {
 }
 
 /// A segment: where its bytes are, and TCP's number of the first.
-struct Segment {
+pub(super) struct Segment {
     offset: u32,
-    total: u32,
-    sequence: u32,
+    pub(super) total: u32,
+    pub(super) sequence: u32,
 }
 
 /// A segment that carries bytes.
 #[inline(always)]
-fn segment(ctx: &SkBuffContext, packet: &Packet) -> Option<Segment> {
+pub(super) fn segment(ctx: &SkBuffContext, packet: &Packet) -> Option<Segment> {
     let near = match packet.transport {
         IPV4_HEADER_BYTES => Some((bytes_at::<24>(ctx)?, bytes_at::<32>(ctx)?)),
         IPV6_HEADER_BYTES => Some((bytes_at::<44>(ctx)?, bytes_at::<52>(ctx)?)),

@@ -111,3 +111,11 @@ pub(crate) fn into<const N: usize>(address: u64, target: &mut [u8; N]) -> Result
     };
     if read == 0 { Ok(()) } else { Err(Fault) }
 }
+
+/// A pointer that the verifier knows, as a number: it allows no arithmetic on those to some sockets
+/// ("pointer arithmetic on `sock_common` prohibited").
+#[inline(always)]
+pub(crate) fn number_of(pointer: u64) -> u64 {
+    // SAFETY: a local variable is read, which is that long.
+    unsafe { bpf_probe_read_kernel(&raw const pointer) }.unwrap_or(0)
+}

@@ -108,15 +108,28 @@ pub(crate) fn cgroup_key(cgroup: u64) -> Result<u64, Fault> {
 /// Writes who `task` is. Works for any task, not only for the current one.
 #[inline(always)]
 pub(crate) fn actor(task: u64, out: &mut ActorRecord) -> Result<(), Fault> {
-    out.tgid = tgid(task)?;
-    out.tid = tid(task)?;
-    out.start_boot_ns = process_start(task)?;
-    out.cgroup_id = if task == current() {
+    let cgroup = if task == current() {
         // SAFETY: a helper without preconditions.
         unsafe { bpf_get_current_cgroup_id() }
     } else {
         cgroup_id(task)?
     };
+    actor_in(task, cgroup, out)
+}
+
+/// As [`actor`], in programs on packets, which older kernels (5.10, 6.1) do not let ask for the
+/// current cgroup: "unknown func `bpf_get_current_cgroup_id`".
+#[inline(always)]
+pub(crate) fn packet_actor(task: u64, out: &mut ActorRecord) -> Result<(), Fault> {
+    actor_in(task, cgroup_id(task)?, out)
+}
+
+#[inline(always)]
+fn actor_in(task: u64, cgroup: u64, out: &mut ActorRecord) -> Result<(), Fault> {
+    out.tgid = tgid(task)?;
+    out.tid = tid(task)?;
+    out.start_boot_ns = process_start(task)?;
+    out.cgroup_id = cgroup;
     let cred: u64 = field(task, &OFF_TASK_CRED)?;
     out.uid = field(cred, &OFF_CRED_EUID)?;
     out.gid = field(cred, &OFF_CRED_EGID)?;

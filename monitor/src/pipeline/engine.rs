@@ -78,6 +78,7 @@ pub(super) struct Tally {
     pub(super) reload_failed: bool,
     pub(super) vital: super::vital::Vital,
     pub(super) opinions: super::opinion::Opinions,
+    pub(super) rests: crate::sensor::ReadRests,
     pub(super) reloaded_wall_s: u64,
     /// Faults of GPUs by what they are; GPUs and kinds of faults are few, XIDs some hundred.
     pub(super) gpu_faults: std::collections::BTreeMap<FaultRow, u64>,

@@ -43,8 +43,13 @@ impl Engine {
     /// led to is told behind it.
     pub(super) fn take_record(&mut self, mut event: Event) {
         self.stages.enricher.complete(&mut event);
-        if matches!(event.body, Body::Flow(_)) {
-            self.take_notices_before(&event);
+        if !self.tally.rests.note(&mut event) {
+            return;
+        }
+        match &event.body {
+            Body::Flow(_) => self.take_notices_before(&event),
+            Body::Exit(_) => self.take_rests_of(&event),
+            _ => {}
         }
         self.take_event(&event);
         for found in self.stages.enricher.take_found() {
@@ -52,9 +57,20 @@ impl Engine {
         }
     }
 
+    /// Before the end of a process: what it read and no record told.
+    fn take_rests_of(&mut self, end: &Event) {
+        let Some(actor) = &end.actor else { return };
+        let maps = &mut self.stages.maps;
+        let sum = |reader: &_| maps.bytes_read_at_end(reader);
+        for rest in self.tally.rests.ended(actor.process.tgid, end.time, sum) {
+            self.take_event(&rest);
+        }
+    }
+
     /// Once a second: what was found out without a record.
     pub(super) fn take_found(&mut self, now: BootNs, counters: &[KernelCounters]) {
         let mut found = self.stages.enricher.written(now);
+        found.extend(self.tally.rests.due(now, |reader| self.stages.maps.bytes_read(reader)));
         found.extend(self.tally.vital.tick(now, counters, &self.stages.status));
         if self.tally.opinions.is_due(now) {
             found.extend(self.tally.opinions.look(now, &self.stages.maps.egress()));

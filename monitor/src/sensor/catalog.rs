@@ -190,7 +190,7 @@ pub const CATALOG: &[Sensor] = &[
     },
     Sensor {
         name: "io_uring",
-        sees: "files opened by io_uring, and bytes of labelled files read by it, to 64 KiB",
+        sees: "files opened by io_uring, and bytes of labelled files read by it",
         roads: &[base(&[program("uring_done", Hook::IoUringComplete)])],
         bound: "opens into direct descriptors of unlabelled files are not seen; splices are not \
                 counted",
@@ -239,6 +239,7 @@ pub const CATALOG: &[Sensor] = &[
             ]),
             full::SENT_ALL,
             full::SENT_INET,
+            act::SENT_IN_PACKETS,
         ],
         bound: "memory-mapped packet rings (PACKET_MMAP, AF_XDP) and RDMA pass no socket; what a \
                 packet socket sends within a second of its end is not told",
@@ -367,39 +368,7 @@ pub const CATALOG: &[Sensor] = &[
         lost: "frozen cgroups",
         required: false,
     },
-    Sensor {
-        name: "namespace",
-        sees: "changes of namespaces, mounts and roots, and files opened by handle",
-        roads: &[base(&[
-            program(
-                "ns_entered",
-                entries(&[
-                    "sys_enter_setns",
-                    "sys_enter_unshare",
-                    "sys_enter_mount",
-                    "sys_enter_move_mount",
-                    "sys_enter_pivot_root",
-                    "sys_enter_chroot",
-                    "sys_enter_open_by_handle_at",
-                ]),
-            ),
-            program(
-                "namespace_done",
-                syscalls(&[
-                    "sys_exit_setns",
-                    "sys_exit_unshare",
-                    "sys_exit_mount",
-                    "sys_exit_move_mount",
-                    "sys_exit_pivot_root",
-                    "sys_exit_chroot",
-                    "sys_exit_open_by_handle_at",
-                ]),
-            ),
-        ])],
-        bound: "texts are what the caller passed, 255 bytes of each; 32-bit calls are not seen",
-        lost: "ways out of a container",
-        required: false,
-    },
+    act::NAMESPACE,
     Sensor {
         name: "async_io",
         sees: "io_uring instances, with a kernel thread or not, and userfaultfd",

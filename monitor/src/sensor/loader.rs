@@ -12,7 +12,8 @@ use aya::programs::ProgramType;
 use aya::sys::BpfHelper;
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use monitor_common::{
-    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow, WatchName,
+    COUNTERS_LEN, EgressSum, Extension, InodeKey, KindCounters, NewName, RateWindow, ReaderKey,
+    ReaderSum, WatchName,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub name_class_bytes: u64,
     /// Time for which further opens of a file by the same process are counted only.
     pub open_repeat_ns: u64,
+    /// Whether programs on functions and LSM hooks may be used, where the kernel takes them.
+    pub full_tier: bool,
 }
 
 impl Default for Settings {
@@ -74,6 +77,7 @@ impl Default for Settings {
             big_file_bytes: 64 << 20,
             name_class_bytes: NAME_CLASS_BYTES_MIN,
             open_repeat_ns: OPEN_REPEAT_NS,
+            full_tier: true,
         }
     }
 }
@@ -150,6 +154,7 @@ pub struct SharedMaps {
     filters: WantedMaps,
     egress: HashMap<MapData, u64, EgressSum>,
     new_names: HashMap<MapData, u32, NewName>,
+    readers: HashMap<MapData, ReaderKey, ReaderSum>,
 }
 
 /// Counters of one record kind, over all CPUs.
@@ -181,7 +186,7 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
     let btf = AyaBtf::from_sys_fs().map_err(|error| LoadError::Object(error.to_string()))?;
     let cgroup = File::open(cgroup_root)
         .map_err(|source| LoadError::Cgroup { path: cgroup_root.display().to_string(), source })?;
-    let tiers = probe::tiers(&mut ebpf, &btf);
+    let tiers = if settings.full_tier { probe::tiers(&mut ebpf, &btf) } else { Tiers::left_out() };
     let place = Place {
         btf: &btf,
         cgroup: &cgroup,
@@ -324,6 +329,7 @@ impl Loaded {
             ),
             egress: HashMap::try_from(take("EGRESS")?).map_err(wrong)?,
             new_names: HashMap::try_from(take("NEW_NAMES")?).map_err(wrong)?,
+            readers: HashMap::try_from(take("READERS")?).map_err(wrong)?,
         })
     }
 
@@ -420,6 +426,19 @@ impl SharedMaps {
     /// The name that a process last asked to give a file.
     pub fn new_name(&self, tgid: u32) -> Option<NewName> {
         self.new_names.get(&tgid, 0).ok()
+    }
+
+    /// What a process read of a labelled file so far.
+    pub fn bytes_read(&self, reader: &ReaderKey) -> Option<ReaderSum> {
+        self.readers.get(reader, 0).ok()
+    }
+
+    /// The same of a process that has ended, whose sum is of no more use.
+    pub fn bytes_read_at_end(&mut self, reader: &ReaderKey) -> Option<ReaderSum> {
+        let sum = self.bytes_read(reader);
+        // One that the map forgot is as good as removed.
+        drop(self.readers.remove(reader));
+        sum
     }
 
     /// Tells the kernel side what nobody needs. `false` when it refuses.

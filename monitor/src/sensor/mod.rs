@@ -13,6 +13,7 @@ mod object;
 mod own;
 mod path_watch;
 mod probe;
+mod read_rest;
 #[cfg(test)]
 mod register;
 mod seed;
@@ -31,6 +32,7 @@ pub use loader::{
 pub use memory::{MAP_BYTES_MAX, MapLayout, MapSize, total as map_bytes};
 pub use path_watch::{MOUNT_NAMESPACES_MAX, PATH_DIRECTORIES_MAX, PathWatch, directories_of};
 pub use probe::Tiers;
+pub use read_rest::ReadRests;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};
 pub use status::{State, Status, all_off};
 pub use wanted::Wanted;

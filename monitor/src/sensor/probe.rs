@@ -24,6 +24,12 @@ pub struct Tiers {
 }
 
 impl Tiers {
+    /// Where the base tier alone is wanted.
+    pub(super) fn left_out() -> Self {
+        let why = || Err("it was not asked for".to_owned());
+        Self { lsm: why(), fentry: why() }
+    }
+
     /// One sentence on both.
     pub fn describe(&self) -> String {
         match (&self.lsm, &self.fentry) {

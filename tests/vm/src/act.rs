@@ -40,10 +40,10 @@ pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
         "uring_read" => uring::read(arg(0), number(1)),
         "ptrace" | "vm_read" | "proc_mem" | "pidfd_getfd" => process::reach(name),
         "signal" => process::signal(number(0)),
-        "paused" => file::paused(arg(0), arg(1), number(2)),
         "as_toolkit" => process::as_toolkit(arg(0)),
         "bpf_load" => process::bpf_load(),
-        "module" => process::module(),
+        "unshare" | "setns" | "mount" | "chroot" => process::namespace(name, arg(0)),
+        "freeze" => process::freeze(arg(0)),
         _ => file::play(name, arg(0), arg(1), number(1)),
     }
 }

@@ -148,7 +148,7 @@ fn ends_with(watch: &mut Watch, pid: u32, bytes: u64) -> Result<(), String> {
     }
 }
 
-fn frames(watch: &mut Watch) -> Result<(), String> {
+pub(crate) fn frames(watch: &mut Watch) -> Result<(), String> {
     let pid = Watch::play("frames", &["20000"])?;
     watch.wait("20000 bytes of frames", |event| {
         matches!(&event.body, Body::Flow(flow)

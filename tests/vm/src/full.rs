@@ -1,10 +1,15 @@
 //! The full tier: what only LSM hooks, or entries and returns of kernel functions, can see.
 
+use std::io::ErrorKind;
+
 use monitor::model::{AccessMethod, Body, FileOp};
 
 use crate::base::by;
 use crate::suite::Test;
 use crate::watch::Watch;
+
+/// A test that needs a file system that takes `O_DIRECT`.
+const DIRECT: &str = "k5_10_direct_read_is_counted_exactly";
 
 /// The tests.
 pub(crate) const TESTS: &[Test] = &[
@@ -27,32 +32,54 @@ pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "k5_10_read_is_counted_exactly",
         sensor: "file_read",
-        run: |w| reads(w, "read", 300_000, false),
+        run: |w| reads(w, "read", 300_000),
     },
     Test {
         name: "k5_10_pread_is_counted_exactly",
         sensor: "file_read",
-        run: |w| reads(w, "pread", 81_920, false),
+        run: |w| reads(w, "pread", 81_920),
     },
     Test {
         name: "k5_10_readv_is_counted_exactly",
         sensor: "file_read",
-        run: |w| reads(w, "readv", 3000, false),
+        run: |w| reads(w, "readv", 3000),
+    },
+    Test {
+        name: "k5_10_preadv2_is_counted_exactly",
+        sensor: "file_read",
+        run: |w| reads(w, "preadv2", 3000),
     },
     Test {
         name: "k5_10_sendfile_is_counted_exactly",
         sensor: "file_read",
-        run: |w| reads(w, "sendfile", 300_000, false),
+        run: |w| reads(w, "sendfile", 300_000),
     },
     Test {
         name: "k5_10_splice_is_counted_exactly",
         sensor: "file_read",
-        run: |w| reads(w, "splice", 300_000, false),
+        run: |w| reads(w, "splice", 300_000),
     },
     Test {
-        name: "k5_10_mapping_counts_with_its_length",
+        name: "k5_10_copy_in_the_kernel_is_counted_exactly",
         sensor: "file_read",
-        run: |w| reads(w, "mmap", 131_072, true),
+        run: |w| reads(w, "copy", 300_000),
+    },
+    Test { name: DIRECT, sensor: "file_read", run: |w| reads(w, "direct", 16_384) },
+    Test {
+        name: "k5_10_asynchronous_read_is_counted_exactly",
+        sensor: "file_read",
+        run: |w| reads(w, "aio", 70_001),
+    },
+    Test {
+        name: "k5_19_read_by_io_uring_is_counted_exactly",
+        sensor: "io_uring",
+        run: |w| reads(w, "uring_read", 300_000),
+    },
+    Test { name: "k5_10_mapping_counts_with_its_length", sensor: "file_read", run: mapped },
+    Test {
+        name: "k5_10_rest_of_a_sum_is_told_while_its_reader_lives",
+        sensor: "file_read",
+        run: rest,
     },
     Test { name: "k5_10_unlabelled_reads_are_not_told", sensor: "file_read", run: unlabelled },
     Test { name: "k5_10_rename_is_seen_with_both_paths", sensor: "file_change", run: rename },
@@ -99,39 +126,73 @@ fn opens(watch: &mut Watch, act: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn reads(watch: &mut Watch, act: &str, bytes: u64, is_mapped: bool) -> Result<(), String> {
-    let path = weights(watch, act)?;
-    // Sums leave in steps: what is left after the last step leaves with a read after a pause.
-    let pid = Watch::play("paused", &[act, &path, &bytes.to_string()])?;
-    let last = u64::from(!is_mapped);
-    let wanted = bytes + last;
-    let total = watch.wait("all bytes", |event| {
-        by(event, pid)
-            && matches!(&event.body, Body::FileRead(read)
-                if read.is_mapped == is_mapped && read.bytes_total >= wanted)
-    });
-    let sums: Vec<u64> = watch
-        .events
-        .iter()
-        .filter(|event| by(event, pid))
-        .filter_map(|event| match &event.body {
-            Body::FileRead(read) if read.is_mapped == is_mapped => Some(read.bytes_total),
-            _ => None,
-        })
-        .collect();
-    total.map_err(|_| format!("{wanted} bytes were expected, sums are {sums:?}"))?;
-    if sums.last() == Some(&wanted) {
-        Ok(())
-    } else {
-        Err(format!("{wanted} bytes were expected, sums are {sums:?}"))
+/// Why this kernel has no means to play a test; `None` where it has.
+pub(crate) fn cannot(test: &str) -> Option<String> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if test != DIRECT {
+        return None;
     }
+    let path = "/tmp/direct";
+    let mut open = std::fs::OpenOptions::new();
+    let open = open.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
+    let refused = open.open(path).err().filter(|error| error.kind() == ErrorKind::InvalidInput)?;
+    Some(format!("the only file system here does not read past its cache before 6.6: {refused}"))
+}
+
+fn reads(watch: &mut Watch, act: &str, bytes: u64) -> Result<(), String> {
+    let path = weights(watch, act)?;
+    let argument = if act == "copy" { "/tmp/copy".to_owned() } else { bytes.to_string() };
+    let pid = Watch::play(act, &[&path, &argument])?;
+    sums(watch, pid, false, bytes)
+}
+
+fn mapped(watch: &mut Watch) -> Result<(), String> {
+    let path = weights(watch, "mmap")?;
+    let pid = Watch::play("mmap", &[&path, "131072"])?;
+    sums(watch, pid, true, 131_072)
+}
+
+/// All that a process read, once it has ended: to the byte, and in records that add up.
+fn sums(watch: &mut Watch, pid: u32, is_mapped: bool, bytes: u64) -> Result<(), String> {
+    watch.wait("the end", |event| by(event, pid) && matches!(event.body, Body::Exit(_)))?;
+    let reads = read_by(watch, pid, is_mapped);
+    let sum: u64 = reads.iter().map(|read| read.0).sum();
+    match reads.last() {
+        Some((_, total)) if sum == bytes && *total == bytes => Ok(()),
+        _ => Err(format!("{bytes} bytes were expected, bytes and sums are {reads:?}")),
+    }
+}
+
+/// Bytes and sums of the records of a process's reads, or of its mappings.
+fn read_by(watch: &Watch, pid: u32, is_mapped: bool) -> Vec<(u64, u64)> {
+    let own = watch.events.iter().filter(|event| by(event, pid));
+    let reads = own.filter_map(|event| match &event.body {
+        Body::FileRead(read) if read.is_mapped == is_mapped => Some(read),
+        _ => None,
+    });
+    reads.map(|read| (read.bytes, read.bytes_total)).collect()
+}
+
+/// Ten blocks are read at once; the first has a record, the others are in the sum.
+fn rest(watch: &mut Watch) -> Result<(), String> {
+    let path = weights(watch, "rest")?;
+    let mut child = Watch::spawn("read_and_stay", &[&path, "40960"])?;
+    let pid = child.id();
+    let told = watch.wait("all bytes", |event| {
+        by(event, pid) && matches!(&event.body, Body::FileRead(read) if read.bytes_total == 40_960)
+    });
+    let lives = child.try_wait().map_err(|error| error.to_string())?.is_none();
+    let _ended = child.kill();
+    let _reaped = child.wait();
+    told?;
+    if lives { Ok(()) } else { Err("it had ended, which says nothing".to_owned()) }
 }
 
 fn unlabelled(watch: &mut Watch) -> Result<(), String> {
     let path = "/tmp/notes.txt";
     std::fs::write(path, vec![7; 300_000]).map_err(|error| error.to_string())?;
-    let pid = Watch::play("read", &[path, "", "300000"])?;
-    watch.settle();
+    let pid = Watch::play("read", &[path, "300000"])?;
+    watch.wait("the end", |event| by(event, pid) && matches!(event.body, Body::Exit(_)))?;
     let told =
         watch.events.iter().any(|event| by(event, pid) && matches!(event.body, Body::FileRead(_)));
     if told { Err("a file without a label is told".to_owned()) } else { Ok(()) }
@@ -208,7 +269,7 @@ fn socket(watch: &mut Watch) -> Result<(), String> {
 }
 
 /// `seen = sent + filtered + lost` for every kind, once nothing is at work; and all was decoded.
-fn books(watch: &mut Watch) -> Result<(), String> {
+pub(crate) fn books(watch: &mut Watch) -> Result<(), String> {
     watch.settle();
     if let Some(refused) = watch.refused.first() {
         return Err(format!("{} records were refused: {refused}", watch.refused.len()));

@@ -4,9 +4,11 @@
 #![expect(clippy::print_stdout, reason = "its output is the serial line that the tool reads")]
 
 mod act;
+mod attack;
 mod base;
 mod full;
 mod host;
+mod low;
 mod suite;
 mod watch;
 

@@ -6,7 +6,7 @@ use monitor::kernel::support;
 use monitor::sensor::State;
 
 use crate::watch::Watch;
-use crate::{base, full, host};
+use crate::{attack, base, full, host, low};
 
 /// A test. Its name starts with the kernel from which on the thing must be there.
 pub(crate) struct Test {
@@ -24,17 +24,41 @@ fn minimum(name: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn version() -> (u32, u32) {
+/// The kernel that runs.
+pub(crate) fn version() -> (u32, u32) {
     let release = support::release();
     let mut parts = release.split(['.', '-', '+', '~']);
     let mut next = || parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
     (next(), next())
 }
 
-/// Runs everything. `false` when a test failed.
+/// How many tests of a pass ended how.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    absent: u32,
+}
+
+/// Runs everything: with all that this kernel takes, and again on the base tier alone. `false` when
+/// a test failed.
 pub(crate) fn run() -> Result<bool, String> {
+    let mut tally = Tally::default();
+    pass(
+        "",
+        &mut load(true)?,
+        base::TESTS.iter().chain(attack::TESTS).chain(full::TESTS),
+        &mut tally,
+    );
+    pass(" (base tier)", &mut load(false)?, low::tests(), &mut tally);
+    let Tally { passed, failed, absent } = tally;
+    println!("init: {} passed, {failed} failed, {absent} of them absences", passed + absent);
+    Ok(failed == 0 && passed > 0)
+}
+
+fn load(full_tier: bool) -> Result<Watch, String> {
     let started = std::time::Instant::now();
-    let mut watch = Watch::start()?;
+    let watch = Watch::start(full_tier)?;
     println!(
         "loaded in {} ms on {}: {}",
         started.elapsed().as_millis(),
@@ -47,32 +71,43 @@ pub(crate) fn run() -> Result<bool, String> {
             println!("  {} ({})", status.state.reason(), status.refused);
         }
     }
-    let (mut passed, mut failed, mut absent) = (0, 0, 0);
+    Ok(watch)
+}
+
+fn pass(
+    tier: &str,
+    watch: &mut Watch,
+    tests: impl Iterator<Item = &'static Test>,
+    tally: &mut Tally,
+) {
     let only = host::command_line("gpuwarden.only");
-    for test in base::TESTS.iter().chain(full::TESTS) {
-        if only.as_ref().is_some_and(|only| !test.name.contains(only.as_str())) {
+    for test in tests {
+        let name = test.name;
+        if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             continue;
         }
-        let is_promised = minimum(test.name).is_some_and(|minimum| version() >= minimum);
-        let result = if is_promised { present(&mut watch, test) } else { below(&watch, test) };
+        if let Some(why) = full::cannot(name) {
+            println!("test {name}{tier} ... skipped: {why}");
+            continue;
+        }
+        let is_promised = minimum(name).is_some_and(|minimum| version() >= minimum);
+        let result = if is_promised { present(watch, test) } else { below(watch, test) };
         match (result, is_promised) {
             (Ok(()), true) => {
-                passed += 1;
-                println!("test {} ... ok", test.name);
+                tally.passed += 1;
+                println!("test {name}{tier} ... ok");
             }
             (Ok(()), false) => {
-                absent += 1;
-                println!("test {} ... ok, absent below it", test.name);
+                tally.absent += 1;
+                println!("test {name}{tier} ... ok, absent below it");
             }
             (Err(why), _) => {
-                failed += 1;
-                println!("test {} ... FAILED: {why}", test.name);
+                tally.failed += 1;
+                println!("test {name}{tier} ... FAILED: {why}");
             }
         }
         let _flushed = std::io::stdout().flush();
     }
-    println!("init: {} passed, {failed} failed, {absent} of them absences", passed + absent);
-    Ok(failed == 0 && passed > 0)
 }
 
 fn present(watch: &mut Watch, test: &Test) -> Result<(), String> {

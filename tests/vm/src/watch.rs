@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use monitor::decode;
 use monitor::kernel::support;
-use monitor::model::Event;
+use monitor::model::{Body, Clock, Event};
 use monitor::sensor::{
-    self, Drain, DrainStats, Frame, Frames, Loaded, Settings, SharedMaps, State, Status, Wake,
+    self, Drain, DrainStats, Frame, Frames, Loaded, ReadRests, Settings, SharedMaps, State, Status,
+    Wake,
 };
 use monitor_common::InodeKey;
 
@@ -20,14 +21,16 @@ pub(crate) struct Watch {
     pub(crate) maps: SharedMaps,
     pub(crate) events: Vec<Event>,
     pub(crate) refused: Vec<String>,
+    rests: ReadRests,
     high: Frames,
     bulk: Frames,
     _wake: Wake,
 }
 
 impl Watch {
-    /// Loads everything that this kernel takes; small files and loopback flows are told too.
-    pub(crate) fn start() -> Result<Self, String> {
+    /// Loads everything that this kernel takes, or of it what the base tier has; small files and
+    /// loopback flows are told too.
+    pub(crate) fn start(full_tier: bool) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         support::check().map_err(|error| text(&error))?;
         let root = support::cgroup2_root().map_err(|error| text(&error))?;
@@ -35,6 +38,7 @@ impl Watch {
             report_loopback: true,
             name_class_bytes: 0,
             open_repeat_ns: 0,
+            full_tier,
             ..Settings::default()
         };
         let mut loaded = sensor::load(&settings, &root).map_err(|error| text(&error))?;
@@ -45,7 +49,8 @@ impl Watch {
         let wake = drain.wake();
         std::thread::spawn(move || drain.run(|| {}));
         let (events, refused) = (Vec::new(), Vec::new());
-        Ok(Self { loaded, maps, events, refused, high, bulk, _wake: wake })
+        let rests = ReadRests::default();
+        Ok(Self { loaded, maps, events, refused, rests, high, bulk, _wake: wake })
     }
 
     /// The status of a sensor.
@@ -91,9 +96,24 @@ impl Watch {
         let mut frame = Frame::new();
         while self.high.next(&mut frame) || self.bulk.next(&mut frame) {
             match decode::decode(&frame) {
-                Ok(event) => self.events.push(event),
+                Ok(event) => self.take(event),
                 Err(error) => self.refused.push(error.to_string()),
             }
+        }
+        let now = Clock::boot_now();
+        let rests = self.rests.due(now, |reader| self.maps.bytes_read(reader));
+        self.events.extend(rests);
+    }
+
+    /// As the daemon does: the rest of what a process read is told before its end.
+    fn take(&mut self, mut event: Event) {
+        if let (Body::Exit(_), Some(actor)) = (&event.body, &event.actor) {
+            let sum = |reader: &_| self.maps.bytes_read_at_end(reader);
+            let rests = self.rests.ended(actor.process.tgid, event.time, sum);
+            self.events.extend(rests);
+        }
+        if self.rests.note(&mut event) {
+            self.events.push(event);
         }
     }
 

@@ -75,6 +75,8 @@ impl Network {
         for address in [HOST, STRANGER, STORE] {
             ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
         }
+        // For who looks which interface leads there.
+        ip(&["route", "add", NETWORK, "dev", "lo"])?;
         Ok(network)
     }
 

@@ -18,7 +18,7 @@ const KERNEL_PREFIX: &str = "kernel_";
 
 /// A step, in the order in which they are run: what is cheap and often wrong comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum StepName {
     /// The layout of the code (cargo fmt)
     Fmt,
@@ -40,6 +40,8 @@ pub(crate) enum StepName {
     Demo,
     /// Every known way of dodging the monitor
     Evasion,
+    /// The same on the full tier, in emulated machines
+    FullTier,
     /// Everything harmless that looks like an attack
     Benign,
     /// Metrics, rules and dashboard of a monitored host, in a real Prometheus
@@ -63,6 +65,7 @@ impl StepName {
         Self::Vm,
         Self::Demo,
         Self::Evasion,
+        Self::FullTier,
         Self::Benign,
         Self::Observe,
         Self::Deliver,
@@ -81,7 +84,15 @@ impl StepName {
 
     /// Whether it is another command of this tool, which plays something before a real monitor.
     const fn plays(self) -> bool {
-        matches!(self, Self::Demo | Self::Evasion | Self::Benign | Self::Observe | Self::Deliver)
+        matches!(
+            self,
+            Self::Demo
+                | Self::Evasion
+                | Self::FullTier
+                | Self::Benign
+                | Self::Observe
+                | Self::Deliver
+        )
     }
 
     /// Whether it builds the kernel programs.
@@ -122,6 +133,11 @@ impl StepName {
                 let mut checks = child::command(tree.path("deploy/check/run.sh"));
                 checks.current_dir(tree.root()).arg("--gpuwarden").arg(tree.daemon());
                 return checks;
+            }
+            Self::FullTier => {
+                let mut own = child::command(std::env::current_exe().unwrap_or_default());
+                own.current_dir(tree.root()).args(["evasion", "--vm"]);
+                return own;
             }
             Self::Demo
             | Self::Evasion
@@ -165,6 +181,7 @@ impl fmt::Display for StepName {
             Self::Vm => "vm",
             Self::Demo => "demo",
             Self::Evasion => "evasion",
+            Self::FullTier => "full-tier",
             Self::Benign => "benign",
             Self::Observe => "observe",
             Self::Deliver => "deliver",
@@ -238,11 +255,11 @@ pub(crate) fn report(results: &[StepResult], json: bool) -> ExitCode {
         let answer = serde_json::json!({ "steps": results, "passed": passed, "failed": failed });
         println!("{answer}");
     } else {
-        println!("\n{:<8} {:>9} {:>8} {:>8}  result", "step", "time", "passed", "failed");
+        println!("\n{:<9} {:>9} {:>8} {:>8}  result", "step", "time", "passed", "failed");
         for result in results {
             let why = if result.is_left_out { result.detail.as_str() } else { "" };
             println!(
-                "{:<8} {:>7.1} s {:>8} {:>8}  {} {why}",
+                "{:<9} {:>7.1} s {:>8} {:>8}  {} {why}",
                 result.name.to_string(),
                 result.seconds,
                 result.passed,

@@ -45,11 +45,9 @@ pub(super) struct Case {
     pub(super) actors: Vec<Actor>,
     #[serde(default)]
     pub(super) expect: Expect,
-    /// Whether the case is what hooks of the full tier are for: it is played in a machine that has
-    /// them too.
-    #[serde(default)]
-    pub(super) full: bool,
-    /// Why the case does not pass yet on the base tier; docs/blind-spots.md says more.
+    /// Why the case is not played in an emulated machine, on the full tier.
+    pub(super) not_in_machine: Option<String>,
+    /// Why the case does not pass yet; docs/blind-spots.md says more.
     pub(super) gap: Option<String>,
     /// Why the case is not run on this host.
     pub(super) skip: Option<String>,
@@ -58,9 +56,9 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// As it is played in an emulated machine: slowly, and on the full tier, where no gap is known.
+    /// As it is played in an emulated machine: slowly, and on the full tier.
     pub(super) fn inside(mut self) -> Self {
-        self.gap = None;
+        self.skip = self.skip.or(self.not_in_machine.take());
         self.expect.within_s = Some(self.expect.within_s() * SLOWNESS);
         self
     }

@@ -21,33 +21,37 @@ struct Outcome {
     books: Vec<String>,
 }
 
-/// Plays cases in a machine with a kernel of `series`.
-pub(super) fn run(
-    tree: &Tree,
-    which: Suite,
-    series: &str,
-    cases: &[Case],
-    args: &TrialArgs,
-) -> Result<ExitCode> {
+/// Plays cases in a machine for each series that was asked for.
+pub(super) fn run(tree: &Tree, which: Suite, cases: &[Case], args: &TrialArgs) -> Result<ExitCode> {
     if which != Suite::Evasion {
         bail!("{which} is not played in a machine: it is about what harmless programs do");
     }
-    let is_asked = |case: &&Case| case.full || !args.only.is_empty();
-    let ids: Vec<String> = cases.iter().filter(is_asked).map(|case| case.id.clone()).collect();
+    let ids: Vec<String> = cases.iter().map(|case| case.id.clone()).collect();
     let monitor = build(tree, args)?;
     let began = Instant::now();
-    let text = vm::play(tree, series, &monitor, &ids)?;
-    let Some(outcome) = outcome(&text) else {
-        bail!("the machine did not say how the cases ended:\n{}", tail(&text));
-    };
-    if !args.json {
-        outcome.cases.iter().for_each(report::print);
-    }
-    if let Some(path) = &args.doc {
-        write_table(&tree.root().join(path), "evasion-full", &outcome.cases)?;
+    let (mut verdicts, mut books) = (Vec::new(), Vec::new());
+    let machines = vm::play(tree, &args.machine.vm, &monitor, &ids)?;
+    for (at, machine) in machines.into_iter().enumerate() {
+        let kernel = machine.kernel;
+        let text = machine.text.with_context(|| format!("on {kernel}"))?;
+        let Some(Outcome { cases, books: own }) = outcome(&text) else {
+            bail!("{kernel} did not say how the cases ended:\n{}", tail(&text));
+        };
+        if cases.len() != ids.len() {
+            bail!("{kernel} tells of {} cases of {}", cases.len(), ids.len());
+        }
+        if !args.json {
+            println!("on {kernel}:");
+            cases.iter().for_each(report::print);
+        }
+        if let Some(path) = args.doc.as_ref().filter(|_| at == 0) {
+            write_table(&tree.root().join(path), "evasion-full", &cases)?;
+        }
+        verdicts.extend(cases);
+        books.extend(own.into_iter().map(|line| format!("{kernel}: {line}")));
     }
     let seconds = began.elapsed().as_secs_f64();
-    Ok(report::close(which, &outcome.cases, &outcome.books, seconds, args.json))
+    Ok(report::close(which, &verdicts, &books, seconds, args.json))
 }
 
 /// The monitor and the fake driver library beside it.

@@ -58,8 +58,8 @@ pub(crate) fn run(tree: &Tree, which: Suite, args: &TrialArgs) -> Result<ExitCod
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(series) = &args.machine.vm {
-        return machine::run(tree, which, series, &cases, args);
+    if !args.machine.vm.is_empty() {
+        return machine::run(tree, which, &cases, args);
     }
     let cases: Vec<_> =
         if args.machine.inside { cases.into_iter().map(Case::inside).collect() } else { cases };
@@ -74,8 +74,8 @@ pub(crate) fn run(tree: &Tree, which: Suite, args: &TrialArgs) -> Result<ExitCod
     }
     let began = Instant::now();
     let (mut verdicts, mut books) = perform(tree, which, &binary, &cases, args)?;
-    if which == Suite::Evasion && !args.machine.inside {
-        books.extend(try_again(tree, &binary, args, &mut verdicts)?);
+    if which == Suite::Evasion {
+        books.extend(try_again(tree, &binary, &cases, args, &mut verdicts)?);
     }
     if let Some(path) = args.doc.as_ref() {
         let path = tree.root().join(path);
@@ -114,6 +114,7 @@ fn perform(
 fn try_again(
     tree: &Tree,
     binary: &Path,
+    cases: &[Case],
     args: &TrialArgs,
     verdicts: &mut [Verdict],
 ) -> Result<Vec<String>> {
@@ -123,8 +124,7 @@ fn try_again(
         return Ok(Vec::new());
     }
     eprintln!("second try, before a new monitor: {}", failed.join(", "));
-    let cases = case::read(&tree.path(&format!("tests/{}/cases.yaml", Suite::Evasion)))?;
-    let cases = case::choose(cases, &failed)?;
+    let cases = case::choose(cases.to_vec(), &failed)?;
     let (tries, books) = perform(tree, Suite::Evasion, binary, &cases, args)?;
     for mut again in tries {
         if again.state == State::Passed {
@@ -152,6 +152,9 @@ fn play_all(
         };
         if !args.json {
             report::print(&verdict);
+        } else if args.machine.inside {
+            // Whoever watches the serial port sees how far it has come.
+            eprintln!("{} {:?} {:.1} s", verdict.id, verdict.state, verdict.seconds);
         }
         if args.keep && verdict.state == State::Failed {
             eprintln!("         logs: {}", ground.directory.join("logs").display());

@@ -11,23 +11,28 @@ use anyhow::{Context as _, Result, bail};
 
 use super::image::{Archive, libraries};
 use super::machine::Machine;
-use super::{LSM_WITH_BPF, build, ensure_qemu, kernel, wanted};
+use super::{LSM_WITH_BPF, LSM_WITHOUT_BPF, build, ensure_qemu, kernel, wanted};
 use crate::child;
 use crate::tree::Tree;
 
 /// Memory of the machine: the image is some 200 MiB and lies in it twice for a moment.
 const MEMORY_MIB: u32 = 2048;
-/// How long the machine may take.
-const PATIENCE: Duration = Duration::from_mins(9);
+/// How long one machine may take: three minutes on a quiet host.
+const PATIENCE: Duration = Duration::from_mins(20);
 /// Programs of this host that the suite calls.
 const PROGRAMS: &[&str] = &[
     "/usr/bin/bash",
     "/usr/bin/cat",
+    "/usr/bin/cp",
+    "/usr/bin/curl",
     "/usr/bin/dash",
+    "/usr/bin/dd",
     "/usr/bin/env",
+    "/usr/bin/mkfifo",
     "/usr/bin/openssl",
     "/usr/bin/python3",
     "/usr/bin/sleep",
+    "/usr/bin/stat",
     "/usr/sbin/ip",
 ];
 /// What Python has and no script needs.
@@ -47,40 +52,83 @@ const SOURCES: &[&str] =
 /// Where `openssl` looks for its configuration.
 const OPENSSL_CONFIG: &str = "/usr/lib/ssl/openssl.cnf";
 
-/// Boots the newest kernel of `series`, plays the cases with these ids there before `monitor`, and
-/// returns what was said on the serial port.
-pub(crate) fn play(tree: &Tree, series: &str, monitor: &Path, ids: &[String]) -> Result<String> {
+/// Which security modules a machine has, by its series: 5.10 is there for the other form of the
+/// full tier, on entries of functions.
+const WITHOUT_BPF_LSM: &[&str] = &["5.10"];
+
+/// What one machine said.
+pub(crate) struct Played {
+    /// Its kernel.
+    pub(crate) kernel: String,
+    /// Everything on its serial port, or why there is nothing.
+    pub(crate) text: Result<String>,
+}
+
+/// Boots the newest kernel of each of `series`, plays the cases with these ids there before
+/// `monitor`, and returns what was said on the serial ports.
+pub(crate) fn play(
+    tree: &Tree,
+    series: &[String],
+    monitor: &Path,
+    ids: &[String],
+) -> Result<Vec<Played>> {
     let folder = tree.logs()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     ensure_qemu(&folder)?;
-    let found = kernel::find(&wanted(tree, &[series.to_owned()])?, &folder)?;
-    let Some((_, Ok(kernel))) = found.first() else {
-        let why = found.into_iter().next().and_then(|(_, kernel)| kernel.err());
-        bail!("no kernel {series}: {}", why.unwrap_or_default());
-    };
+    let found = kernel::find(&wanted(tree, series)?, &folder)?;
     let is_debug = monitor.starts_with(tree.debug(""));
     let init = build(tree, is_debug, &folder)?;
     let image = folder.join("suite.cpio");
     write(tree, &init, monitor, &image)?;
-    let log = folder.join("evasion.log");
-    let machine = Machine {
-        name: format!("{series} evasion"),
-        version: kernel.version.clone(),
-        kernel: kernel.file.clone(),
-        image: image.clone(),
-        command_line: format!("{LSM_WITH_BPF} gpuwarden.cases={}", ids.join(",")),
-        log: log.clone(),
-        use_kvm: false,
-        memory_mib: MEMORY_MIB,
-        patience: PATIENCE,
-    };
-    eprintln!("  booting   {} for {} cases", kernel.version, ids.len());
-    let has_ended = machine.run()?;
-    let _gone = fs::remove_file(&image);
-    if !has_ended {
-        bail!("the machine did not end within {} s: {}", PATIENCE.as_secs(), log.display());
+    let mut machines = Vec::new();
+    for name in series {
+        let kernel = found.iter().find(|(series, _)| series.name == *name);
+        let kernel = match kernel.map(|(_, kernel)| kernel) {
+            Some(Ok(kernel)) => kernel,
+            Some(Err(why)) => bail!("kernel {name} cannot be had: {why}"),
+            None => bail!("kernel {name} was not looked for"),
+        };
+        let is_without = WITHOUT_BPF_LSM.contains(&name.as_str());
+        let modules = if is_without { LSM_WITHOUT_BPF } else { LSM_WITH_BPF };
+        machines.push(Machine {
+            name: format!("{name} evasion"),
+            version: kernel.version.clone(),
+            kernel: kernel.file.clone(),
+            image: image.clone(),
+            command_line: format!("{modules} gpuwarden.cases={}", ids.join(",")),
+            log: folder.join(format!("evasion-{name}.log")),
+            use_kvm: false,
+            memory_mib: MEMORY_MIB,
+            patience: PATIENCE,
+        });
+        eprintln!("  booting   {} for {} cases", kernel.version, ids.len());
     }
-    let bytes = fs::read(&log).with_context(|| log.display().to_string())?;
+    let played = said_by_all(&machines);
+    let _gone = fs::remove_file(&image);
+    Ok(played)
+}
+
+/// What each machine says: a CI runs them side by side, a desk one after the other.
+fn said_by_all(machines: &[Machine]) -> Vec<Played> {
+    let played =
+        |machine: &Machine| Played { kernel: machine.version.clone(), text: said(machine) };
+    if !child::is_ci() {
+        return machines.iter().map(played).collect();
+    }
+    std::thread::scope(|scope| {
+        let all: Vec<_> = machines.iter().map(|it| scope.spawn(move || played(it))).collect();
+        all.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
+}
+
+/// Runs a machine to its end. What it said before it was ended is not lost.
+fn said(machine: &Machine) -> Result<String> {
+    let (log, has_ended) = (&machine.log, machine.run()?);
+    if !has_ended {
+        let seconds = PATIENCE.as_secs();
+        bail!("the machine did not end within {seconds} s: {}", log.display());
+    }
+    let bytes = fs::read(log).with_context(|| log.display().to_string())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

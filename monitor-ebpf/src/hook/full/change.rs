@@ -21,7 +21,7 @@ use crate::maps::{CHANGE_FILLER, CHANGE_SLOTS, LABELS, WRITERS};
 use crate::read::{Fault, field, file, member, task};
 
 /// `PROT_EXEC` (include/uapi/asm-generic/mman-common.h).
-const PROT_EXEC: u64 = 4;
+pub(crate) const PROT_EXEC: u64 = 4;
 /// What the names of NVIDIA's container tools begin with: nvidia-ctk, nvidia-container-cli,
 /// nvidia-cdi-hook. They run with the host's rights and look into images.
 const TOOLKIT: [u8; 8] = *b"nvidia-c";
@@ -147,8 +147,16 @@ fn cut(path: u64) -> Result<Change, Fault> {
 #[inline(always)]
 fn mapping(arg: impl Fn(usize) -> u64) {
     // The function lacks the third argument of the hook: what was asked for is the second of both.
-    let opened = arg(0);
-    if opened == 0 || arg(1) & PROT_EXEC == 0 || !filter::wanted(KIND_FILE_CHANGE) {
+    if arg(0) == 0 || arg(1) & PROT_EXEC == 0 || !filter::wanted(KIND_FILE_CHANGE) {
+        return;
+    }
+    map_judge(arg(0));
+}
+
+/// Tells of an open file that is mapped to be executed, where it is one of those.
+#[inline(always)]
+pub(crate) fn map_judge(opened: u64) {
+    if opened == 0 {
         return;
     }
     let change = || -> Result<Option<Change>, Fault> {

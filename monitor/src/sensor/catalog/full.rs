@@ -1,7 +1,7 @@
 //! Roads and rows of the full tier: on LSM hooks, and where BPF's LSM programs are not called, on
 //! the entries of the functions that call those hooks.
 
-use super::{Hook, Program, Road, Sensor, Tier, program};
+use super::{Hook, Program, Road, Sensor, Tier, program, syscalls};
 
 const fn lsm(programs: &'static [Program]) -> Road {
     Road { tier: Tier::Lsm, programs, lost: "" }
@@ -68,8 +68,8 @@ pub(super) const FILE_READ: Sensor = Sensor {
         program("mapped", Hook::Fexit(&["vm_mmap_pgoff"])),
         program("aio_started", Hook::Fentry("aio_read")),
     ])],
-    bound: "up to 64 KiB of what a process read of a file in its last 10 ms; of a mapping its \
-            length counts; of Linux AIO what was asked for",
+    bound: "of a mapping its length counts, of Linux AIO what was asked for; up to 64 KiB may be \
+            told a second late",
     lost: "exact bytes read: a labelled file that is opened or read counts with its whole size",
     required: false,
 };
@@ -110,8 +110,14 @@ pub(super) const MAP_EXEC: Sensor = Sensor {
     roads: &[
         lsm(&[program("exec_map_lsm", Hook::Lsm("mmap_file"))]),
         fentry(&[program("exec_map_fentry", Hook::Fentry("security_mmap_file"))]),
+        Road {
+            tier: Tier::Base,
+            programs: &[program("exec_mapped", syscalls(&["sys_enter_mmap"]))],
+            lost: "code that 32-bit system calls map",
+        },
     ],
-    bound: "tools are told by their thread's name; who wrote a file is known of the last 16384",
+    bound: "tools are told by their thread's name; who wrote a file is known of the last 16384; \
+            memory that is written first and made executable later is none of a file",
     lost: "libraries from an image that a container tool loads with the host's rights, and fresh \
            programs that the dynamic loader maps",
     required: false,

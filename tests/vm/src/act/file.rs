@@ -26,6 +26,14 @@ pub(super) fn play(name: &str, path: &str, other: &str, bytes: usize) -> Result<
             Ok(())
         }
         "readv" => readv(path),
+        "preadv2" => preadv2(path),
+        "direct" => direct(path, bytes),
+        "aio" => aio(path, bytes),
+        "read_and_stay" => {
+            read(path, bytes)?;
+            std::thread::sleep(std::time::Duration::from_secs(30));
+            Ok(())
+        }
         "sendfile" => sendfile(path, bytes),
         "splice" => splice(path, bytes),
         "mmap" => map(path, bytes, libc::PROT_READ).map(drop),
@@ -41,13 +49,6 @@ pub(super) fn play(name: &str, path: &str, other: &str, bytes: usize) -> Result<
         "truncate" => OpenOptions::new().write(true).open(path)?.set_len(1),
         _ => Err(Error::other("no such act")),
     }
-}
-
-/// Plays `name`, and after a pause reads one more byte: what a sum still holds leaves with it.
-pub(super) fn paused(name: &str, path: &str, bytes: usize) -> Result<()> {
-    play(name, path, "", bytes)?;
-    std::thread::sleep(std::time::Duration::from_millis(30));
-    File::open(path)?.read_exact(&mut [0])
 }
 
 fn read(path: &str, bytes: usize) -> Result<()> {
@@ -72,6 +73,80 @@ fn readv(path: &str) -> Result<()> {
     // SAFETY: both vectors point at live buffers of the lengths they name.
     let len = checked_len(unsafe { libc::readv(file.as_raw_fd(), vectors.as_ptr(), 2) })?;
     if len == 3000 { Ok(()) } else { Err(Error::other(format!("{len} bytes"))) }
+}
+
+fn preadv2(path: &str) -> Result<()> {
+    let file = File::open(path)?;
+    let mut block = [0u8; 3000];
+    let vector = libc::iovec { iov_base: block.as_mut_ptr().cast(), iov_len: block.len() };
+    // SAFETY: the vector points at a live buffer of the length it names.
+    let len =
+        checked_len(unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, 4096, 0) })?;
+    if len == 3000 { Ok(()) } else { Err(Error::other(format!("{len} bytes"))) }
+}
+
+/// Past the page cache: from aligned places to aligned memory.
+fn direct(path: &str, bytes: usize) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    #[repr(C, align(4096))]
+    struct Page([u8; BLOCK_BYTES]);
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let mut page = Page([0; BLOCK_BYTES]);
+    for at in (0..bytes).step_by(BLOCK_BYTES) {
+        file.read_exact_at(&mut page.0, at as u64)?;
+    }
+    Ok(())
+}
+
+/// `IOCB_CMD_PREAD` (`include/uapi/linux/aio_abi.h`).
+const AIO_PREAD: u16 = 0;
+
+/// `struct iocb`, little endian.
+#[repr(C)]
+#[derive(Default)]
+struct Request {
+    data: u64,
+    key: u32,
+    flags: u32,
+    operation: u16,
+    priority: u16,
+    fd: u32,
+    buffer: u64,
+    bytes: u64,
+    offset: u64,
+    rest: [u64; 2],
+}
+
+/// Linux AIO, in two requests that are submitted together.
+fn aio(path: &str, bytes: usize) -> Result<()> {
+    let file = File::open(path)?;
+    let mut buffer = vec![0u8; bytes];
+    let half = bytes / 2;
+    let at = buffer.as_mut_ptr() as u64;
+    let request = |offset: usize, bytes: usize| Request {
+        operation: AIO_PREAD,
+        fd: file.as_raw_fd().cast_unsigned(),
+        buffer: at + offset as u64,
+        bytes: bytes as u64,
+        offset: offset as u64,
+        ..Request::default()
+    };
+    let (first, second) = (request(0, half), request(half, bytes - half));
+    let list = [&raw const first, &raw const second];
+    let mut context = 0u64;
+    let mut done = [[0u64; 4]; 2];
+    // SAFETY: the kernel writes a handle, reads two requests and writes two results (32 bytes
+    // each); all of them and the buffer live until both have come.
+    unsafe {
+        let call = |result: libc::c_long| checked(i32::try_from(result).unwrap_or(-1));
+        call(libc::syscall(libc::SYS_io_setup, 2, &raw mut context))?;
+        call(libc::syscall(libc::SYS_io_submit, context, 2, list.as_ptr()))?;
+        let null = std::ptr::null::<u8>();
+        call(libc::syscall(libc::SYS_io_getevents, context, 2, 2, done.as_mut_ptr(), null))?;
+    }
+    // The third word of a result is the length.
+    let read: u64 = done.iter().map(|result| result[2]).sum();
+    if read == bytes as u64 { Ok(()) } else { Err(Error::other(format!("{read} bytes"))) }
 }
 
 fn sendfile(path: &str, bytes: usize) -> Result<()> {

@@ -105,11 +105,11 @@ fn stack(pid: i32) -> Result<u64> {
     Ok(end - 4096)
 }
 
-/// Sends a signal that does nothing to a process.
+/// Asks a process to end.
 pub(super) fn signal(pid: usize) -> Result<()> {
     let pid = i32::try_from(pid).map_err(Error::other)?;
     // SAFETY: a plain system call.
-    checked(unsafe { libc::kill(pid, libc::SIGURG) }).map(drop)
+    checked(unsafe { libc::kill(pid, libc::SIGTERM) }).map(drop)
 }
 
 /// Loads the smallest program: `r0 = 0; exit`.
@@ -137,11 +137,35 @@ pub(super) fn bpf_load() -> Result<()> {
     checked(i32::try_from(loaded).unwrap_or(-1)).map(drop)
 }
 
-/// Asks the kernel to load a module that is none: it is refused, and that it was tried is a fact.
-pub(super) fn module() -> Result<()> {
-    std::fs::write("/tmp/rootkit.ko", [0; 4096])?;
-    let file = std::fs::File::open("/tmp/rootkit.ko")?;
-    // SAFETY: a plain system call with a text that lives.
-    let done = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
-    if done == 0 { Err(Error::other("4096 zero bytes were taken for a module")) } else { Ok(()) }
+/// Leaves a namespace, enters one, mounts, or takes another root.
+pub(super) fn namespace(how: &str, path: &str) -> Result<()> {
+    let text = CString::new(path)?;
+    // SAFETY: plain system calls with texts and a file that live through them.
+    let done = unsafe {
+        match how {
+            "unshare" => libc::unshare(libc::CLONE_NEWUTS),
+            "setns" => {
+                let own = std::fs::File::open("/proc/self/ns/uts")?;
+                libc::setns(own.as_raw_fd(), libc::CLONE_NEWUTS)
+            }
+            "mount" => {
+                std::fs::create_dir_all(path)?;
+                let kind = c"tmpfs".as_ptr();
+                let mounted = libc::mount(kind, text.as_ptr(), kind, 0, std::ptr::null());
+                libc::umount(text.as_ptr());
+                mounted
+            }
+            _ => libc::chroot(text.as_ptr()),
+        }
+    };
+    checked(done).map(drop)
+}
+
+/// Freezes a cgroup of its own, and lets it go on.
+pub(super) fn freeze(directory: &str) -> Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let file = format!("{directory}/cgroup.freeze");
+    std::fs::write(&file, "1")?;
+    std::fs::write(&file, "0")?;
+    std::fs::remove_dir(directory)
 }
