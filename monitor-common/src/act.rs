@@ -94,13 +94,13 @@ pub const ASYNC_COMPAT: u16 = 4;
 pub const ASYNC_IO_URING_NET: u16 = 5;
 
 /// [`LinkRecord::kind`]: a connected unix socket.
-pub const LINK_UNIX: u16 = 0;
+pub const LINK_UNIX: u8 = 0;
 /// [`LinkRecord::kind`]: a pipe or FIFO.
-pub const LINK_PIPE: u16 = 1;
+pub const LINK_PIPE: u8 = 1;
 /// [`LinkRecord::kind`]: a TCP pair over loopback.
-pub const LINK_LOOPBACK: u16 = 2;
+pub const LINK_LOOPBACK: u8 = 2;
 /// [`LinkRecord::kind`]: a descriptor was passed (`SCM_RIGHTS`).
-pub const LINK_PASSED: u16 = 3;
+pub const LINK_PASSED: u8 = 3;
 
 records! {
     /// One standard stream.
@@ -221,9 +221,12 @@ records! {
         /// Who: the nearer end.
         pub header: RecordHeader,
         /// `LINK_*`.
-        pub kind: u16,
-        /// Not used; zero.
-        pub reserved: u16,
+        pub kind: u8,
+        /// Whether the nearer end was accepted: the other one connected. 0 or 1.
+        pub is_accepted: u8,
+        /// Port of the other end of a datagram over loopback, which has no socket of its own to
+        /// point to; else zero.
+        pub peer_port: u16,
         /// Process id of the other end.
         pub peer_tgid: u32,
         /// `start_boottime` of the other end.
@@ -232,8 +235,8 @@ records! {
         pub peer_cgroup: u64,
         /// Bytes sent to it since the previous record.
         pub bytes: u64,
-        /// Identity of the channel, as in [`StreamRecord::channel`].
-        pub channel: u64,
+        /// Inode of the socket at the other end; zero where not known, or not accepted yet.
+        pub peer_socket: u64,
     }
 
     /// A process was moved to another cgroup. Followed by the cgroup's path.

@@ -3,7 +3,9 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
-use monitor_common::{KIND_LINK, LINK_LOOPBACK, LINK_STEP_BYTES, LINK_UNIX, LinkRecord};
+use monitor_common::{
+    DIRECTION_INGRESS, KIND_LINK, LINK_LOOPBACK, LINK_STEP_BYTES, LINK_UNIX, LinkRecord,
+};
 
 use crate::emit;
 use crate::filter::{self, is_loopback};
@@ -12,7 +14,7 @@ use crate::globals::FLOW_STEP_NS;
 use crate::lane::Lane;
 use crate::maps::{FLOWS, LINKS, LOOPBACK_ENDS};
 use crate::read::pid::{self, Target};
-use crate::read::{Fault, sock, task};
+use crate::read::{Fault, sock, stream, task};
 
 /// What went through a channel.
 #[repr(C)]
@@ -26,11 +28,15 @@ pub(crate) struct LinkSum {
 /// What is told of a channel.
 #[derive(Clone, Copy)]
 pub(crate) struct Passed {
-    kind: u16,
+    kind: u8,
+    /// Whether the other end connected.
+    is_accepted: u8,
     /// The cgroup that the sender is in.
     cgroup: u64,
     far: Target,
     far_cgroup: u64,
+    far_socket: u64,
+    far_port: u16,
     bytes: u64,
 }
 
@@ -43,12 +49,16 @@ pub(crate) fn unix(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
         return Ok(None);
     }
     let Some(bytes) = add(sk, bytes) else { return Ok(None) };
+    let peer = sock::unix_peer(sk);
     let (far, far_cgroup) = match sock::peer_task(sk) {
         Ok(peer) => (pid::of_task(peer)?, task::cgroup_id(peer)?),
         // A datagram socket knows its peer, and not whose it is.
-        Err(Fault) => (Target::default(), sock::cgroup_id(sock::unix_peer(sk)?)?),
+        Err(Fault) => (Target::default(), sock::cgroup_id(peer)?),
     };
-    Ok(Some(Passed { kind: LINK_UNIX, cgroup, far, far_cgroup, bytes }))
+    let far_socket = stream::socket_inode(peer);
+    let is_accepted = u8::from(sock::is_unix_accepted(sk, peer));
+    let (kind, far_port) = (LINK_UNIX, 0);
+    Ok(Some(Passed { kind, is_accepted, cgroup, far, far_cgroup, far_socket, far_port, bytes }))
 }
 
 /// Bytes that the current process sent on a stream over loopback.
@@ -68,7 +78,25 @@ pub(crate) fn loopback(sk: u64, state: &FlowState, bytes: u64) -> Option<Passed>
     // SAFETY: the map's value lives while the program runs.
     let other = unsafe { &*other };
     let far = Target { tgid: other.owner_tgid, start_boot_ns: other.owner_start_boot_ns };
-    Some(Passed { kind: LINK_LOOPBACK, cgroup, far, far_cgroup: other.socket_cgroup, bytes })
+    let far_socket = stream::socket_inode(key.sock);
+    let is_accepted = u8::from(state.direction == DIRECTION_INGRESS);
+    let (kind, far_cgroup, far_port) = (LINK_LOOPBACK, other.socket_cgroup, 0);
+    Some(Passed { kind, is_accepted, cgroup, far, far_cgroup, far_socket, far_port, bytes })
+}
+
+/// Bytes that the current process sent in datagrams over loopback. Nothing points from there to the
+/// socket that they reach; its port does.
+#[inline(always)]
+pub(crate) fn datagram(sk: u64, state: &FlowState, bytes: u64) -> Option<Passed> {
+    // SAFETY: a helper without preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    if !filter::is_marked(cgroup) {
+        return None;
+    }
+    let bytes = add(sk, bytes)?;
+    let (far, far_port) = (Target::default(), state.remote.port);
+    let (kind, is_accepted, far_cgroup, far_socket) = (LINK_LOOPBACK, 0, 0, 0);
+    Some(Passed { kind, is_accepted, cgroup, far, far_cgroup, far_socket, far_port, bytes })
 }
 
 /// Remembers an end of a stream over loopback, so that the other one finds it.
@@ -123,12 +151,13 @@ pub(crate) fn tell(passed: &Passed) {
         let len = size_of::<LinkRecord>();
         task::header(task::current(), KIND_LINK, len, &mut record.header)?;
         record.kind = passed.kind;
-        record.reserved = 0;
+        record.is_accepted = passed.is_accepted;
+        record.peer_port = passed.far_port;
         record.peer_tgid = passed.far.tgid;
         record.peer_start_boot_ns = passed.far.start_boot_ns;
         record.peer_cgroup = passed.far_cgroup;
         record.bytes = passed.bytes;
-        record.channel = 0;
+        record.peer_socket = passed.far_socket;
         Ok(())
     });
 }

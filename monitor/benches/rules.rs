@@ -70,8 +70,8 @@ fn main() {
     for count in [1, 100] {
         let (rate, findings) = live::events_per_second(&repeated(&base, count), &profiles);
         println!(
-            "rules {count:5}: {:7.2} M events/s through decode, enrich and rules, {findings} findings \
-             a round",
+            "rules {count:5}: {:7.2} M events/s through decode, enrich and rules, {findings} \
+             findings a round",
             rate / 1e6
         );
     }

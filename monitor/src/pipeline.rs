@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`plan`] | configuration → what each stage is told; rules and profiles |
 //! | `engine` | the engine thread |
-//! | `pushdown` | what the kernel side need not send |
+//! | `pushdown`, `mask`, `path` | what the kernel side need not send: at all, of a cgroup, of paths |
 //! | `change` | whether rule files have changed |
 //! | `notice` | notices about labelled files, told unless a record told the same |
 //! | `loss` | what was lost, as events and as completeness |
@@ -31,6 +31,7 @@ mod loss;
 mod mask;
 mod notice;
 mod opinion;
+mod path;
 pub mod plan;
 mod pushdown;
 mod replay;
@@ -40,10 +41,12 @@ mod state;
 mod stop;
 mod vital;
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use monitor_common::InodeKey;
 use thiserror::Error;
 
 use crate::alert::{Alerter, Host};
@@ -136,6 +139,8 @@ pub enum Control {
     Scanned(enrich::ScanProgress),
     /// Other rules and profiles.
     Rules(Box<RuleSet>),
+    /// Where the prefixes that rules name lie now.
+    Directories(BTreeSet<String>, HashSet<InodeKey>),
     /// Something to tell of a sensor.
     Note(Box<Event>),
     /// A reload failed; the old rules stay.
@@ -199,6 +204,8 @@ impl Pipeline {
         let mut stages = stages(&config, rules, host, &exporter, &mut loaded)?;
         stages.taps = taps;
         stages.pushdown.everything = extras.only_look;
+        stages.pushdown.looker = path::PathLooker::start(control.clone())
+            .map_err(|source| PipelineError::Start { what: "the look for paths", source })?;
         stages.pushdown.apply(&stages.rules, &mut stages.maps);
         if extras.only_look {
             stages.windows = None;
@@ -362,6 +369,8 @@ fn stages(
             classes: config.watch.name_classes.clone(),
             paths: PathWatch::default(),
             masks: CgroupMasks::default(),
+            prefixes: BTreeSet::new(),
+            looker: path::PathLooker::default(),
         },
     })
 }

@@ -333,3 +333,28 @@ fn cgroup_in_which_no_rule_can_match_sends_nothing_of_the_kind() {
     assert_eq!(sockets_with(&mut watch, "proc.uid == 0"), [1, 1], "and without a restart again");
     assert_eq!(job.name, one.split('"').nth(1).unwrap_or_default());
 }
+
+#[test]
+fn directory_that_only_a_container_sees_is_found() {
+    use std::io::BufRead as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().to_str().expect("utf-8");
+    let script = "mount -t tmpfs x \"$1\" && mkdir -p \"$1/keys/deep\" && echo ready && read end";
+    let mut child = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", place])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("unshare is there");
+    let mut line = String::new();
+    let out = child.stdout.take().expect("a pipe");
+    std::io::BufReader::new(out).read_line(&mut line).expect("it says so");
+    assert_eq!(line, "ready\n");
+    let prefixes = std::collections::BTreeSet::from([format!("{place}/keys/")]);
+    let (found, fits) = monitor::sensor::directories_of(&prefixes);
+    drop(child.stdin.take());
+    assert!(child.wait().expect("it ends").code().is_some());
+    assert_eq!((found.len(), fits), (2, true), "keys and deep, which the host has not");
+    let (found, _) = monitor::sensor::directories_of(&prefixes);
+    assert!(found.is_empty(), "they are gone with their namespace");
+}

@@ -18,8 +18,9 @@ SINGLE_MMAP = 1
 
 OPENAT, CLOSE, READ, SEND = 18, 19, 22, 26
 CONNECT, SOCKET, SEND_ZC = 16, 45, 47
+READ_FIXED, SENDMSG, OPENAT2, SPLICE = 4, 9, 28, 30
 FIXED_FILE = 1
-REGISTER_FILES = 2
+REGISTER_BUFFERS, REGISTER_FILES = 0, 2
 AT_FDCWD = -100
 
 # struct io_sqring_offsets and io_cqring_offsets in struct io_uring_params.
@@ -77,6 +78,8 @@ class Ring:
             0,
             0,
         )
+        if "buffer" in more:
+            entry = entry[:40] + struct.pack("=H", more["buffer"]) + entry[42:]
         self.sqes[index * 64 : index * 64 + 64] = entry
         struct.pack_into("=I", self.ring, self.sq_array + index * 4, index)
         struct.pack_into("=I", self.ring, self.sq_tail, (tail + 1) & 0xFFFFFFFF)
@@ -110,6 +113,14 @@ class Ring:
         table = (ctypes.c_int * count)(*([-1] * count))
         stand.syscall(
             "io_uring_register", REGISTER, self.fd, REGISTER_FILES, ctypes.byref(table), count
+        )
+
+
+    def register_buffer(self, start: int, length: int) -> None:
+        """Memory that the kernel keeps mapped for this ring: buffer 0."""
+        vector = (ctypes.c_size_t * 2)(start, length)
+        stand.syscall(
+            "io_uring_register", REGISTER, self.fd, REGISTER_BUFFERS, ctypes.byref(vector), 1
         )
 
 

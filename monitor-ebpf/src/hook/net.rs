@@ -175,7 +175,8 @@ pub(crate) fn sent_add(
         let state = unsafe { &mut *state };
         if flow::is_of(state, &name) {
             flow::add(state, bytes)?;
-            return Ok(None);
+            let is_home = is_loopback(&state.remote.address);
+            return Ok(if is_home { relay::datagram(sk, state, bytes) } else { None });
         }
         flow::end(key, state);
     }

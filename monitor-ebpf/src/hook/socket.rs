@@ -102,7 +102,7 @@ fn connected(descriptor: u32) -> Result<Option<Made>, Fault> {
     if sock::family(sk)? != AF_UNIX {
         return Ok(None);
     }
-    let path = sock::unix_path(sock::unix_peer(sk)?)?;
+    let path = sock::unix_path(sock::unix_peer(sk))?;
     let first: u8 = read::at(path)?;
     let socket_type = sock::socket_type(sk)?;
     let made = Made { family: AF_UNIX, socket_type, protocol: 0, path };

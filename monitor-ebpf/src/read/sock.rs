@@ -88,11 +88,18 @@ pub(crate) fn peer_task(sock: u64) -> Result<u64, Fault> {
     pid::task_of(field(sock, &OFF_SK_PEER_PID)?)
 }
 
-/// The socket at the far end of a connected unix socket.
+/// The socket at the far end of a connected unix socket, or zero.
 #[inline(always)]
-pub(crate) fn unix_peer(sock: u64) -> Result<u64, Fault> {
-    let peer: u64 = field(sock, &OFF_UNIX_PEER)?;
-    if peer == 0 { Err(Fault) } else { Ok(peer) }
+pub(crate) fn unix_peer(sock: u64) -> u64 {
+    super::optional(sock, &OFF_UNIX_PEER)
+}
+
+/// Whether a connected unix socket was accepted: it has the address that was listened on, and who
+/// connected has none unless it asked for one (net/unix/af_unix.c, `unix_stream_connect`).
+#[inline(always)]
+pub(crate) fn is_unix_accepted(sock: u64, peer: u64) -> bool {
+    let address = |sock| super::optional(sock, &OFF_UNIX_ADDR);
+    peer != 0 && address(sock) != 0 && address(peer) == 0
 }
 
 /// Address of the path that a unix socket is bound to: `sun_path`, behind the family.

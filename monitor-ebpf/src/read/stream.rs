@@ -1,12 +1,12 @@
 //! What a descriptor is joined to: sockets, pipes, pseudo terminals.
 
 use monitor_common::{
-    Endpoint, STREAM_OTHER, STREAM_PIPE, STREAM_PTY, STREAM_SOCKET, StreamRecord,
+    Endpoint, OFFSET_ABSENT, STREAM_OTHER, STREAM_PIPE, STREAM_PTY, STREAM_SOCKET, StreamRecord,
 };
 
 use super::file::{self, S_IFCHR, S_IFMT, S_IFSOCK};
 use super::sock::{self, AF_INET, AF_INET6, AF_UNIX};
-use super::{Fault, field, member};
+use super::{Fault, field, optional};
 use crate::globals::{
     OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_RDEV, OFF_INODE_SB, OFF_SB_DEV, OFF_SK_SOCKET,
     OFF_SOCKET_INODE, OFF_UNIX_PEER,
@@ -75,13 +75,22 @@ fn unix_pair(sk: u64, own: u64) -> Result<u64, Fault> {
     if peer == 0 {
         return Ok(0);
     }
-    let socket: u64 = field(peer, &OFF_SK_SOCKET)?;
-    if socket == 0 {
-        // Not accepted yet, or closed.
+    let other = socket_inode(peer);
+    if other == 0 {
         return Ok(0);
     }
-    // A socket is the first member of its `struct socket_alloc` (include/net/sock.h).
-    let other: u64 = field(member(socket, &OFF_SOCKET_INODE)?, &OFF_INODE_INO)?;
     let (own, other) = (own & 0xffff_ffff, other & 0xffff_ffff);
     Ok(if own < other { own << 32 | other } else { other << 32 | own })
+}
+
+/// Inode of a socket, as `/proc/PID/fd` shows it; zero for one that is not accepted yet, or closed.
+#[inline(always)]
+pub(crate) fn socket_inode(sk: u64) -> u64 {
+    let socket = optional(sk, &OFF_SK_SOCKET);
+    let offset = OFF_SOCKET_INODE.load();
+    if socket == 0 || offset == OFFSET_ABSENT {
+        return 0;
+    }
+    // A socket is the first member of its `struct socket_alloc` (include/net/sock.h).
+    optional(socket + u64::from(offset), &OFF_INODE_INO)
 }

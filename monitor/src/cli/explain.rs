@@ -13,7 +13,7 @@ use crate::kernel::support;
 use crate::model::{EventKind, FieldId, RuleId};
 use crate::pipeline::plan;
 use crate::rule::spec::{CorrelationKind, Rule, Window};
-use crate::rule::{Demand, Outline, RuleSet, format_span, is_gpu, kind_words};
+use crate::rule::{Demand, Outline, RuleSet, format_span, is_gpu, kind_words, nearest};
 use crate::sensor::{self, Status};
 
 /// Says what a rule does, what it needs, and what the kernel side is told on its behalf; with
@@ -27,6 +27,10 @@ pub(super) fn explain(
 ) -> anyhow::Result<ExitCode> {
     let id = RuleId::from(id);
     let Some(rule) = set.get(&id) else {
+        let ids = set.rules.iter().map(|rule| rule.meta.id.as_str());
+        if let Some(near) = nearest(id.as_str(), ids) {
+            bail!("no rule has the id `{id}`; did you mean `{near}`?");
+        }
         bail!("no rule has the id `{id}`; `gpuwarden rules list` shows all");
     };
     let sensors = if host { Some(try_sensors()?) } else { None };

@@ -157,7 +157,9 @@ pub(super) fn link(frame: &[u8]) -> Result<Body, DecodeError> {
         peer: process_key(record.peer_tgid, record.peer_start_boot_ns),
         peer_cgroup: CgroupId(record.peer_cgroup),
         bytes: record.bytes,
-        channel: record.channel,
+        is_accepted: record.is_accepted != 0,
+        peer_socket: record.peer_socket,
+        peer_port: record.peer_port,
     }))
 }
 

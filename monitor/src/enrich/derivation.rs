@@ -17,13 +17,13 @@ use crate::model::{
 /// A file whose size is followed.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
-    workload: Handle<Workload>,
+    pub(super) workload: Handle<Workload>,
     process: ProcessKey,
     path: String,
     fs_magic: u64,
-    size_bytes: u64,
+    pub(super) size_bytes: u64,
     /// Size when it was last told of.
-    told_bytes: u64,
+    pub(super) told_bytes: u64,
     grown: BootNs,
     checked: BootNs,
 }
@@ -118,11 +118,12 @@ impl Enricher {
             .filter_map(|handle| self.written.key(handle).copied())
             .take(WRITTEN_CHECKS_MAX)
             .collect();
-        due.into_iter().filter_map(|id| self.look_at_written(id, now)).collect()
+        due.into_iter().flat_map(|id| self.look_at_written(id, now)).collect()
     }
 
-    fn look_at_written(&mut self, id: FileId, now: BootNs) -> Option<Event> {
-        let written = self.written.get(self.written.find(&id)?)?;
+    fn look_at_written(&mut self, id: FileId, now: BootNs) -> Vec<Event> {
+        let known = self.written.find(&id).and_then(|known| self.written.get(known));
+        let Some(written) = known else { return Vec::new() };
         let found = self.source.stat(written.process.tgid, &written.path);
         let size = found.filter(|file| file.inode == id.inode).map(|file| file.size_bytes);
         self.written_is(id, size, now)
@@ -130,10 +131,12 @@ impl Enricher {
 
     /// A file that is followed was closed by who wrote it: its size is known, whatever its name is
     /// by now.
-    pub fn closed(&mut self, id: &FileId, path: &str, size: u64, now: BootNs) -> Option<Event> {
-        let handle = self.written.find(id)?;
-        let written = self.written.get_mut(handle)?;
-        path.clone_into(&mut written.path);
+    pub fn closed(&mut self, id: &FileId, path: &str, size: u64, now: BootNs) -> Vec<Event> {
+        if let Some(known) = self.written.find(id)
+            && let Some(written) = self.written.get_mut(known)
+        {
+            path.clone_into(&mut written.path);
+        }
         self.written_is(*id, Some(size), now)
     }
 
@@ -142,10 +145,17 @@ impl Enricher {
         std::mem::take(&mut self.followed)
     }
 
-    fn written_is(&mut self, id: FileId, size: Option<u64>, now: BootNs) -> Option<Event> {
+    /// A file that is followed has this size, or has none to be found. What must be told of it, and
+    /// of others with it: a piece alone says nothing, and all of them are told once they are many.
+    fn written_is(&mut self, id: FileId, size: Option<u64>, now: BootNs) -> Vec<Event> {
+        let Some(event) = self.grown_is(id, size, now) else { return self.pieces_of(id, now) };
+        vec![event]
+    }
+
+    fn grown_is(&mut self, id: FileId, size: Option<u64>, now: BootNs) -> Option<Event> {
         let handle = self.written.find(&id)?;
         let written = self.written.get(handle)?;
-        let (process, workload) = (written.process, written.workload);
+        let workload = written.workload;
         let least = self.derived_from_bytes(workload);
         self.written.touch(handle);
         let written = self.written.get_mut(handle)?;
@@ -164,7 +174,16 @@ impl Enricher {
         if bytes < least? {
             return None;
         }
+        self.tell_written(id, now)
+    }
+
+    /// The event of a file as long as it is now.
+    pub(super) fn tell_written(&mut self, id: FileId, now: BootNs) -> Option<Event> {
+        let handle = self.written.find(&id)?;
+        let written = self.written.get_mut(handle)?;
+        let bytes = written.size_bytes.saturating_sub(written.told_bytes);
         written.told_bytes = written.size_bytes;
+        let process = written.process;
         let change = FileChange {
             op: FileOp::Write,
             id,

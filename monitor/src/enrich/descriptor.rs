@@ -9,7 +9,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use super::limit::{
-    DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX, RESOLV_CONF_BYTES_MAX, SOCKET_TABLE_BYTES_MAX,
+    DESCRIPTORS_MAX, FAR_DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX, RESOLV_CONF_BYTES_MAX,
+    SOCKET_TABLE_BYTES_MAX,
 };
 use super::procfs::{Procfs, STAT_BYTES_MAX, read_start};
 use super::resolver;
@@ -121,6 +122,40 @@ impl Procfs {
     }
 }
 
+impl Procfs {
+    /// The first of these processes that has a socket open.
+    pub(super) fn holder_of(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
+        let wanted = format!("socket:[{socket}]");
+        let mut left = FAR_DESCRIPTORS_MAX;
+        processes.iter().copied().find(|process| {
+            let Ok(entries) = fs::read_dir(self.path(*process, "fd")) else { return false };
+            entries.filter_map(Result::ok).take(DESCRIPTORS_MAX.min(left)).any(|entry| {
+                left = left.saturating_sub(1);
+                fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
+            })
+        })
+    }
+
+    /// Inode of the UDP socket that has a port (`/proc/net/udp`, where each row is as in
+    /// `/proc/net/tcp`, and the tenth word is the inode).
+    pub(super) fn datagram_socket_of(&self, process: Tgid, port: u16) -> Option<u64> {
+        ["net/udp", "net/udp6"].iter().find_map(|table| {
+            let (bytes, _) = self.bytes(process, table, SOCKET_TABLE_BYTES_MAX)?;
+            bound_to(&String::from_utf8_lossy(&bytes), port)
+        })
+    }
+}
+
+/// Inode of the row whose local port this is.
+fn bound_to(table: &str, port: u16) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let local = words.next()?.rsplit(':').next()?;
+        let is_it = u16::from_str_radix(local, 16) == Ok(port);
+        is_it.then(|| words.nth(7)?.parse().ok())?
+    })
+}
+
 /// Ports that are listened on (`/proc/net/tcp`: number, local address, remote address, state).
 fn listening(table: &str) -> impl Iterator<Item = u16> {
     /// `TCP_LISTEN` (`include/net/tcp_states.h`), as the table writes it.
@@ -179,6 +214,22 @@ mod tests {
         assert!(!procfs.holds_end(me, pipe));
         assert!(!procfs.holds_end(me, pair), "the near end alone is not the other end");
         assert!(procfs.holds_end(me, Channel { inode: other, ..pair }));
+    }
+
+    #[test]
+    fn whoever_has_a_socket_open_is_found_by_its_inode_and_a_datagram_socket_by_its_port() {
+        let (me, procfs) = (Tgid(std::process::id()), Procfs::default());
+        let nobody = Tgid(u32::MAX);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let socket = OwnedFd::from(socket);
+        let number = inode(&socket).0;
+        assert_eq!(procfs.datagram_socket_of(me, port), Some(number));
+        assert_eq!(procfs.holder_of(&[nobody, me], number), Some(me));
+        assert_eq!(procfs.holder_of(&[nobody], number), None);
+        drop(socket);
+        assert_eq!(procfs.holder_of(&[me], number), None);
+        assert_eq!(procfs.datagram_socket_of(nobody, port), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::budget::{Budgets, Use};
 use super::content::{Classes, FileClass};
 use super::derivation::Written;
 use super::facts::Enriched;
+use super::far::{FarEnd, FarKey, FarLooks};
 use super::file::ReadSum;
 use super::flow::{First, Flows};
 use super::gpu::GpuNode;
@@ -24,7 +25,7 @@ use super::stream::Relays;
 use super::table::{Handle, Table};
 use super::workload::{Workload, Workloads};
 use crate::config::{KernelConfig, NameClasses, WatchConfig};
-use crate::model::{BootNs, CgroupId, Clock, Event, FileId, ProcessKey, Tgid, WorkloadId};
+use crate::model::{Body, BootNs, CgroupId, Clock, Event, FileId, ProcessKey, Tgid, WorkloadId};
 
 /// What this stage is told at start.
 #[derive(Clone, Debug, Default)]
@@ -146,8 +147,11 @@ pub struct Enricher {
     /// First bytes of flows that do not say yet what they are.
     pub(super) firsts: Table<u64, First>,
     pub(super) questions: Questions,
-    /// What workloads that have read weights passed on to others.
-    pub(super) links: Table<(Handle<Workload>, Handle<Workload>), Passed>,
+    /// What workloads that have read weights passed on to others, and whether these had asked.
+    pub(super) links: Table<(Handle<Workload>, Handle<Workload>, bool), Passed>,
+    /// Who was found at the far end of a local channel.
+    pub(super) far_ends: Table<FarKey, FarEnd>,
+    pub(super) far_looks: FarLooks,
     /// Events that followed from the one that was completed last.
     pub(super) found: Vec<Event>,
     pub(super) relays: Relays,
@@ -194,6 +198,8 @@ impl Enricher {
             firsts: Table::new(FIRST_BYTES_FLOWS_MAX),
             questions: Questions::new(),
             links: Table::new(LINK_PAIRS_MAX),
+            far_ends: Table::new(LINK_PAIRS_MAX),
+            far_looks: FarLooks::default(),
             found: Vec::new(),
             relays: Relays::default(),
             containers: Table::new(CONTAINERS_MAX),
@@ -237,6 +243,9 @@ impl Enricher {
         let mut seen = Observation { process: self.subject(event), ..Observation::default() };
         self.follow(event, &mut seen);
         seen.workload = seen.process.and_then(|process| self.workload_of(process, event.time));
+        if let Body::SensorNote(note) = &event.body {
+            seen.workload = note.cgroup.and_then(|cgroup| self.workload_in(cgroup));
+        }
         self.apply(event, &mut seen);
         self.select_profile(event, &seen);
         self.guess_role(event, &seen);

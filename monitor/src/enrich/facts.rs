@@ -212,8 +212,7 @@ impl<'e> Enriched<'e> {
             Some(note) => note.cgroup?,
             None => self.loss()?.noisiest?,
         };
-        let places = &self.enricher.places_by_id;
-        Some(places.get(places.find(&cgroup)?)?.cgroup.as_str())
+        self.enricher.place_of(cgroup).map(|place| place.cgroup.as_str())
     }
 }
 

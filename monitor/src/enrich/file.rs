@@ -163,7 +163,8 @@ impl Enricher {
         let Some(least) = self.derived_from_bytes(workload) else { return };
         let Some(source) = self.derived_label(workload) else { return };
         let known = seen.label.and_then(|label| self.labels.get(label));
-        if change.size_bytes < least || known.is_some_and(|file| !file.is_derived) {
+        let is_enough = change.size_bytes >= least || self.are_pieces(workload, change.size_bytes);
+        if !is_enough || known.is_some_and(|file| !file.is_derived) {
             return;
         }
         let before = known.map_or(0, |file| file.size_bytes);

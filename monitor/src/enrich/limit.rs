@@ -105,6 +105,24 @@ pub const LINK_PAIRS_MAX: usize = 1_024;
 /// Time in which as much as a model must be passed on to count, in nanoseconds.
 pub const LINK_SPAN_NS: u64 = 600_000_000_000;
 
+/// Shortest file that may be a piece of a copy, in bytes.
+pub const PIECE_BYTES_MIN: u64 = 65_536;
+
+/// Files of one size that are pieces, if together they carry a model.
+pub const PIECES_MIN: u64 = 4;
+
+/// Processes of which one has the far end of a local channel open, that are looked through.
+pub const FAR_CANDIDATES_MAX: usize = 1_024;
+
+/// Descriptors that are looked through for it, over all of them.
+pub const FAR_DESCRIPTORS_MAX: usize = 32_768;
+
+/// Such looks within a second.
+pub const FAR_LOOKS_PER_SECOND_MAX: u32 = 4;
+
+/// Time for which the answer stands, in nanoseconds: a socket may be passed on.
+pub const FAR_AGAIN_NS: u64 = 5_000_000_000;
+
 /// Bytes of a table of sockets that are read: those that listen stand first.
 pub const SOCKET_TABLE_BYTES_MAX: usize = 65_536;
 

@@ -4,10 +4,12 @@
 
 use super::enricher::{Enricher, Observation};
 use super::limit::LINK_SPAN_NS;
-use super::place::WorkloadKind;
 use super::table::Handle;
-use super::workload::{Workload, workload_id};
-use crate::model::{BootNs, Link, ProcessKey, Tgid};
+use super::workload::Workload;
+use crate::model::{BootNs, Link};
+
+/// Roles of those whose product is to answer.
+const SERVING: &[&str] = &["inference", "system"];
 
 /// What one workload passed on to another lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,9 +25,13 @@ impl Enricher {
     /// lines, measurements, answers to probes.
     pub(super) fn linked(&mut self, link: &Link, time: BootNs, seen: &mut Observation) {
         let Some(from) = seen.workload else { return };
-        let Some(least) = self.derived_from_bytes(from) else { return };
-        let Some(to) = self.far_workload(link, time).filter(|to| *to != from) else { return };
-        let pair = (from, to);
+        let Some(least) = self.passed_from_bytes(from, link) else { return };
+        let Some(sender) = seen.process.and_then(|process| self.processes.key(process)) else {
+            return;
+        };
+        let end = self.far_end(link, sender, from, time);
+        let Some(to) = end.workload.filter(|to| *to != from) else { return };
+        let pair = (from, to, link.is_accepted);
         let handle = match self.links.find(&pair) {
             Some(handle) => handle,
             None => self.links.insert(pair, Passed { since: time, ..Passed::default() }).0,
@@ -42,29 +48,34 @@ impl Enricher {
         passed.is_enough = true;
         let bytes = std::mem::take(&mut passed.bytes);
         self.take_over(from, to, bytes, time);
-        if let Some(process) = self.processes.find(link.peer)
-            && let Some(process) = self.processes.get_mut(process)
-        {
+        let mut cgroup = link.peer_cgroup;
+        if let Some(process) = end.process.and_then(|process| self.processes.get_mut(process)) {
             process.has_read_weights = true;
+            if cgroup.0 == 0 {
+                cgroup = process.cgroup;
+            }
         }
-        seen.mark = self.mark_cgroup(link.peer_cgroup).then_some(link.peer_cgroup);
+        seen.mark = self.mark_cgroup(cgroup).then_some(cgroup);
     }
 
-    /// The workload at the far end: the process's, else the one of its cgroup. The first process
-    /// of the host is nobody's far end: it listens for others, which take over its sockets.
-    fn far_workload(&mut self, link: &Link, time: BootNs) -> Option<Handle<Workload>> {
-        if link.peer.tgid == Tgid(1) {
-            return None;
+    /// Bytes from which what a workload passes on counts; nothing where it has read no weights.
+    ///
+    /// Whoever asks a server gets its answers, and these add up: a proxy, a scraper of
+    /// measurements or the users of a cache are no readers of its weights. What a server or a
+    /// service of the platform gives to those who connect counts once it is as long as its
+    /// smallest model.
+    fn passed_from_bytes(&self, from: Handle<Workload>, link: &Link) -> Option<u64> {
+        let least = self.derived_from_bytes(from)?;
+        let workload = self.workloads.get(from)?;
+        let role = workload.role().map(|(role, _)| role);
+        let is_answer = link.is_accepted && role.is_some_and(|role| SERVING.contains(&role));
+        if !is_answer {
+            return Some(least);
         }
-        if let Some(process) = self.processes.find(link.peer) {
-            return self.workload_of(process, time);
-        }
-        let place = self.places_by_id.find(&link.peer_cgroup)?;
-        let place = self.places_by_id.get(place)?;
-        if place.kind == WorkloadKind::Tree {
-            return None;
-        }
-        self.workloads.find(&workload_id(place, ProcessKey::default()))
+        let models = workload.account.models.iter();
+        let sizes = models.filter_map(|label| self.labels.model(*label));
+        let smallest = sizes.map(|model| model.size_bytes).min().unwrap_or(0);
+        Some(least.max(smallest))
     }
 
     /// One workload has got bytes of what another has read: of which of its models, they do not

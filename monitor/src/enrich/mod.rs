@@ -9,9 +9,10 @@
 //! | `subject`, `process` | which process an event belongs to; births, programs, ends, lineage |
 //! | `settle`, `workload`, `place` | which workload a process belongs to, from its cgroup |
 //! | `effect`, `account` | what an event adds to the account of its workload |
+//! | `derivation`, `piece` | which files carry on what was read |
 //! | `label`, `content`, `scan`, `held` | which files are weights; who held them at start |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
-//! | `link` | what workloads that have read weights pass on within the host |
+//! | `link`, `far` | what workloads that have read weights pass on within the host, and to whom |
 //! | `hindsight` | what a record leaves open, and acts that are done by writing to a file |
 //! | `question`, `message`, `segment` | resolvers: questions and answers, datagrams and streams |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
@@ -32,6 +33,7 @@ mod enricher;
 mod evidence;
 mod executable;
 mod facts;
+mod far;
 mod file;
 mod filesystem;
 mod flow;
@@ -46,6 +48,7 @@ mod link;
 mod message;
 mod net;
 mod payload;
+mod piece;
 mod place;
 mod process;
 mod procfs;

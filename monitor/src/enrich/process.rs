@@ -254,6 +254,31 @@ impl Processes {
         keys
     }
 
+    /// Living processes of a cgroup, or of any where it is zero, with their workloads; the latest
+    /// to act first, at most `processes_max`.
+    pub(super) fn living_in(
+        &self,
+        cgroup: CgroupId,
+        processes_max: usize,
+    ) -> Vec<(ProcessKey, Option<Handle<Workload>>)> {
+        let living = self.table.oldest_first().filter_map(|handle| {
+            let process = self.table.get(handle)?;
+            let is_there = cgroup.0 == 0 || process.cgroup == cgroup;
+            let key = (is_there && process.ended.is_none()).then(|| self.table.key(handle))??;
+            Some((*key, process.workload))
+        });
+        let mut living: Vec<_> = living.collect();
+        living.reverse();
+        living.truncate(processes_max);
+        living
+    }
+
+    /// Of the processes of a cgroup, the latest to act, whether it has ended or not.
+    pub(super) fn latest_in(&self, cgroup: CgroupId) -> Option<&Process> {
+        let all = self.table.oldest_first().filter_map(|handle| self.table.get(handle));
+        all.filter(|process| process.cgroup == cgroup).last()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.table.oldest_first().filter_map(|handle| self.table.get(handle))
     }

@@ -190,6 +190,14 @@ impl ProcSource for Procfs {
         self.listens_on(process, port)
     }
 
+    fn holder(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
+        self.holder_of(processes, socket)
+    }
+
+    fn datagram_socket(&self, process: Tgid, port: u16) -> Option<u64> {
+        self.datagram_socket_of(process, port)
+    }
+
     fn mount_ns(&self, process: Tgid) -> Option<u32> {
         u32::try_from(fs::metadata(self.path(process, "ns/mnt")).ok()?.ino()).ok()
     }

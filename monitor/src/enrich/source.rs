@@ -87,6 +87,14 @@ pub trait ProcSource: Send {
     fn resolvers(&self, _process: Option<Tgid>) -> Vec<IpAddr> {
         Vec::new()
     }
+    /// Which of these processes has a socket open, by its inode; of several, the first.
+    fn holder(&self, _processes: &[Tgid], _socket: u64) -> Option<Tgid> {
+        None
+    }
+    /// Inode of the UDP socket that has a port, in the network namespace of a process.
+    fn datagram_socket(&self, _process: Tgid, _port: u16) -> Option<u64> {
+        None
+    }
     /// Inode of the mount namespace of a process.
     fn mount_ns(&self, _process: Tgid) -> Option<u32> {
         None

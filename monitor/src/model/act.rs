@@ -270,8 +270,12 @@ pub struct Link {
     pub peer_cgroup: CgroupId,
     /// Bytes sent to the other end since the previous record.
     pub bytes: u64,
-    /// Identity of the channel, as in [`Channel::id`].
-    pub channel: u64,
+    /// Whether the nearer end was accepted: the other one connected.
+    pub is_accepted: bool,
+    /// Inode of the socket at the other end; zero where not known, or not accepted yet.
+    pub peer_socket: u64,
+    /// Port of the other end of a datagram over loopback, else zero.
+    pub peer_port: u16,
 }
 
 /// A process was moved to another cgroup. The actor moved it.

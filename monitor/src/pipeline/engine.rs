@@ -197,6 +197,10 @@ impl Engine {
                 }
                 Control::Scanned(progress) => scan::report(&progress, &self.tally),
                 Control::Rules(rules) => self.replace_rules(*rules),
+                Control::Directories(of, found) => {
+                    let stages = &mut self.stages;
+                    stages.pushdown.found_directories(&of, found, &mut stages.maps);
+                }
                 Control::Note(event) => self.take_event(&event),
                 Control::ReloadFailed => self.tally.reload_failed = true,
                 Control::Stop => stopping = true,

@@ -170,13 +170,16 @@ impl Engine {
     /// A labelled file was written or cut, or a followed one was closed.
     fn noticed_writing(&mut self, notice: &Notice) {
         let enricher = &mut self.stages.enricher;
-        if notice.is_closed
-            && let Some(event) =
-                enricher.closed(&notice.id, &notice.path, notice.size_bytes, notice.time)
-        {
-            self.take_event(&event);
-            return;
+        if notice.is_closed {
+            let events = enricher.closed(&notice.id, &notice.path, notice.size_bytes, notice.time);
+            if !events.is_empty() {
+                for event in &events {
+                    self.take_event(event);
+                }
+                return;
+            }
         }
+        let enricher = &self.stages.enricher;
         let Some(before) = enricher.label_bytes(&notice.id) else { return };
         let op = if notice.size_bytes < before {
             FileOp::Truncate

@@ -1,11 +1,12 @@
 //! Tells the kernel side what the loaded rules can need, so that the rest never leaves it. Applied
 //! at start and after each reload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS};
+use monitor_common::{CLASS_ARCHIVE, CLASS_SECRET, CLASS_WEIGHTS, InodeKey};
 
 use super::mask::CgroupMasks;
+use super::path::PathLooker;
 use crate::config::NameClasses;
 use crate::enrich::family_name;
 use crate::rule::{Demand, RuleSet, Scopes};
@@ -22,6 +23,10 @@ pub(super) struct Pushdown {
     pub(super) classes: NameClasses,
     /// Files that rules name by path.
     pub(super) paths: PathWatch,
+    /// Prefixes of paths that rules name now.
+    pub(super) prefixes: BTreeSet<String>,
+    /// Looks where these files lie, again and again.
+    pub(super) looker: PathLooker,
     /// What single cgroups are spared.
     pub(super) masks: CgroupMasks,
 }
@@ -48,6 +53,20 @@ impl Pushdown {
                 "the rules' paths are more, or their names longer, than the kernel side watches; \
                  see PATH_DIRECTORIES_MAX in LIMITS.md"
             );
+        }
+        self.looker.look_for(&demand.prefixes);
+        self.prefixes = demand.prefixes;
+    }
+
+    /// Watches the directories that prefixes were found to mean, unless other rules came since.
+    pub(super) fn found_directories(
+        &mut self,
+        of: &BTreeSet<String>,
+        found: HashSet<InodeKey>,
+        maps: &mut SharedMaps,
+    ) {
+        if *of == self.prefixes && !self.paths.watch(found, maps) {
+            tracing::warn!("the kernel side does not take all directories of the rules' paths");
         }
     }
 

@@ -82,6 +82,7 @@ impl Demand {
         if accounts {
             demand.lasting = demand.lasting.union(FILES);
             demand.lasting.insert(EventKind::Flow);
+            demand.lasting.insert(EventKind::MemoryAccess);
             demand.kinds = demand.kinds.union(demand.lasting);
         }
         // What is summed needs every flow.
@@ -96,6 +97,11 @@ impl Demand {
         let mut demand = Self { kinds: rule.kinds, ..Self::default() };
         for field in &rule.fields {
             demand.add_field(*field);
+        }
+        // Some tampering is done by writing to a file, and told by its opening.
+        if rule.kinds.contains(EventKind::Tamper) {
+            demand.lasting.insert(EventKind::FileOpen);
+            demand.kinds.insert(EventKind::FileOpen);
         }
         let one = std::slice::from_ref(rule);
         demand.families = narrowed(one.iter(), EventKind::Socket, FieldId::NetFamily);
@@ -167,7 +173,12 @@ impl Demand {
             "proc.stdio_socket" => add(&[EventKind::Stdio]),
             "proc.stdio_relay" => add(&[EventKind::Stdio, EventKind::Flow]),
             "file.label" | "file.format" | "file.derived_from" => add(&files),
-            name if name.starts_with("weights.") || name.starts_with("gpu.") => add(&files),
+            name if name.starts_with("gpu.") => add(&files),
+            name if name.starts_with("weights.") => {
+                add(&files);
+                // Who reads the memory of a process that read weights has read them too.
+                add(&[EventKind::MemoryAccess]);
+            }
             _ => {}
         }
     }

@@ -16,11 +16,12 @@ use super::correlation::read_span;
 use super::diagnostic::{Located, Reported, Sink, Span, suggest};
 use super::file::RawProfile;
 use super::net::{NetSet, parse_net};
+use super::ported::{PortedPeer, PortedPeers};
 use super::quantity::parse_bytes;
 use super::spec::{Predicate, Vars};
 use super::yaml::{Entries, Node, Yaml, list, text};
 
-/// Most peers with ports of one profile; they are tried one by one on each new flow.
+/// Most peers with ports of one profile.
 pub(crate) const PEERS_MAX: usize = 1_024;
 /// Most budgets of one profile; each keeps a counter per workload.
 pub(crate) const BUDGETS_MAX: usize = 64;
@@ -115,17 +116,11 @@ pub struct Profile {
     pub fields: Vec<FieldId>,
     matches: Predicate,
     open: NetSet,
-    ported: Vec<Ported>,
+    ported: PortedPeers,
     names: GlobSet,
     weights: GlobSet,
     loopback: bool,
     dns: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Ported {
-    nets: Option<NetSet>,
-    ports: Vec<RangeInclusive<u16>>,
 }
 
 impl fmt::Debug for Profile {
@@ -152,10 +147,7 @@ impl Profile {
         (self.loopback && ip.is_loopback())
             || (self.dns && port == DNS_PORT)
             || self.open.contains(ip)
-            || self.ported.iter().any(|peer| {
-                peer.ports.iter().any(|ports| ports.contains(&port))
-                    && peer.nets.as_ref().is_none_or(|nets| nets.contains(ip))
-            })
+            || self.ported.allows(ip, port)
             || name.is_some_and(|name| self.names.is_match(name))
     }
 
@@ -248,7 +240,7 @@ pub(crate) fn check(
         fields: condition.fields.iter().copied().collect(),
         matches: condition.predicate(),
         open: NetSet::of(peers.open),
-        ported: peers.ported,
+        ported: PortedPeers::of(&peers.ported),
         names: dns_names?,
         weights: weights?,
         loopback: raw.loopback || peers.loopback,
@@ -307,7 +299,7 @@ struct Peers {
     same_job: bool,
     loopback: bool,
     open: Vec<ipnet::IpNet>,
-    ported: Vec<Ported>,
+    ported: Vec<PortedPeer>,
 }
 
 impl Peers {
@@ -339,7 +331,7 @@ impl Peers {
             }
             (Some(nets), None) => self.open.extend(nets),
             (nets, Some(ports)) => {
-                self.ported.push(Ported { nets: nets.map(NetSet::of), ports });
+                self.ported.push(PortedPeer { nets, ports });
             }
         }
     }

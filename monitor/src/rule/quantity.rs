@@ -33,6 +33,26 @@ const SPANS: &[(&str, u64)] = &[
     ("d", 86_400_000_000_000),
 ];
 
+/// Units as they are written elsewhere. Here bytes go by 1024, and the name says so.
+const MEANT: [(&str, &str); 16] = [
+    ("k", "kib"),
+    ("kb", "kib"),
+    ("m", "mib"),
+    ("mb", "mib"),
+    ("g", "gib"),
+    ("gb", "gib"),
+    ("tb", "tib"),
+    ("ms", "milliseconds"),
+    ("s", "seconds"),
+    ("sec", "seconds"),
+    ("second", "seconds"),
+    ("min", "minutes"),
+    ("minute", "minutes"),
+    ("h", "hours"),
+    ("hour", "hours"),
+    ("day", "days"),
+];
+
 /// `number.unit`: bytes as an int, a time as a float of seconds. The error is a message.
 pub(crate) fn scale(number: Number, unit: &str) -> Result<Number, String> {
     if let Some((_, factor)) = BYTES.iter().find(|(name, _)| *name == unit) {
@@ -45,6 +65,9 @@ pub(crate) fn scale(number: Number, unit: &str) -> Result<Number, String> {
             Number::Int(int) => super::cel::widen(int) * factor,
             Number::Float(float) => float * factor,
         }));
+    }
+    if let Some((_, meant)) = MEANT.iter().find(|(wrong, _)| *wrong == unit.to_ascii_lowercase()) {
+        return Err(format!("unknown unit `{unit}`; did you mean `{meant}`?"));
     }
     Err(format!(
         "unknown unit `{unit}`; expected kib, mib, gib, tib, milliseconds, seconds, minutes, \

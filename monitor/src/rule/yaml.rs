@@ -5,7 +5,7 @@
 
 use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
-use super::diagnostic::{Located, Sink, Span, suggest};
+use super::diagnostic::{Located, Sink, Span, nearest, suggest};
 use crate::yaml::{self as raw, Raw};
 
 /// A value and where it stands.
@@ -48,9 +48,33 @@ pub(crate) fn parse(document: usize, sink: &Sink) -> Option<Node> {
         Ok(raw) => Some(node(document, raw)),
         Err(raw::Refused { location, message }) => {
             let start = location.map_or(0, |location| byte_of(text, location));
-            sink.error(Span { document, start, end: start + 1 }, format!("not YAML: {message}"));
+            let spot = |start| Span { document, start, end: start + 1 };
+            // The place is in front of the message already.
+            let message = message.split(" at line ").next().unwrap_or(&message);
+            match indenting_tab(text, start).filter(|_| message.contains("tab")) {
+                Some(tab) => sink.error_help(
+                    spot(tab),
+                    "not YAML: a tab in the indentation",
+                    "YAML is indented with spaces; replace the tab",
+                ),
+                None => sink.error(spot(start), format!("not YAML: {message}")),
+            };
             None
         }
+    }
+}
+
+/// The first tab that indents a line, from the line of `start` on: the parser points to where the
+/// scalar before it begins.
+fn indenting_tab(text: &str, start: usize) -> Option<usize> {
+    let mut from = text.get(..start)?.rfind('\n').map_or(0, |end| end + 1);
+    loop {
+        let line = &text[from..];
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line[..indent].find('\t') {
+            return Some(from + tab);
+        }
+        from += line.find('\n')? + 1;
     }
 }
 
@@ -207,7 +231,10 @@ impl<'s> Entries<'s> {
     pub(crate) fn need_text(&mut self, key: &'static str, what: &str) -> Option<Located<String>> {
         let there = self.items.iter().any(|(known, _)| known.value == key);
         let found = self.text(key);
-        if !there {
+        // One that is misspelt is reported as such, and once.
+        let is_misspelt =
+            || self.items.iter().any(|(known, _)| nearest(&known.value, [key]).is_some());
+        if !there && !is_misspelt() {
             self.sink.error(self.head(), format!("{what} has no `{key}`"));
         }
         found

@@ -30,7 +30,7 @@ pub use loader::{
     load,
 };
 pub use memory::{MAP_BYTES_MAX, MapLayout, MapSize, total as map_bytes};
-pub use path_watch::{PATH_DIRECTORIES_MAX, PathWatch};
+pub use path_watch::{MOUNT_NAMESPACES_MAX, PATH_DIRECTORIES_MAX, PathWatch, directories_of};
 pub use probe::Tiers;
 pub use read_rest::ReadRests;
 pub use seed::{SEED_PROCESSES_MAX, SeedError, Seeds, seed};

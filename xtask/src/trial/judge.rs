@@ -192,9 +192,11 @@ fn judge_fact(fact: &Fact, played: &Played, verdict: &mut Verdict) {
     verdict.seen.push(shown);
 }
 
-/// Whether an event is of the case's cgroup.
+/// Whether an event is of the case's cgroup. What a sensor says of itself has no process, and may
+/// name a cgroup.
 fn is_of(event: &Event, cgroup: &str) -> bool {
-    text(event, "workload.cgroup").is_some_and(|path| is_below(path, cgroup))
+    let of = text(event, "workload.cgroup").or_else(|| text(event, "sensor.noisiest_cgroup"));
+    of.is_some_and(|path| is_below(path, cgroup))
 }
 
 /// Process ids that the actors named, all or those of one act.

@@ -8,6 +8,7 @@ mod law;
 mod rehearsal;
 mod restart;
 mod temporal;
+mod upheaval;
 
 use std::sync::Arc;
 

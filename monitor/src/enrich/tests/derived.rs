@@ -98,6 +98,30 @@ fn who_has_read_nothing_derives_nothing_and_the_weights_are_no_copy_of_themselve
 }
 
 #[test]
+fn files_of_one_size_are_pieces_of_a_copy_once_they_carry_a_model() {
+    let mut stage = reading();
+    // Half a percent of 8 GiB are 41 MiB.
+    let piece = |stage: &mut Stage, number: u64, size| {
+        let path = format!("/tmp/p/{number}");
+        stage.act(actor(10), Body::FileOpen(written(&path, 100 + number)));
+        stage.grows(&path, 100 + number, size).len()
+    };
+    for number in 0..4 {
+        assert_eq!(piece(&mut stage, number, 10 * MIB), 0, "{number}: not enough yet");
+    }
+    assert_eq!(piece(&mut stage, 4, 11 * MIB), 0, "of another size");
+    assert_eq!(piece(&mut stage, 5, 10 * MIB), 5, "enough, and all are told");
+    assert_eq!(piece(&mut stage, 6, 10 * MIB), 1, "one more");
+    let id = |number| open("", 100 + number, 0).id;
+    let is_labelled = |stage: &Stage, number| stage.enricher.label_path(&id(number)).is_some();
+    let labelled: Vec<u64> = (0..7).filter(|number| is_labelled(&stage, *number)).collect();
+    assert_eq!(labelled, [0, 1, 2, 3, 5, 6]);
+    for number in 10..13 {
+        assert_eq!(piece(&mut stage, number, 40 * MIB), 0, "three are few");
+    }
+}
+
+#[test]
 fn a_copy_in_the_kernel_carries_the_label_and_a_rename_keeps_it() {
     let mut stage = reading();
     let change = FileChange {

@@ -43,6 +43,10 @@ struct Host {
     preload: HashMap<u32, String>,
     /// Resolvers that every process is configured with.
     resolvers: Vec<std::net::IpAddr>,
+    /// Who has a socket open, by its inode.
+    sockets: HashMap<u64, u32>,
+    /// Times that was looked for.
+    looks: usize,
     /// Times the start of a file was read.
     heads: usize,
 }
@@ -78,6 +82,17 @@ impl ProcSource for FakeSource {
     fn variable(&self, process: Tgid, name: &str) -> Option<String> {
         assert_eq!(name, "LD_PRELOAD");
         self.0.lock().unwrap().preload.get(&process.0).cloned()
+    }
+
+    fn holder(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
+        let mut host = self.0.lock().unwrap();
+        host.looks += 1;
+        let holder = Tgid(*host.sockets.get(&socket)?);
+        processes.contains(&holder).then_some(holder)
+    }
+
+    fn datagram_socket(&self, _process: Tgid, port: u16) -> Option<u64> {
+        Some(u64::from(port) + 1000)
     }
 
     fn resolvers(&self, _process: Option<Tgid>) -> Vec<std::net::IpAddr> {

@@ -212,7 +212,9 @@ fn link(peer: u32, bytes: u64) -> Body {
         peer: key(peer),
         peer_cgroup: CgroupId(9),
         bytes,
-        channel: 0,
+        is_accepted: false,
+        peer_socket: 0,
+        peer_port: 0,
     })
 }
 
@@ -241,4 +243,99 @@ fn what_is_passed_on_counts_when_it_is_enough_to_carry_a_model() {
     stage.act(actor(10), link(20, 5));
     assert_eq!(read(&mut stage, 20), (DERIVED_BYTES_MIN + 5).to_string());
     stage.act(actor(10), link(1, 4 * DERIVED_BYTES_MIN));
+}
+
+/// What a process without a name took over a channel of which only the socket is known.
+fn nameless(cgroup: u64, socket: u64, port: u16) -> Body {
+    use crate::enrich::limit::DERIVED_BYTES_MIN;
+    use crate::model::{Link, LinkKind};
+    Body::Link(Link {
+        kind: LinkKind::Loopback,
+        peer: ProcessKey::default(),
+        peer_cgroup: CgroupId(cgroup),
+        bytes: DERIVED_BYTES_MIN,
+        is_accepted: false,
+        peer_socket: socket,
+        peer_port: port,
+    })
+}
+
+/// A reader in a cgroup of its own, and who may have listened: 20 alone in cgroup 8; 30, 31 and 40
+/// in the root cgroup, of which 30 and 31 are one tree.
+fn listeners() -> Stage {
+    let mut stage = Stage::new();
+    let text = |path: &str| format!("1:cpu:/\n0::{path}\n");
+    for (pid, cgroup, path) in
+        [(10, 9, "/reader"), (20, 8, "/relay"), (30, 1, "/"), (40, 1, "/"), (31, 1, "/")]
+    {
+        stage.host.0.lock().unwrap().cgroups.insert(pid, text(path));
+        if pid == 31 {
+            stage.fork(30, 31);
+            continue;
+        }
+        let by = Actor { cgroup: CgroupId(cgroup), ..actor(pid) };
+        stage.act(by, exec(1, "/bin/x"));
+    }
+    let by = Actor { cgroup: CgroupId(9), ..actor(10) };
+    stage.act(by, Body::FileOpen(open("/m/a.safetensors", 1, 1 << 30)));
+    stage
+}
+
+#[test]
+fn far_end_is_the_one_workload_of_a_plain_cgroup_or_whoever_has_the_socket_open() {
+    let mut stage = listeners();
+    let reader = Actor { cgroup: CgroupId(9), ..actor(10) };
+    let read = |stage: &mut Stage, pid, cgroup| {
+        let by = Actor { cgroup: CgroupId(cgroup), ..actor(pid) };
+        let of = stage.act(by, Body::Flow(flow(u64::from(pid), "198.51.100.7:443", 1)));
+        stage.text(&of, FieldId::WeightsBytesRead) != "0"
+    };
+    let (_, seen) = stage.act(reader.clone(), nameless(8, 0, 0));
+    assert_eq!(seen.mark, Some(CgroupId(8)));
+    assert!(read(&mut stage, 20, 8), "alone in its cgroup");
+    assert_eq!(stage.host.0.lock().unwrap().looks, 0, "nobody had to be asked");
+    stage.act(reader.clone(), nameless(1, 77, 0));
+    assert!(!read(&mut stage, 30, 1) && !read(&mut stage, 40, 1), "nobody has it open");
+    stage.host.0.lock().unwrap().sockets.extend([(78, 31), (1000 + 5353, 40)]);
+    stage.act(reader.clone(), nameless(1, 78, 0));
+    assert!(read(&mut stage, 30, 1), "the workload of the child that has it open");
+    assert!(!read(&mut stage, 40, 1), "and no other");
+    stage.act(reader.clone(), nameless(0, 0, 5353));
+    assert!(read(&mut stage, 40, 1), "a datagram socket is found by its port");
+}
+
+#[test]
+fn descriptors_are_looked_through_a_few_times_a_second_and_answers_stand_for_a_while() {
+    use crate::enrich::limit::{FAR_AGAIN_NS, FAR_LOOKS_PER_SECOND_MAX};
+    let mut stage = listeners();
+    let reader = Actor { cgroup: CgroupId(9), ..actor(10) };
+    let looks = |stage: &Stage| stage.host.0.lock().unwrap().looks;
+    for _ in 0..3 {
+        stage.act(reader.clone(), nameless(1, 77, 0));
+    }
+    assert_eq!(looks(&stage), 1);
+    for socket in 100..200 {
+        stage.act(reader.clone(), nameless(1, socket, 0));
+    }
+    assert_eq!(looks(&stage), FAR_LOOKS_PER_SECOND_MAX as usize);
+    stage.now += FAR_AGAIN_NS;
+    stage.act(reader, nameless(1, 77, 0));
+    assert_eq!(looks(&stage), FAR_LOOKS_PER_SECOND_MAX as usize + 1);
+}
+
+#[test]
+fn disagreement_of_a_cgroup_is_told_of_its_workload_also_where_an_id_does_not_tell_everything() {
+    use crate::model::SensorNote;
+    let mut stage = listeners();
+    let note = |cgroup| {
+        let detail = "in TCP".to_owned();
+        let cgroup = Some(CgroupId(cgroup));
+        Body::SensorNote(SensorNote { sensor: "send_bytes", state: "disagreement", detail, cgroup })
+    };
+    stage.act(Actor { cgroup: CgroupId(8), ..actor(20) }, Body::Exit(Exit { code: 0 }));
+    let told = stage.act(Actor::default(), note(8));
+    assert_eq!(stage.text(&told, FieldId::SensorCgroup), "/relay");
+    assert_eq!(stage.text(&told, FieldId::WorkloadId), "cgroup:/relay");
+    let told = stage.act(Actor::default(), note(1));
+    assert_eq!(stage.text(&told, FieldId::SensorCgroup), "", "the root is nobody's");
 }

@@ -169,7 +169,12 @@ impl<'a, 't> Checker<'a, 't> {
             Typed::Truth(truth) => Ok(truth),
             other => {
                 let found = article(other.kind());
-                Err(self.error(expr, format!("this is {found}, expected bool")))
+                let message = format!("this is {found}, expected bool");
+                Err(match other.kind() {
+                    "int" | "float" => self.error_help(expr, message, "compare it, as in `… > 0`"),
+                    "string" => self.error_help(expr, message, "compare it, as in `… == \"x\"`"),
+                    _ => self.error(expr, message),
+                })
             }
         }
     }

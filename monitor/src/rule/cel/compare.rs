@@ -64,6 +64,10 @@ impl Checker<'_, '_> {
         if left.contains("list") || right.contains("list") {
             return self.error_help(expr, message, "write `\"item\" in list`");
         }
+        let number = |kind: &str| kind == "an int" || kind == "a float";
+        if (number(&left) && right == "a string") || (left == "a string" && number(&right)) {
+            return self.error_help(expr, message, "numbers are written without quotes");
+        }
         self.error(expr, message)
     }
 

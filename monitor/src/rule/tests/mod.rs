@@ -6,6 +6,7 @@ mod hostile;
 mod message;
 mod peer;
 mod scope;
+mod slip;
 
 use serde_json::json;
 

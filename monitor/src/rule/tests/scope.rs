@@ -109,7 +109,11 @@ fn profile_that_selects_by_what_runs_leaves_its_fields_open() {
     let by_program = set(&[isolated], &by("proc.name == \"torchrun\""));
     assert!(Scopes::of(&by_program, true).is_empty(), "the next program may make it isolated");
     let why = Scopes::explain(&by_program, true);
-    let why = why.last().and_then(|scope| scope.everywhere.as_deref()).unwrap_or_default();
+    let why = why
+        .iter()
+        .find(|scope| scope.kind == "socket")
+        .and_then(|scope| scope.everywhere.as_deref())
+        .unwrap_or_default();
     assert!(why.contains("rule a") && why.contains("profile p"), "{why}");
 }
 
@@ -120,4 +124,10 @@ fn what_lasts_is_sent_of_every_workload() {
     assert!(!Scopes::of(&set(&[opens], ""), false).is_empty());
     let reads = ("b", "exec", "weights.bytes_read > 0");
     assert!(Scopes::of(&set(&[opens, reads], ""), false).is_empty(), "labels are made of them");
+    let access = ("c", "memory_access", "unit.name == \"job.service\"");
+    assert!(!Scopes::of(&set(&[access], ""), false).is_empty());
+    assert!(Scopes::of(&set(&[access, reads], ""), false).is_empty(), "who takes weights so");
+    let tamper = ("d", "tamper", "unit.name == \"job.service\" && tamper.self");
+    let demand = Demand::of(&set(&[tamper], ""), false);
+    assert!(demand.lasting.contains(EventKind::FileOpen), "some is done by writing to a file");
 }
