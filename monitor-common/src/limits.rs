@@ -36,7 +36,7 @@ pub const ASKED_MAX: u32 = 4_096;
 /// Bytes of the ring for process life, flow starts, label hits and tamper.
 pub const RING_HIGH_BYTES: u32 = 2 << 20;
 /// Bytes of the ring for everything else.
-pub const RING_BULK_BYTES: u32 = 4 << 20;
+pub const RING_BULK_BYTES: u32 = 2 << 20;
 
 /// Flows that are counted at once.
 pub const FLOWS_MAX: u32 = 65_536;
@@ -50,8 +50,10 @@ pub const OPENS_MAX: u32 = 8_192;
 pub const NAME_CLASSES_MAX: u32 = 256;
 /// Cgroups that a rate is kept for.
 pub const RATE_CGROUPS_MAX: u32 = 2_048;
-/// Threads between a send's destination hook and its byte count.
+/// Slots of threads between a send's destination hook and its byte count; a power of two.
 pub const SEND_PEERS_MAX: u32 = 8_192;
+/// Raw sockets between a packet's destination and its byte count.
+pub const RAW_PEERS_MAX: u32 = 1_024;
 /// Datagram, raw and packet sockets whose last flow is known.
 pub const SOCKETS_MAX: u32 = 16_384;
 /// Flows of one such socket that are ended when it is closed.

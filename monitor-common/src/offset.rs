@@ -149,6 +149,7 @@ macro_rules! for_each_offset {
             OFF_BPF_LINK_ID "bpf_link" "id" 4 ["tamper_bpf"];
             OFF_MODULE_NAME "module" "name" 0 ["tamper_module"];
             OFF_KIOCB_OPCODE "io_kiocb" "opcode" 1 ["io_uring_net"];
+            OFF_WORD "timespec64" "tv_sec" 8 [];
             OFF_REGS_0 "pt_regs" "di|orig_x0" 8 [];
             OFF_REGS_1 "pt_regs" "si" 8 [];
             OFF_REGS_2 "pt_regs" "dx" 8 [];

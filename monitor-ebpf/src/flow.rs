@@ -4,12 +4,13 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
     bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_map_update_elem,
 };
 use monitor_common::{
     ActorRecord, DIRECTION_EGRESS, DIRECTION_INGRESS, Endpoint, FLOW_END, FLOW_FAST_OPEN,
-    FLOW_PROGRESS, FLOW_START, FlowRecord, KIND_FLOW, SOCKET_PEERS_MAX,
+    FLOW_PROGRESS, FLOW_START, FlowRecord, KIND_FLOW, SEND_PEERS_MAX, SOCKET_PEERS_MAX,
 };
 
 use crate::count::{Outcome, count};
@@ -17,7 +18,7 @@ use crate::emit;
 use crate::filter::{self, is_loopback};
 use crate::globals::{FLOW_STEP_BYTES, FLOW_STEP_NS, REPORT_LOOPBACK, SELF_TGID};
 use crate::lane::Lane;
-use crate::maps::{FLOW_SCRATCH, FLOWS, SOCKETS};
+use crate::maps::{FLOW_SCRATCH, FLOWS, RAW_PEERS, SEND_PEERS, SOCKETS};
 use crate::opinion;
 use crate::read::{self, Fault, sock, task};
 
@@ -36,6 +37,35 @@ pub(crate) struct Peer {
     pub(crate) end: Endpoint,
     pub(crate) protocol: u16,
     pub(crate) reserved: [u16; 3],
+}
+
+impl Peer {
+    /// Writes each field.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, address: [u64; 2], port: u16, protocol: u16) {
+        sock::fill(&mut self.end, address, port);
+        let [low, high] = protocol.to_ne_bytes();
+        let word = u64::from_ne_bytes([low, high, 0, 0, 0, 0, 0, 0]);
+        // SAFETY: the protocol and what is reserved behind it are one aligned word.
+        unsafe { core::ptr::write_volatile((&raw mut self.protocol).cast::<u64>(), word) };
+    }
+}
+
+/// The peer of a datagram that a thread is about to send.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct SendPeer {
+    /// The thread.
+    pub(crate) holder: u64,
+    pub(crate) peer: Peer,
+}
+
+/// The slot of the current thread among those that send. By its number: threads that send at the
+/// same moment have numbers near each other far more often than the same one.
+#[inline(always)]
+pub(crate) fn send_slot() -> u32 {
+    const { assert!(SEND_PEERS_MAX.is_power_of_two()) };
+    bpf_get_current_pid_tgid() as u32 & (SEND_PEERS_MAX - 1)
 }
 
 /// What is kept of a flow.
@@ -401,10 +431,17 @@ pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64
     if sock::is_set(remote) {
         return Ok(0);
     }
-    let holder = if sock::protocol(sk)? == sock::IPPROTO_UDP { task::current() } else { sk };
-    // SAFETY: the value is copied out at once.
-    let Some(peer) = (unsafe { crate::maps::SEND_PEERS.get(holder) }) else { return Ok(1) };
-    copy(&peer.end, remote);
+    if sock::protocol(sk)? == sock::IPPROTO_UDP {
+        let Some(kept) = SEND_PEERS.get(send_slot()) else { return Ok(1) };
+        if kept.holder != task::current() {
+            return Ok(1);
+        }
+        copy(&kept.peer.end, remote);
+    } else {
+        // SAFETY: the value is copied out at once.
+        let Some(peer) = (unsafe { RAW_PEERS.get(sk) }) else { return Ok(1) };
+        copy(&peer.end, remote);
+    }
     Ok(peer_hash(remote))
 }
 

@@ -10,13 +10,13 @@ use monitor_common::{
     DEVICE_NODES_MAX, EGRESS_CGROUPS_MAX, EgressSum, Extension, FLOW_PORT_WORDS, FLOW_SLOTS_MAX,
     FLOWS_MAX, InodeKey, KindCounters, LABELS_MAX, LINKS_MAX, LOOPBACK_ENDS_MAX, MARK_WORDS,
     MARKED_CGROUPS_MAX, NAME_CLASSES_MAX, NAME_SLOTS, OPEN_SLOTS_MAX, OPENS_MAX, RATE_CGROUPS_MAX,
-    READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
+    RAW_PEERS_MAX, READERS_MAX, RING_BULK_BYTES, RING_HIGH_BYTES, RateWindow, ReaderKey, ReaderSum,
     SEND_PEERS_MAX, SOCKETS_MAX, UNWANTED_LEN, WATCH_DIRS_MAX, WATCH_NAMES_MAX, WRITERS_MAX,
     WatchName, Writer,
 };
 
 use crate::emit::{ChangeScratch, ExecScratch, OpenScratch};
-use crate::flow::{FlowKey, FlowState, Peer, STARTERS};
+use crate::flow::{FlowKey, FlowState, Peer, STARTERS, SendPeer};
 use crate::hook::file::OpenKey;
 use crate::hook::packet::Asked;
 use crate::relay::LinkSum;
@@ -132,10 +132,14 @@ pub(crate) static FLOWS: LruHashMap<FlowKey, FlowState> =
 #[map]
 pub(crate) static SOCKETS: LruHashMap<u64, FlowKey> = LruHashMap::with_max_entries(SOCKETS_MAX, 0);
 
-/// The peer of a datagram, between the hook that knows it and the hook that knows its length.
+/// The peer of a thread's datagram, between the hook that knows it and the hook that knows its
+/// length. An array: it is asked twice for each datagram, and a hash costs eight times that.
 #[map]
-pub(crate) static SEND_PEERS: LruHashMap<u64, Peer> =
-    LruHashMap::with_max_entries(SEND_PEERS_MAX, 0);
+pub(crate) static SEND_PEERS: Array<SendPeer> = Array::with_max_entries(SEND_PEERS_MAX, 0);
+
+/// The same for a packet of a raw socket, by socket.
+#[map]
+pub(crate) static RAW_PEERS: LruHashMap<u64, Peer> = LruHashMap::with_max_entries(RAW_PEERS_MAX, 0);
 
 /// Resolvers that were asked by datagram, by socket, and who asked last.
 #[map]

@@ -26,11 +26,15 @@ fn sum(cgroup: u64) -> Option<&'static mut EgressSum> {
     if cgroup == 0 {
         return None;
     }
-    if EGRESS.get_ptr_mut(cgroup).is_none() {
-        let zero = EgressSum { said_stream: 0, said_other: 0, seen_stream: 0, seen_other: 0 };
-        // A full map forgets the cgroup that sent longest ago, with both of its opinions.
-        let _kept = EGRESS.insert(cgroup, zero, u64::from(BPF_NOEXIST));
-    }
+    let sum = match EGRESS.get_ptr_mut(cgroup) {
+        Some(sum) => sum,
+        None => {
+            let zero = EgressSum { said_stream: 0, said_other: 0, seen_stream: 0, seen_other: 0 };
+            // A full map forgets the cgroup that sent longest ago, with both of its opinions.
+            let _kept = EGRESS.insert(cgroup, zero, u64::from(BPF_NOEXIST));
+            EGRESS.get_ptr_mut(cgroup)?
+        }
+    };
     // SAFETY: the map's value lives while the program runs.
-    EGRESS.get_ptr_mut(cgroup).map(|sum| unsafe { &mut *sum })
+    Some(unsafe { &mut *sum })
 }

@@ -49,7 +49,7 @@ pub(crate) struct Registers(u64);
 
 impl Registers {
     #[inline(always)]
-    fn current() -> Self {
+    pub(crate) fn current() -> Self {
         // SAFETY: helpers without preconditions; the verifier knows the task's type.
         Self(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
     }

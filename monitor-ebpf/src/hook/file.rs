@@ -92,7 +92,7 @@ pub(crate) fn opened(descriptor: u32, scratch: &mut OpenScratch) {
 pub(crate) fn opened_file(file: u64, scratch: &mut OpenScratch) {
     match open_wanted(file, scratch) {
         Ok(None) => count(KIND_FILE_OPEN, Outcome::Filtered),
-        Ok(Some(opened)) => match open_is_repeated(&opened, &scratch.head) {
+        Ok(Some(opened)) => match open_is_old(&opened, &scratch.head) {
             Ok(true) => count(KIND_FILE_OPEN, Outcome::Filtered),
             Ok(false) => open_report(opened.through(&mut scratch.record), scratch),
             Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
@@ -126,13 +126,9 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if size >= BIG_FILE_BYTES.load() {
         reason |= OPEN_BIG_FILE;
     }
-    let mut label = 0;
-    if filter::may_be_marked(head.number()?) {
-        // SAFETY: the value is copied out at once.
-        label = unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label);
-        if label != 0 {
-            reason |= OPEN_LABELLED;
-        }
+    let label = label_of(head)?;
+    if label != 0 {
+        reason |= OPEN_LABELLED;
     }
     let access = file::open_flags(file)? & O_ACCMODE;
     if label != 0 && access != O_WRONLY {
@@ -141,6 +137,10 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     let is_written = access != 0;
     if is_written && open_to_write(head)? {
         reason |= OPEN_MARKED;
+    }
+    // It is told of for its label alone, so nothing else need be looked at to know that it was.
+    if label != 0 && open_is_repeated(access, head)? {
+        return Ok(None);
     }
     let dentry = file::dentry(file)?;
     if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
@@ -171,6 +171,16 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         return Ok(None);
     }
     Ok(Some(Opened { file, dentry, reason, name_class, label }))
+}
+
+/// A file's label; zero for none.
+#[inline(always)]
+fn label_of(head: &InodeHead) -> Result<u32, Fault> {
+    if !filter::may_be_marked(head.number()?) {
+        return Ok(0);
+    }
+    // SAFETY: the value is copied out at once.
+    Ok(unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label))
 }
 
 /// Whether a character device is one of those that the daemon named.
@@ -280,7 +290,7 @@ pub(crate) struct OpenKey {
 /// Whether the same process opened the same file the same way a moment ago. Opening it again says
 /// nothing new, and a loop that does nothing else must not cost a record each time.
 #[inline(always)]
-fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
+fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
     let span = OPEN_REPEAT_NS.load();
     if span == 0 {
         return Ok(false);
@@ -290,7 +300,7 @@ fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
         inode: file.inode,
         device: file.device,
         tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        access: file::open_flags(opened.file)? & O_ACCMODE,
+        access,
         reserved: 0,
     };
     // SAFETY: a helper without preconditions.
@@ -309,29 +319,47 @@ fn open_is_repeated(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
     Ok(false)
 }
 
+/// The same for a file without a label; of one with a label it was asked before.
+#[inline(always)]
+fn open_is_old(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
+    if opened.label != 0 {
+        return Ok(false);
+    }
+    open_is_repeated(file::open_flags(opened.file)? & O_ACCMODE, head)
+}
+
 #[inline(always)]
 fn open_report(opened: Opened, scratch: &mut OpenScratch) {
-    // Labelled inodes carry verdicts. What is weights by its name is labelled by the daemon, which
-    // must see it before the flows that follow; a flood of small files under such names must not
-    // crowd verdicts out. The rest may wait for the poll.
-    let is_model = opened.name_class == CLASS_WEIGHTS
-        && scratch.head.size().is_ok_and(|size| size >= COPIED_BYTES_MIN);
-    let lane = if opened.label != 0 {
-        Lane::High
-    } else if is_model {
-        Lane::Life
-    } else {
-        Lane::Bulk
-    };
     match open_fill(&opened, scratch) {
         Err(Fault) => count(KIND_FILE_OPEN, Outcome::ReadFault),
         Ok(_) if scratch.record.header.actor.tgid == SELF_TGID.load() => {
             count(KIND_FILE_OPEN, Outcome::Filtered);
         }
-        Ok(_) if !filter::within_rate(scratch.record.header.actor.cgroup_id, lane) => {
-            count(KIND_FILE_OPEN, Outcome::RateLimited);
+        Ok(len) => {
+            // Not before: the verifier follows the whole path's walk for each lane that it knows.
+            let lane = open_lane(&opened, &scratch.head);
+            if filter::within_rate(scratch.record.header.actor.cgroup_id, lane) {
+                emit::scratch(KIND_FILE_OPEN, lane, (&raw const *scratch).cast(), len);
+            } else {
+                count(KIND_FILE_OPEN, Outcome::RateLimited);
+            }
         }
-        Ok(len) => emit::scratch(KIND_FILE_OPEN, lane, (&raw const *scratch).cast(), len),
+    }
+}
+
+#[inline(always)]
+fn open_lane(opened: &Opened, head: &InodeHead) -> Lane {
+    // Labelled inodes carry verdicts. What is weights by its name is labelled by the daemon, which
+    // must see it before the flows that follow; a flood of small files under such names must not
+    // crowd verdicts out. The rest may wait for the poll.
+    let is_model = opened.name_class == CLASS_WEIGHTS
+        && head.size().is_ok_and(|size| size >= COPIED_BYTES_MIN);
+    if opened.label != 0 {
+        Lane::High
+    } else if is_model {
+        Lane::Life
+    } else {
+        Lane::Bulk
     }
 }
 

@@ -1,22 +1,20 @@
 //! Flows: destinations from socket state and the datagram hooks, bytes from the socket layer.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, SockContext};
-use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN, Endpoint};
+use monitor_common::{DIRECTION_EGRESS, DIRECTION_INGRESS, DIRECTION_UNKNOWN};
 
 use crate::filter::is_loopback;
 use crate::flow::{self, FlowKey, FlowState, Opening, Peer, Starter};
-use crate::maps::{FLOW_SCRATCH, FLOWS, SEND_PEERS};
+use crate::maps::{FLOW_SCRATCH, FLOWS, RAW_PEERS, SEND_PEERS};
 use crate::read::sock::{self, AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, IPPROTO_MPTCP, IPPROTO_UDP};
 use crate::read::{Fault, task};
 use crate::relay::{self, Passed};
-
-/// A socket without a peer.
-const NOWHERE: Endpoint = Endpoint { address: [0; 16], port: 0, reserved: [0; 6] };
 
 /// TCP states (include/net/tcp_states.h).
 const TCP_ESTABLISHED: i32 = 1;
@@ -54,11 +52,12 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
     let key = FlowKey { sock: sk, peer: 0 };
     if new == TCP_SYN_SENT {
         let family = sock::family(sk)?;
-        let mut remote = NOWHERE;
-        sock::remote(sk, family, &mut remote)?;
+        let mut slot = MaybeUninit::uninit();
+        let remote = sock::nowhere(&mut slot);
+        sock::remote(sk, family, remote)?;
         // The MPTCP socket itself changes state before its first subflow has an address; the
         // subflow is reported instead, and the bytes are joined on the first send.
-        if !sock::is_set(&remote) {
+        if !sock::is_set(remote) {
             return Ok(());
         }
         let opening = Opening {
@@ -69,7 +68,7 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
             direction: DIRECTION_EGRESS,
             fast_open: sock::is_fast_open(sk),
         };
-        return flow::start(key, sk, opening, &remote);
+        return flow::start(key, sk, opening, remote);
     }
     if new != TCP_ESTABLISHED && new != TCP_CLOSE {
         return Ok(());
@@ -79,8 +78,9 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
         // interrupt, so whoever is current has nothing to do with it: the first sender owns it.
         if old == TCP_SYN_RECV && new == TCP_ESTABLISHED {
             let family = sock::family(sk)?;
-            let mut remote = NOWHERE;
-            sock::remote(sk, family, &mut remote)?;
+            let mut slot = MaybeUninit::uninit();
+            let remote = sock::nowhere(&mut slot);
+            sock::remote(sk, family, remote)?;
             let opening = Opening {
                 starter: Starter::Accept,
                 task: 0,
@@ -89,7 +89,7 @@ fn tcp_state_apply(sk: u64, old: i32, new: i32) -> Result<(), Fault> {
                 direction: DIRECTION_INGRESS,
                 fast_open: false,
             };
-            flow::start(key, sk, opening, &remote)?;
+            flow::start(key, sk, opening, remote)?;
             remember_end(key, sk);
         }
         return Ok(());
@@ -163,9 +163,10 @@ pub(crate) fn sent_add(
             flow::end(connected, state);
         }
     }
-    let mut remote = NOWHERE;
+    let mut place = MaybeUninit::uninit();
+    let remote = sock::nowhere(&mut place);
     let peer = if family == AF_INET || family == AF_INET6 {
-        flow::peer_of(sk, family, &mut remote)?
+        flow::peer_of(sk, family, remote)?
     } else {
         1
     };
@@ -191,7 +192,7 @@ pub(crate) fn sent_add(
         fast_open: false,
     };
     let slot = slot().ok_or(Fault)?;
-    flow::start_in(slot, key, sk, opening, &remote)?;
+    flow::start_in(slot, key, sk, opening, remote)?;
     let Some(state) = FLOWS.get_ptr_mut(key) else { return Ok(None) };
     // SAFETY: as above.
     flow::add(unsafe { &mut *state }, bytes)?;
@@ -232,10 +233,11 @@ fn flow_seen_start(task: u64, file: u64) -> Result<(), Fault> {
     if (family != AF_INET && family != AF_INET6) || sock::socket_type(sk)? != sock::SOCK_STREAM {
         return Ok(());
     }
-    let mut remote = NOWHERE;
-    sock::remote(sk, family, &mut remote)?;
+    let mut slot = MaybeUninit::uninit();
+    let remote = sock::nowhere(&mut slot);
+    sock::remote(sk, family, remote)?;
     let key = FlowKey { sock: sk, peer: 0 };
-    if !sock::is_set(&remote) || remote.port == 0 || FLOWS.get_ptr_mut(key).is_some() {
+    if !sock::is_set(remote) || remote.port == 0 || FLOWS.get_ptr_mut(key).is_some() {
         return Ok(());
     }
     let opening = Opening {
@@ -246,7 +248,7 @@ fn flow_seen_start(task: u64, file: u64) -> Result<(), Fault> {
         direction: DIRECTION_UNKNOWN,
         fast_open: false,
     };
-    flow::start(key, sk, opening, &remote)?;
+    flow::start(key, sk, opening, remote)?;
     remember_end(key, sk);
     Ok(())
 }
@@ -278,7 +280,7 @@ fn direction(sk: u64) -> Result<u16, Fault> {
 pub fn udp_peer4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the verifier checks each field of the context.
     let (address, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-    keep_peer(task::current(), sock::mapped(address), port, IPPROTO_UDP);
+    keep_peer(sock::mapped_words(address), port);
     1
 }
 
@@ -297,22 +299,35 @@ pub fn udp_peer6(ctx: SockAddrContext) -> i32 {
         (words, (*addr).user_port)
     };
     // SAFETY: sixteen plain bytes either way.
-    let address: [u8; 16] = unsafe { core::mem::transmute(words) };
-    keep_peer(task::current(), address, port, IPPROTO_UDP);
+    let address: [u64; 2] = unsafe { core::mem::transmute(words) };
+    keep_peer(address, port);
     1
 }
 
-/// Keeps the peer for `holder`: the thread of a datagram, the socket of a raw packet.
+/// Keeps the peer of this thread's datagram, until its bytes are told.
 #[inline(always)]
-pub(crate) fn keep_peer(holder: u64, address: [u8; 16], port: u32, protocol: u16) {
-    let end = Endpoint { address, port: u16::from_be(port as u16), reserved: [0; 6] };
-    let peer = Peer { end, protocol, reserved: [0; 3] };
-    if let Some(slot) = SEND_PEERS.get_ptr_mut(holder) {
+fn keep_peer(address: [u64; 2], port: u32) {
+    let Some(slot) = SEND_PEERS.get_ptr_mut(flow::send_slot()) else { return };
+    // SAFETY: the map's value lives while the program runs. A thread that has the same slot and
+    // sends in this moment takes it away; then the peer of one datagram is not known.
+    let slot = unsafe { &mut *slot };
+    slot.holder = task::current();
+    slot.peer.fill(address, u16::from_be(port as u16), IPPROTO_UDP);
+}
+
+/// Keeps where a packet of a raw socket goes, until its bytes are told.
+#[inline(always)]
+pub(crate) fn keep_raw_peer(sock: u64, address: [u64; 2], protocol: u16) {
+    if let Some(slot) = RAW_PEERS.get_ptr_mut(sock) {
         // In place: an update of an LRU map costs five times the lookup.
-        // SAFETY: the map's value lives while the program runs, and only its holder writes it.
-        unsafe { *slot = peer };
+        // SAFETY: the map's value lives while the program runs, and only its socket writes it.
+        unsafe { &mut *slot }.fill(address, 0, protocol);
         return;
     }
-    // A full map evicts the holder that sent longest ago: its hooks have run.
-    let _kept = SEND_PEERS.insert(holder, peer, u64::from(BPF_ANY));
+    let mut peer = MaybeUninit::<Peer>::uninit();
+    // SAFETY: `fill` writes each byte before any is read.
+    let peer = unsafe { &mut *peer.as_mut_ptr() };
+    peer.fill(address, 0, protocol);
+    // A full map evicts the socket that sent longest ago: its hooks have run.
+    let _kept = RAW_PEERS.insert(sock, &*peer, u64::from(BPF_ANY));
 }

@@ -18,7 +18,7 @@ use crate::count::{Outcome, count};
 use crate::filter;
 use crate::flow::{FIRST_DONE, FlowKey, FlowState, peer_hash};
 use crate::globals::SELF_TGID;
-use crate::hook::net::keep_peer;
+use crate::hook::net::keep_raw_peer;
 use crate::maps::{ASKED, ASKED_FILLER, FLOWS};
 use crate::opinion;
 use crate::read::sock::{IPPROTO_TCP, IPPROTO_UDP, mapped};
@@ -162,7 +162,10 @@ fn packet_out_look(ctx: &SkBuffContext) -> Option<()> {
         protocol => {
             seen(ctx, &packet, false, packet.total.saturating_sub(packet.transport));
             // The socket layer counts the bytes of a raw socket right after this.
-            keep_peer(socket_of(ctx), address(ctx, &packet, false)?, 0, protocol);
+            let address = address(ctx, &packet, false)?;
+            // SAFETY: sixteen plain bytes either way.
+            let address: [u64; 2] = unsafe { core::mem::transmute(address) };
+            keep_raw_peer(socket_of(ctx), address, protocol);
             None
         }
     }

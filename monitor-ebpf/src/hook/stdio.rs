@@ -6,12 +6,18 @@ use monitor_common::{KIND_STDIO, STDIO_DUP, STDIO_EXEC, STREAM_OTHER, STREAM_SOC
 
 use crate::count::{Outcome, count};
 use crate::emit;
+use crate::globals::CALL_REGISTERS;
+use crate::hook::call::{Arguments as _, Registers};
 use crate::hook::returned;
 use crate::lane::Lane;
 use crate::maps::STDIO_SCRATCH;
 use crate::read::sock::AF_UNIX;
 use crate::read::stream::stream;
 use crate::read::{Fault, task};
+
+/// Commands of fcntl(2) that return a descriptor (include/uapi/linux/fcntl.h).
+const F_DUPFD: u32 = 0;
+const F_DUPFD_CLOEXEC: u32 = 1030;
 
 /// The highest standard stream.
 const STDERR: i64 = 2;
@@ -49,16 +55,41 @@ fn exec_fill(task: u64, record: &mut StdioRecord) -> Result<bool, Fault> {
     Ok(true)
 }
 
-/// One program for `dup`, `dup2`, `dup3` and `fcntl`: what they return is a descriptor, or for
-/// other commands of `fcntl` a small number. Then the stream of that number is looked at in vain,
-/// and what is told of it is true all the same.
+/// One program for `dup`, `dup2` and `dup3`: what they return is a descriptor.
 #[tracepoint]
 pub fn stdio_dup(ctx: TracePointContext) -> u32 {
+    replaced(returned(&ctx));
+    0
+}
+
+/// `fcntl(fd, command, argument)` returns a descriptor for two commands. What any other returns is
+/// a small number as well, and such calls are made for each file that a library opens.
+///
+/// Where the command cannot be read, the stream of that number is looked at in vain, and what is
+/// told of it is true all the same.
+#[tracepoint]
+pub fn stdio_fcntl(ctx: TracePointContext) -> u32 {
     let result = returned(&ctx);
     if result < 0 || result > STDERR {
         return 0;
     }
-    let Some(slot) = STDIO_SCRATCH.get_ptr_mut(1) else { return 0 };
+    if CALL_REGISTERS.load() != 0 {
+        let command = Registers::current().get::<1>() as u32;
+        if command != F_DUPFD && command != F_DUPFD_CLOEXEC {
+            return 0;
+        }
+    }
+    replaced(result);
+    0
+}
+
+/// Looks at what a call returned that may have replaced a standard stream.
+#[inline(always)]
+fn replaced(result: i64) {
+    if result < 0 || result > STDERR {
+        return;
+    }
+    let Some(slot) = STDIO_SCRATCH.get_ptr_mut(1) else { return };
     // SAFETY: this CPU's slot; tracepoint programs run with preemption off.
     let record = unsafe { &mut *slot };
     match dup_fill(result as u32, record) {
@@ -66,7 +97,6 @@ pub fn stdio_dup(ctx: TracePointContext) -> u32 {
         Ok(false) => count(KIND_STDIO, Outcome::Filtered),
         Ok(true) => send(record),
     }
-    0
 }
 
 /// Whether the stream is a socket that leads out. Pipes are told at exec: a shell that is joined

@@ -163,7 +163,7 @@ pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> 
     let table: u64 = field(files, &OFF_FILES_FDT)?;
     // No bound is asked for: the descriptor was just given out by this very table.
     let slots: u64 = field(table, &OFF_FDT_FD)?;
-    let file: u64 = super::at(slots + u64::from(descriptor) * 8)?;
+    let file: u64 = super::word(slots + u64::from(descriptor) * 8)?;
     if file == 0 { Err(Fault) } else { Ok(file) }
 }
 

@@ -15,7 +15,7 @@ pub(crate) mod task;
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
 use monitor_common::{CAST_CALL, OFFSET_ABSENT};
 
-use crate::globals::{Place, TYPE_CAST};
+use crate::globals::{OFF_WORD, Place, TYPE_CAST};
 
 /// Kernel memory could not be read, or the kernel does not have the field.
 #[derive(Clone, Copy)]
@@ -89,6 +89,16 @@ fn cast(address: u64, strukt: u32) -> u64 {
 pub(crate) fn at<T: Copy>(address: u64) -> Result<T, Fault> {
     // SAFETY: bpf_probe_read_kernel accepts any address and reports a fault; the value is plain.
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Fault)
+}
+
+/// Reads eight bytes at an address: as [`field`] does, where a struct is known that begins with
+/// such a number. What they are is for the caller to say; the kernel only wants to hear of a type.
+#[inline(always)]
+pub(crate) fn word(address: u64) -> Result<u64, Fault> {
+    if TYPE_CAST.load() == 0 || OFF_WORD.load() != 0 {
+        return at(address);
+    }
+    field(address, &OFF_WORD)
 }
 
 /// The address of a member that is a struct itself.

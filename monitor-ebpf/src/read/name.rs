@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use monitor_common::{OFFSET_ABSENT, WATCH_NAME_BYTES, WatchName, name_slot};
 
-use super::{Fault, at, field};
+use super::{Fault, field, word};
 use crate::globals::{OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, Place, TYPE_CAST};
 
 /// Bytes read at once from the start of a `struct dentry`: parent, name and a short name's text.
@@ -66,7 +66,7 @@ impl NameHead {
         if len == 0 || len as usize >= WATCH_NAME_BYTES {
             return Ok(None);
         }
-        let start: u64 = at(self.text()?)?;
+        let start = word(self.text()?)?;
         Ok(Some(name_slot(start, len)))
     }
 

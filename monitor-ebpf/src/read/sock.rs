@@ -1,5 +1,7 @@
 //! Sockets.
 
+use core::mem::MaybeUninit;
+
 use monitor_common::Endpoint;
 
 use super::{Fault, field, file, into, member, pid, task};
@@ -116,16 +118,55 @@ pub(crate) fn mapped(address: u32) -> [u8; 16] {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
+/// The same as two words in memory.
+#[inline(always)]
+pub(crate) fn mapped_words(address: u32) -> [u64; 2] {
+    let [a, b, c, d] = address.to_ne_bytes();
+    [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
+}
+
+/// Writes an end by its words: of arrays of zeros the compiler makes a call that writes each byte.
+#[inline(always)]
+pub(crate) fn fill(out: &mut Endpoint, address: [u64; 2], port: u16) {
+    const { assert!(size_of::<Endpoint>() == 24 && align_of::<Endpoint>() == 8) };
+    let [low, high] = port.to_ne_bytes();
+    let words = core::ptr::from_mut(out).cast::<u64>();
+    // SAFETY: an end is three aligned words, and the reference says that they are there; volatile
+    // so that each stays one store.
+    unsafe {
+        core::ptr::write_volatile(words, address[0]);
+        core::ptr::write_volatile(words.add(1), address[1]);
+        let port = u64::from_ne_bytes([low, high, 0, 0, 0, 0, 0, 0]);
+        core::ptr::write_volatile(words.add(2), port);
+    }
+}
+
+/// An end without address and port, in a place of the caller's.
+#[inline(always)]
+pub(crate) fn nowhere(slot: &mut MaybeUninit<Endpoint>) -> &mut Endpoint {
+    // SAFETY: `fill` writes each byte before it reads any.
+    let end = unsafe { &mut *slot.as_mut_ptr() };
+    fill(end, [0, 0], 0);
+    end
+}
+
+/// The address of an end as two words in memory.
+#[inline(always)]
+fn words(end: &Endpoint) -> [u64; 2] {
+    let words = core::ptr::from_ref(end).cast::<u64>();
+    // SAFETY: an end is aligned and begins with its address.
+    unsafe { [core::ptr::read_volatile(words), core::ptr::read_volatile(words.add(1))] }
+}
+
 /// The far end; all zero when the socket is not connected.
 #[inline(always)]
 pub(crate) fn remote(sock: u64, family: u16, out: &mut Endpoint) -> Result<(), Fault> {
-    let port: u16 = field(sock, &OFF_SK_DPORT)?;
-    out.port = u16::from_be(port);
-    out.reserved = [0; 6];
+    let port = u16::from_be(field(sock, &OFF_SK_DPORT)?);
     if family == AF_INET6 {
+        fill(out, [0, 0], port);
         into(super::member(sock, &OFF_SK_V6_DADDR)?, &mut out.address)
     } else {
-        out.address = mapped(field(sock, &OFF_SK_DADDR)?);
+        fill(out, mapped_words(field(sock, &OFF_SK_DADDR)?), port);
         Ok(())
     }
 }
@@ -133,12 +174,12 @@ pub(crate) fn remote(sock: u64, family: u16, out: &mut Endpoint) -> Result<(), F
 /// The near end.
 #[inline(always)]
 pub(crate) fn local(sock: u64, family: u16, out: &mut Endpoint) -> Result<(), Fault> {
-    out.port = field(sock, &OFF_SK_NUM)?;
-    out.reserved = [0; 6];
+    let port: u16 = field(sock, &OFF_SK_NUM)?;
     if family == AF_INET6 {
+        fill(out, [0, 0], port);
         into(super::member(sock, &OFF_SK_V6_SADDR)?, &mut out.address)
     } else {
-        out.address = mapped(field(sock, &OFF_SK_SADDR)?);
+        fill(out, mapped_words(field(sock, &OFF_SK_SADDR)?), port);
         Ok(())
     }
 }
@@ -146,16 +187,8 @@ pub(crate) fn local(sock: u64, family: u16, out: &mut Endpoint) -> Result<(), Fa
 /// Whether an end has an address.
 #[inline(always)]
 pub(crate) fn is_set(end: &Endpoint) -> bool {
-    let [_, _, _, _, _, _, _, _, _, _, x, y, a, b, c, d] = end.address;
-    let low = u32::from_ne_bytes([a, b, c, d]);
-    if x == 0xff && y == 0xff {
-        return low != 0;
-    }
-    let mut any = low | u32::from(x) | u32::from(y);
-    let mut at = 0;
-    while at < 10 {
-        any |= u32::from(end.address[at]);
-        at += 1;
-    }
-    any != 0
+    let [high, low] = words(end);
+    let [_, low_zero] = mapped_words(0);
+    // IPv4-mapped zero is no address either.
+    high != 0 || (low != 0 && low != low_zero)
 }

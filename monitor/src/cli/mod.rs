@@ -13,6 +13,7 @@ mod backtest;
 mod config;
 mod doctor;
 mod explain;
+mod heap;
 mod import;
 mod log;
 mod pushdown;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use super::{FAILED, fail, log};
+use super::{FAILED, fail, heap, log};
 use crate::cause::chain;
 use crate::config::{self, Config, OutputFormat, SinkConfig, SinkKind};
 use crate::pipeline::{Extras, Pipeline, PipelineError};
@@ -58,6 +58,7 @@ enum Output {
 
 /// Watches this host until it is told to stop.
 pub(super) fn run(args: &RunArgs) -> ExitCode {
+    heap::settle();
     let config = match config::load(args.config.as_deref()) {
         Ok(config) => apply(args, config),
         Err(errors) => {

@@ -127,6 +127,9 @@ impl Engine {
 
     /// Before bytes that left are booked: tells what was noticed before them.
     pub(super) fn take_notices_before(&mut self, event: &Event) {
+        if let Some(watch) = &self.stages.label_watch {
+            watch.sweep();
+        }
         self.gather_notices();
         let process = event.actor.as_ref().map_or(Tgid(0), |actor| actor.process.tgid);
         for notice in self.desk.overtaken(process, event.time) {

@@ -6,14 +6,15 @@
 use std::fs::File;
 
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr,
-    FEntry, FExit, Iter, Lsm, Program as AyaProgram, ProgramError, TracePoint,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Iter,
+    Program as AyaProgram, ProgramError, TracePoint,
 };
 use aya::{Btf as AyaBtf, Ebpf};
 use monitor_common::{SYSCALL_ARGS_OFFSET, SYSCALL_NUMBER_OFFSET, SYSCALL_RESULT_OFFSET};
 
 use super::catalog::{Hook, Program, Road, Sensor, Tier};
 use super::held::Held;
+use super::preload::load;
 use super::probe::Tiers;
 use super::status::Status;
 use crate::kernel::offset::{self, Resolved};
@@ -114,32 +115,34 @@ fn attach(
     let refused = |error: ProgramError| format!("{}: {}", row.name, chain(&error));
     match row.hook {
         Hook::IoUringComplete => {
-            let hook = Hook::BtfTracepoint("io_uring_complete");
             if !place.has_request {
                 return Err(format!(
                     "{}: io_uring_complete does not hand over the request; Linux 5.19 and newer do",
                     row.name
                 ));
             }
-            attach_typed(program, hook, place.btf).map_err(refused)?;
+            attach_typed(program, row.hook, place.btf).map_err(refused)?;
         }
         Hook::Lsm(_) | Hook::Fentry(_) | Hook::Fexit(_) | Hook::BtfTracepoint(_) => {
             attach_typed(program, row.hook, place.btf).map_err(refused)?;
         }
         Hook::Entries(_) if place.has_registers => {}
         Hook::Tracepoints { .. } | Hook::Entries(_) => {
+            // A kernel without tracefs says so, whatever it thinks of the program.
+            place.tracefs.map_err(|error| format!("{}: {error}", row.name))?;
+            load(program, row.hook, place.btf).map_err(refused)?;
             let program: &mut TracePoint = program.try_into().map_err(refused)?;
             attach_tracepoints(program, row, place, held)
                 .map_err(|why| format!("{}: {why}", row.name))?;
         }
         Hook::CgroupSockAddr => {
+            load(program, row.hook, place.btf).map_err(refused)?;
             let program: &mut CgroupSockAddr = program.try_into().map_err(refused)?;
-            program.load().map_err(refused)?;
             program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
         }
         Hook::CgroupSockRelease => {
+            load(program, row.hook, place.btf).map_err(refused)?;
             let program: &mut CgroupSock = program.try_into().map_err(refused)?;
-            program.load().map_err(refused)?;
             program.attach(place.cgroup, CgroupAttachMode::Single).map_err(refused)?;
         }
         Hook::CgroupEgress | Hook::CgroupIngress => {
@@ -148,29 +151,29 @@ fn attach(
             } else {
                 CgroupSkbAttachType::Ingress
             };
+            load(program, row.hook, place.btf).map_err(refused)?;
             let program: &mut CgroupSkb = program.try_into().map_err(refused)?;
-            program.load().map_err(refused)?;
             program.attach(place.cgroup, side, CgroupAttachMode::Single).map_err(refused)?;
         }
         Hook::Fanotify => {}
         Hook::FileIterator => {
-            let file = iterator(program, "task_file", place.btf);
+            let file = iterator(program, row.hook, place.btf);
             let run = file.and_then(|file| run(file).map_err(|error| error.to_string()));
             run.map_err(|why| format!("{}: {why}", row.name))?;
         }
         Hook::TaskIterator => {
-            let file = iterator(program, "task", place.btf);
+            let file = iterator(program, row.hook, place.btf);
             held.iterator = Some(file.map_err(|why| format!("{}: {why}", row.name))?);
         }
     }
     Ok(())
 }
 
-/// Makes an iterator over what its name says.
-fn iterator(program: &mut AyaProgram, over: &str, btf: &AyaBtf) -> Result<File, String> {
+/// Makes an iterator over what its hook says.
+fn iterator(program: &mut AyaProgram, hook: Hook, btf: &AyaBtf) -> Result<File, String> {
     let refused = |error: ProgramError| chain(&error);
+    load(program, hook, btf).map_err(refused)?;
     let program: &mut Iter = program.try_into().map_err(refused)?;
-    program.load(over, btf).map_err(refused)?;
     let link = program.attach().map_err(refused)?;
     let link = program.take_link(link).map_err(refused)?;
     link.into_file().map_err(|error| chain(&error))
@@ -197,37 +200,14 @@ pub(super) fn attach_typed(
     hook: Hook,
     btf: &AyaBtf,
 ) -> Result<(), ProgramError> {
-    match hook {
-        Hook::Lsm(name) => {
-            let program: &mut Lsm = program.try_into()?;
-            program.load(name, btf)?;
-            program.attach()?;
-        }
-        Hook::Fentry(function) => {
-            let program: &mut FEntry = program.try_into()?;
-            program.load(function, btf)?;
-            program.attach()?;
-        }
-        Hook::Fexit(functions) => {
-            let program: &mut FExit = program.try_into()?;
-            let mut loaded = Ok(());
-            for function in functions {
-                loaded = program.load(function, btf);
-                if loaded.is_ok() {
-                    break;
-                }
-            }
-            loaded?;
-            program.attach()?;
-        }
-        Hook::BtfTracepoint(name) => {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.load(name, btf)?;
-            program.attach()?;
-        }
-        _ => {}
+    load(program, hook, btf)?;
+    match program {
+        AyaProgram::Lsm(program) => program.attach().map(drop),
+        AyaProgram::FEntry(program) => program.attach().map(drop),
+        AyaProgram::FExit(program) => program.attach().map(drop),
+        AyaProgram::BtfTracePoint(program) => program.attach().map(drop),
+        _ => Err(ProgramError::UnexpectedProgramType),
     }
-    Ok(())
 }
 
 fn attach_tracepoints(
@@ -242,7 +222,6 @@ fn attach_tracepoints(
         _ => return Ok(()),
     };
     let tracefs = place.tracefs.map_err(ToString::to_string)?;
-    program.load().map_err(|error| chain(&error))?;
     let mut attached = 0;
     for name in names.iter().filter(|name| tracefs.has(category, name)) {
         check_layout(tracefs, category, name)?;

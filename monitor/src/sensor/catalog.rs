@@ -203,7 +203,8 @@ pub const CATALOG: &[Sensor] = &[
                and older descriptors, any name, mount or root",
         roads: &[base(&[program("label_watch", Hook::Fanotify)])],
         bound: "file systems without marks, and mappings of descriptors that were passed, are not \
-                seen; at most 8192 files",
+                seen; at most 8192 files; of a file that is opened or read without a pause, a \
+                tenth of the time",
         lost: "opens of labelled files by 32-bit system calls, readers of passed descriptors, the \
                end of writing",
         required: false,
@@ -304,10 +305,8 @@ pub const CATALOG: &[Sensor] = &[
         sees: "standard streams that are sockets, pipes or ptys, at exec and when replaced",
         roads: &[base(&[
             program("stdio_exec", Hook::BtfTracepoint("sched_process_exec")),
-            program(
-                "stdio_dup",
-                syscalls(&["sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3", "sys_exit_fcntl"]),
-            ),
+            program("stdio_dup", syscalls(&["sys_exit_dup", "sys_exit_dup2", "sys_exit_dup3"])),
+            program("stdio_fcntl", syscalls(&["sys_exit_fcntl"])),
         ])],
         bound: "a stream that is closed and made anew as a socket is seen at the next exec",
         lost: "shells on sockets and behind relays",

@@ -16,7 +16,7 @@ use rustix::event::{EventfdFlags, epoll};
 /// Bytes of the queue behind the high-priority ring.
 pub const QUEUE_HIGH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of the queue behind the bulk ring.
-pub const QUEUE_BULK_BYTES_MAX: usize = 8 << 20;
+pub const QUEUE_BULK_BYTES_MAX: usize = 4 << 20;
 /// Records that are taken from one ring before the other is looked at.
 pub const DRAIN_BATCH_MAX: usize = 1024;
 /// How long the reader sleeps while records keep coming: nobody pays for waking it then.

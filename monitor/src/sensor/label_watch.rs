@@ -6,20 +6,19 @@
 //! programs have told already is told once (`pipeline::notice`).
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open};
 
-use super::label_change::{Change, Changes};
+use super::label_change::Changes;
+use super::label_reader::Reader;
 use crate::model::{BootNs, Clock, FileId, FileOp, Tgid};
 
 /// Marks that are set at most. Each keeps its inode in memory: some kibibyte of the kernel's.
@@ -28,14 +27,13 @@ pub const MARKS_MAX: usize = 8_192;
 const REQUESTS_MAX: usize = 16_384;
 /// Notices that wait for the engine; more are dropped and counted.
 const NOTICES_MAX: usize = 4_096;
-/// How often the reader looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// What happened to a marked file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the bits of one event, any of them together")]
 pub struct Notice {
-    /// When it was read from the queue.
+    /// When it was read from the queue; of one that may have waited there, when it can have come
+    /// first.
     pub time: BootNs,
     /// Who did it.
     pub process: Tgid,
@@ -83,11 +81,13 @@ pub struct LabelWatchStats {
     pub refused: AtomicU64,
     /// Notices dropped because the engine was behind, or the kernel's queue was full.
     pub lost: AtomicU64,
+    /// Times that the mark of a file rested, because it was opened or read without a pause.
+    pub rested: AtomicU64,
 }
 
 /// Identity of a marked inode as stat(2) tells it, to the identity that the kernel programs tell:
 /// device numbers differ on btrfs and overlayfs.
-type Known = Arc<Mutex<HashMap<(u64, u64), FileId>>>;
+pub(super) type Known = Arc<Mutex<HashMap<(u64, u64), FileId>>>;
 
 /// The running watch.
 pub struct LabelWatch {
@@ -95,7 +95,7 @@ pub struct LabelWatch {
     notices: Receiver<Notice>,
     changes: Option<Arc<Changes>>,
     stats: Arc<LabelWatchStats>,
-    stop: Arc<AtomicBool>,
+    reader: Arc<Reader>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -127,7 +127,6 @@ impl LabelWatch {
         let group = Arc::new(group()?);
         let known = Known::default();
         let stats = Arc::new(LabelWatchStats::default());
-        let stop = Arc::new(AtomicBool::new(false));
         let (requests, wanted) = sync_channel(REQUESTS_MAX);
         let (found, notices) = sync_channel(NOTICES_MAX);
         // Without handles (before 5.1) names and lengths are not watched, opens are.
@@ -141,15 +140,9 @@ impl LabelWatch {
             found: found.clone(),
             wake: Arc::clone(&wake),
         };
-        let reader = Reader {
-            group,
-            changes: changes.clone(),
-            known,
-            stats: Arc::clone(&stats),
-            stop: Arc::clone(&stop),
-            found,
-            own: std::process::id(),
-        };
+        let reader =
+            Arc::new(Reader::new(group, changes.clone(), known, Arc::clone(&stats), found));
+        let runner = Arc::clone(&reader);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
@@ -158,9 +151,9 @@ impl LabelWatch {
         };
         let threads = vec![
             spawn("label-marker", Box::new(move || marker.run(&wanted)))?,
-            spawn("label-watch", Box::new(move || reader.run(&*wake)))?,
+            spawn("label-watch", Box::new(move || runner.run(&*wake)))?,
         ];
-        Ok(Self { requests: Some(requests), notices, changes, stats, stop, threads })
+        Ok(Self { requests: Some(requests), notices, changes, stats, reader, threads })
     }
 
     /// Asks for a mark, without waiting.
@@ -169,6 +162,11 @@ impl LabelWatch {
         if requests.try_send(request).is_err() {
             self.stats.refused.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Takes what waits in the kernel's queue now, where the reader lets it wait.
+    pub fn sweep(&self) {
+        self.reader.sweep_if_busy();
     }
 
     /// The next notice, without waiting.
@@ -194,7 +192,7 @@ impl LabelWatch {
 impl Drop for LabelWatch {
     fn drop(&mut self) {
         self.requests = None;
-        self.stop.store(true, Ordering::Release);
+        self.reader.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the watch on labelled files panicked");
@@ -300,120 +298,10 @@ impl Marker {
     }
 }
 
-struct Reader {
-    group: Arc<Fanotify>,
-    changes: Option<Arc<Changes>>,
-    known: Known,
-    stats: Arc<LabelWatchStats>,
-    stop: Arc<AtomicBool>,
-    found: SyncSender<Notice>,
-    own: u32,
-}
-
-impl Reader {
-    fn run(&self, wake: &dyn Fn()) {
-        let timeout = rustix::event::Timespec::try_from(LOOK)
-            .unwrap_or(rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 });
-        while !self.stop.load(Ordering::Acquire) {
-            let group = self.group.as_fd();
-            let changes = self.changes.as_ref().map_or(group, |changes| changes.as_fd());
-            let mut polled =
-                [PollFd::new(&group, PollFlags::IN), PollFd::new(&changes, PollFlags::IN)];
-            // An interrupted wait is one that found nothing.
-            if poll(&mut polled, Some(&timeout)).unwrap_or(0) == 0 {
-                continue;
-            }
-            self.read_changes();
-            match self.group.read_events() {
-                Ok(events) => {
-                    for event in &events {
-                        self.take(event.fd(), event.pid(), event.mask());
-                    }
-                    wake();
-                }
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(error) => {
-                    // A file that may not be opened for us is gone or on a server that is.
-                    self.stats.lost.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(%error, "a notice about a labelled file could not be read");
-                }
-            }
-        }
-    }
-
-    fn read_changes(&self) {
-        let Some(changes) = &self.changes else { return };
-        let lost = changes.read(&mut |change| self.send(changed(change)));
-        // Nothing to read is an error of its own (EAGAIN), and none that matters.
-        self.stats.lost.fetch_add(lost.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    fn take(&self, file: Option<BorrowedFd<'_>>, process: i32, mask: MaskFlags) {
-        let Some(file) = file else {
-            // FAN_Q_OVERFLOW: the kernel's queue was full.
-            self.stats.lost.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let process = u32::try_from(process).unwrap_or(0);
-        if process == self.own || process == 0 {
-            return;
-        }
-        if let Some(notice) = self.notice(file, process, mask) {
-            self.send(notice);
-        }
-    }
-
-    fn send(&self, notice: Notice) {
-        if let Err(TrySendError::Full(_)) = self.found.try_send(notice) {
-            self.stats.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn notice(&self, file: BorrowedFd<'_>, process: u32, mask: MaskFlags) -> Option<Notice> {
-        let stat = fstat(file).ok()?;
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = known.get(&(stat.st_dev, stat.st_ino)).copied()?;
-        drop(known);
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let path = path.to_string_lossy();
-        Some(Notice {
-            time: Clock::boot_now(),
-            process: Tgid(process),
-            id,
-            path: path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned(),
-            size_bytes: u64::try_from(stat.st_size).unwrap_or(0),
-            fs_magic: fstatfs(file).map_or(0, |found| found.f_type.cast_unsigned()),
-            is_opened: mask.contains(MaskFlags::FAN_OPEN),
-            is_read: mask.contains(MaskFlags::FAN_ACCESS),
-            is_modified: mask.contains(MaskFlags::FAN_MODIFY),
-            is_closed: mask.contains(MaskFlags::FAN_CLOSE_WRITE),
-            change: None,
-            new_path: String::new(),
-        })
-    }
-}
-
-fn changed(change: Change) -> Notice {
-    Notice {
-        time: Clock::boot_now(),
-        process: Tgid(change.process),
-        id: change.id,
-        path: change.path,
-        size_bytes: change.size_bytes,
-        fs_magic: 0,
-        is_opened: false,
-        is_read: false,
-        is_modified: false,
-        is_closed: false,
-        change: Some(change.op),
-        new_path: change.new_path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -466,6 +354,41 @@ mod tests {
         assert_eq!((notice.process.0, notice.id, notice.size_bytes), (child.id(), id, 7));
         assert_eq!(notice.path, path.to_string_lossy());
         assert!(child.wait().expect("it ends").success());
+    }
+
+    #[test]
+    fn a_file_that_is_opened_without_a_pause_rests_and_is_noticed_again() {
+        let Some(watch) = started() else { return };
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("w");
+        std::fs::write(&path, b"weights").expect("a file");
+        let meta = std::fs::metadata(&path).expect("it is there");
+        let id = FileId { device: 1, inode: meta.ino(), generation: 9 };
+        let (text, process) = (path.to_string_lossy().into_owned(), Tgid(std::process::id()));
+        watch.mark(MarkRequest { id, process, path: text, is_labelled: true });
+        let shell = |command: &str| {
+            let mut shell = std::process::Command::new("/bin/sh");
+            shell.args(["-c", command]).current_dir(dir.path()).spawn().expect("a shell")
+        };
+        let mut busy = shell("while :; do read x < w; done");
+        let rested = || watch.stats().rested.load(Ordering::Relaxed);
+        let (mut noticed, start) = (0, Instant::now());
+        while rested() < 2 && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+            noticed += std::iter::from_fn(|| watch.next()).count();
+        }
+        let took = start.elapsed();
+        busy.kill().expect("it runs");
+        busy.wait().expect("it ends");
+        assert!(rested() >= 2, "it rests, and rests again");
+        let each = noticed as u128 * 1_000 / took.as_millis().max(1);
+        assert!(each <= 150, "{noticed} notices in {took:?}: one a round at most");
+        std::thread::sleep(Duration::from_millis(300));
+        while watch.next().is_some() {}
+        let mut other = shell("exec cat w > /dev/null");
+        let notice = wait(&watch, |notice| notice.is_opened).expect("the next open is noticed");
+        assert_eq!((notice.process.0, notice.id), (other.id(), id));
+        assert!(other.wait().expect("it ends").success());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::memory::{self, MapSize};
 use super::own::Own;
 use super::probe::{self, Tiers};
 use super::wanted::WantedMaps;
-use super::{Rings, State, Status, Wanted, object};
+use super::{Rings, State, Status, Wanted, object, preload};
 use crate::kernel::btf::{Btf, BtfError};
 use crate::kernel::offset::{self, Resolved};
 use crate::kernel::support::SupportError;
@@ -195,6 +195,7 @@ pub fn load(settings: &Settings, cgroup_root: &Path) -> Result<Loaded, LoadError
         has_request,
         has_registers,
     };
+    preload::all(&mut ebpf, &offsets, &place);
     let mut status = Vec::with_capacity(CATALOG.len());
     let mut held = Held::default();
     for sensor in CATALOG {

@@ -6,12 +6,14 @@ mod drain;
 mod held;
 pub mod interest;
 mod label_change;
+mod label_reader;
 pub mod label_watch;
 mod loader;
 mod memory;
 mod object;
 mod own;
 mod path_watch;
+mod preload;
 mod probe;
 mod read_rest;
 #[cfg(test)]
