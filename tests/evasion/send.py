@@ -94,6 +94,10 @@ def mapped(data: bytes) -> int:
 
 
 def mptcp(data: bytes) -> int:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM, IPPROTO_MPTCP).close()
+    except OSError as error:
+        stand.cannot(f"MPTCP: {error.strerror}")
     return tcp(data, port=stand.MPTCP, proto=IPPROTO_MPTCP)
 
 

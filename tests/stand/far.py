@@ -176,7 +176,11 @@ def main() -> None:
     serve(stand.HTTP, http)
     for port in (stand.DISCARD, 22, 853, 8080, 8443, 29400, 29500, 6379):
         serve(port, discard)
-    serve(stand.MPTCP, discard, proto=IPPROTO_MPTCP)
+    try:
+        serve(stand.MPTCP, discard, proto=IPPROTO_MPTCP)
+    except OSError as error:
+        # Older kernels lack it; the case that needs it says so.
+        stand.say("no_mptcp", why=error.strerror)
     serve(stand.POOL, pool)
     serve(stand.POOL_TLS, tls(sys.argv[1], pool))
     serve(stand.SHELL, shell)

@@ -7,9 +7,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::actor::ActorTask;
 use crate::suite::StepName;
 
-/// Kernels that call LSM programs, and that take programs on entries of functions only.
-const FULL_TIER_SERIES: [&str; 2] = ["6.12", "5.10"];
-
 /// Build, run, test and measure gpuwarden.
 ///
 /// On a fresh machine two commands are enough: `cargo xtask run` installs what is missing, builds,
@@ -187,9 +184,9 @@ pub(crate) struct TrialArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct MachineArgs {
     /// Play in emulated machines with these kernels, where hooks of the full tier work: on LSM
-    /// hooks from 6.12 on, on entries of functions on 5.10
+    /// hooks, and on 5.10 on entries of functions
     #[arg(long, value_name = "SERIES", num_args = 0..=1, value_delimiter = ',')]
-    #[arg(default_missing_values = FULL_TIER_SERIES)]
+    #[arg(default_missing_value = "6.12")]
     pub(crate) vm: Vec<String>,
     /// With `--vm`: play before the monitor that is built without optimising
     #[arg(long, requires = "vm")]

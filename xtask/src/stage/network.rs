@@ -69,14 +69,14 @@ impl Network {
     }
 
     /// All addresses on the loopback interface of a machine of its own, which has no other: both
-    /// ends see the same files, processes and network.
+    /// ends see the same files, processes and network. A second time changes nothing.
     pub(crate) fn create_here() -> Result<Self> {
         let network = Self { namespace: String::new(), link: String::new(), inner: String::new() };
         for address in [HOST, STRANGER, STORE] {
-            ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
+            ip(&["addr", "replace", &format!("{address}/32"), "dev", "lo"])?;
         }
         // For who looks which interface leads there.
-        ip(&["route", "add", NETWORK, "dev", "lo"])?;
+        ip(&["route", "replace", NETWORK, "dev", "lo"])?;
         Ok(network)
     }
 
@@ -168,12 +168,12 @@ impl Drop for Network {
 
 fn widen_here() -> Result<()> {
     for address in [HOST6, STRANGER6].map(|address| address.replace("/64", "/128")) {
-        ip(&["addr", "add", &address, "dev", "lo", "nodad"])?;
+        ip(&["addr", "replace", &address, "dev", "lo", "nodad"])?;
     }
     for last in CROWD {
-        ip(&["addr", "add", &format!("198.51.100.{last}/32"), "dev", "lo"])?;
+        ip(&["addr", "replace", &format!("198.51.100.{last}/32"), "dev", "lo"])?;
     }
-    ip(&["addr", "add", METADATA, "dev", "lo"])?;
+    ip(&["addr", "replace", METADATA, "dev", "lo"])?;
     Ok(())
 }
 

@@ -40,7 +40,7 @@ pub(crate) enum StepName {
     Demo,
     /// Every known way of dodging the monitor
     Evasion,
-    /// The same on the full tier, in emulated machines
+    /// The same on the full tier, in an emulated machine
     FullTier,
     /// Everything harmless that looks like an attack
     Benign,

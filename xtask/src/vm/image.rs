@@ -70,6 +70,14 @@ impl Archive {
         self.entry(&path.to_string_lossy(), LINK, 0, target.as_bytes());
     }
 
+    /// A file of this text.
+    pub(super) fn text(&mut self, path: &Path, text: &str) {
+        if let Some(folder) = path.parent() {
+            self.folder(folder);
+        }
+        self.entry(&path.to_string_lossy(), PROGRAM, 0, text.as_bytes());
+    }
+
     /// A folder, with those above it.
     pub(super) fn folder(&mut self, path: &Path) {
         let mut above = Vec::new();
