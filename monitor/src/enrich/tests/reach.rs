@@ -339,3 +339,28 @@ fn disagreement_of_a_cgroup_is_told_of_its_workload_also_where_an_id_does_not_te
     let told = stage.act(Actor::default(), note(1));
     assert_eq!(stage.text(&told, FieldId::SensorCgroup), "", "the root is nobody's");
 }
+
+#[test]
+fn answers_of_a_server_count_from_the_size_of_its_model_and_what_it_pushes_as_of_anybody() {
+    use crate::enrich::limit::DERIVED_BYTES_MIN;
+    let mut stage = Stage::new();
+    for (pid, unit) in [(10, "server"), (20, "proxy"), (30, "thief")] {
+        stage.cgroup(pid, &format!("/system.slice/{unit}.service"));
+        stage.exec(pid, if pid == 10 { "/usr/bin/tritonserver" } else { "/bin/x" });
+    }
+    let read = |stage: &mut Stage, pid| {
+        let of = stage.act(actor(pid), Body::Flow(flow(u64::from(pid), "198.51.100.7:443", 1)));
+        stage.text(&of, FieldId::WeightsBytesRead)
+    };
+    stage.act(actor(10), Body::FileOpen(open("/m/a.safetensors", 1, 4 * DERIVED_BYTES_MIN)));
+    let answer = |bytes| {
+        let Body::Link(link) = link(20, bytes) else { unreachable!("it is one") };
+        Body::Link(crate::model::Link { is_accepted: true, ..link })
+    };
+    stage.act(actor(10), answer(4 * DERIVED_BYTES_MIN - 1));
+    assert_eq!(read(&mut stage, 20), "0", "answers, and not yet as long as a model");
+    stage.act(actor(10), answer(1));
+    assert_eq!(read(&mut stage, 20), (4 * DERIVED_BYTES_MIN).to_string());
+    stage.act(actor(10), link(30, DERIVED_BYTES_MIN));
+    assert_eq!(read(&mut stage, 30), DERIVED_BYTES_MIN.to_string(), "nobody asked for it");
+}
