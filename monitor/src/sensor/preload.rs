@@ -83,7 +83,8 @@ pub(super) fn load(program: &mut AyaProgram, hook: Hook, btf: &AyaBtf) -> Result
             let mut loaded = Ok(());
             for function in functions {
                 loaded = program.load(function, btf);
-                if loaded.is_ok() {
+                // One that was loaded beforehand stays with the function that it found then.
+                if matches!(loaded, Ok(()) | Err(ProgramError::AlreadyLoaded)) {
                     break;
                 }
             }
