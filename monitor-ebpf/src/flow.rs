@@ -22,7 +22,7 @@ use crate::maps::{FLOW_SCRATCH, FLOWS, RAW_PEERS, SEND_PEERS, SOCKETS};
 use crate::opinion;
 use crate::read::{self, Fault, sock, task};
 
-/// Key of a flow: the socket, and for a datagram socket without a fixed peer a hash of the peer.
+/// Key of a flow: the socket, and for one that is no stream a hash of the peer.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct FlowKey {
@@ -429,7 +429,9 @@ pub(crate) fn refresh(sk: u64, state: &mut FlowState) -> Result<(), Fault> {
 pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64, Fault> {
     sock::remote(sk, family, remote)?;
     if sock::is_set(remote) {
-        return Ok(0);
+        // A socket of datagrams may be connected to one peer after the other: each is a flow.
+        let is_stream = sock::socket_type(sk)? == sock::SOCK_STREAM;
+        return Ok(if is_stream { 0 } else { peer_hash(remote) });
     }
     if sock::protocol(sk)? == sock::IPPROTO_UDP {
         let Some(kept) = SEND_PEERS.get(send_slot()) else { return Ok(1) };
