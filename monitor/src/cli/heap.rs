@@ -24,7 +24,8 @@ const SETTINGS: [(&str, &str); 3] = [
 /// none. What the user has set stays.
 pub(super) fn settle() {
     let is_set = |name: &str| std::env::var_os(name).is_some();
-    if is_set(SETTLED) {
+    let missing = missing(is_set);
+    if is_set(SETTLED) || missing.is_empty() {
         return;
     }
     // By its path: the process is named after what it executes. Where that is gone, all stays.
@@ -35,7 +36,7 @@ pub(super) fn settle() {
         again.arg0(name);
     }
     again.args(arguments).env(SETTLED, "1");
-    again.envs(missing(is_set));
+    again.envs(missing);
     let error = again.exec();
     tracing::debug!(%error, "the heap stays as it is");
 }
