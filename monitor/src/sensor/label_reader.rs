@@ -34,8 +34,10 @@ const HOT_ROUNDS: u8 = 10;
 const REST: Duration = Duration::from_millis(90);
 /// Marks that rest at once, each with an open descriptor; more stay awake.
 const RESTING_MAX: usize = 256;
-/// Reads of the queue in one sweep, of up to 170 notices each.
+/// Reads of the queue in one sweep, of up to [`READ_NOTICES`] each.
 const SWEEP_READS_MAX: usize = 32;
+/// Notices that one read takes: records of 24 bytes (fanotify(7)) in the page that nix reads into.
+const READ_NOTICES: usize = 4_096 / 24;
 /// How often the reader looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -218,6 +220,11 @@ impl Reader {
                     found = true;
                     for event in &events {
                         self.take(queue, event.fd(), event.pid(), (event.mask(), time));
+                    }
+                    // The queue was empty then. Whoever goes on opening fills it again at once, and
+                    // to read each of those apart is what the waiting is to spare.
+                    if events.len() < READ_NOTICES {
+                        break;
                     }
                 }
                 Err(Errno::EINTR) => {}
