@@ -103,6 +103,33 @@ struct Rest {
     until: Instant,
 }
 
+/// Notices of one sweep, those of one process and file as one: as the kernel merges what waits in
+/// its queue (`fanotify_merge`, fs/notify/fanotify/fanotify.c), but not what comes while it is read.
+#[derive(Debug, Default)]
+struct Merged {
+    /// Whether the queue held anything.
+    is_any: bool,
+    notices: Vec<Notice>,
+    places: HashMap<(Tgid, FileId), usize>,
+}
+
+impl Merged {
+    fn add(&mut self, notice: Notice) {
+        let place = *self.places.entry((notice.process, notice.id)).or_insert(self.notices.len());
+        let Some(before) = self.notices.get_mut(place) else { return self.notices.push(notice) };
+        // What was done is the sum; the name and the size are the latest.
+        let done = Notice {
+            time: before.time,
+            is_opened: before.is_opened || notice.is_opened,
+            is_read: before.is_read || notice.is_read,
+            is_modified: before.is_modified || notice.is_modified,
+            is_closed: before.is_closed || notice.is_closed,
+            ..notice
+        };
+        *before = done;
+    }
+}
+
 /// What whoever reads the queue must hold.
 #[derive(Debug, Default)]
 struct Queue {
@@ -212,14 +239,17 @@ impl Reader {
         // One that was let wait came at some time since the queue was read last.
         let time = if self.is_busy.load(Ordering::Acquire) { queue.read } else { now };
         queue.read = now;
-        let mut found = false;
+        let mut found = Merged::default();
         for _ in 0..SWEEP_READS_MAX {
             match self.group.read_events() {
                 Ok(events) if events.is_empty() => break,
                 Ok(events) => {
-                    found = true;
+                    found.is_any = true;
                     for event in &events {
-                        self.take(queue, event.fd(), event.pid(), (event.mask(), time));
+                        let what = (event.mask(), time);
+                        if let Some(notice) = self.take(queue, event.fd(), event.pid(), what) {
+                            found.add(notice);
+                        }
                     }
                     // The queue was empty then. Whoever goes on opening fills it again at once, and
                     // to read each of those apart is what the waiting is to spare.
@@ -236,7 +266,10 @@ impl Reader {
                 }
             }
         }
-        found
+        for notice in found.notices {
+            self.send(notice);
+        }
+        found.is_any
     }
 
     fn read_changes(&self) {
@@ -252,17 +285,17 @@ impl Reader {
         file: Option<BorrowedFd<'_>>,
         process: i32,
         (mask, time): (MaskFlags, BootNs),
-    ) {
+    ) -> Option<Notice> {
         let Some(file) = file else {
             // FAN_Q_OVERFLOW: the kernel's queue was full.
             self.stats.lost.fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         };
         let process = u32::try_from(process).unwrap_or(0);
         if process == self.own || process == 0 {
-            return;
+            return None;
         }
-        let Some(notice) = self.notice(file, process, mask, time) else { return };
+        let notice = self.notice(file, process, mask, time)?;
         if mask.intersects(RESTLESS) {
             let heat = queue.heats.entry(notice.id).or_default();
             heat.seen |= mask;
@@ -270,7 +303,7 @@ impl Reader {
                 heat.file = file.try_clone_to_owned().ok();
             }
         }
-        self.send(notice);
+        Some(notice)
     }
 
     /// Ends a round: marks that have rested are set again, and files that have gone on for too long
@@ -365,6 +398,34 @@ fn changed(change: Change) -> Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notices_of_one_process_and_file_are_one_and_keep_what_was_done() {
+        let notice = |process: u32, inode: u64, is_opened: bool, size_bytes: u64| Notice {
+            time: BootNs(size_bytes),
+            process: Tgid(process),
+            id: FileId { inode, ..FileId::default() },
+            path: String::new(),
+            size_bytes,
+            fs_magic: 0,
+            is_opened,
+            is_read: !is_opened,
+            is_modified: false,
+            is_closed: false,
+            change: None,
+            new_path: String::new(),
+        };
+        let mut merged = Merged::default();
+        for (process, inode, is_opened, size) in
+            [(1, 7, true, 1), (2, 7, true, 2), (1, 8, true, 3), (1, 7, false, 4)]
+        {
+            merged.add(notice(process, inode, is_opened, size));
+        }
+        let told = merged.notices.iter().map(|it| (it.process.0, it.id.inode, it.size_bytes));
+        assert_eq!(told.collect::<Vec<_>>(), [(1, 7, 4), (2, 7, 2), (1, 8, 3)]);
+        let first = &merged.notices[0];
+        assert!(first.is_opened && first.is_read && first.time == BootNs(1));
+    }
 
     #[test]
     fn what_goes_on_in_every_round_rests_and_what_pauses_does_not() {
