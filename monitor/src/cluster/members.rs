@@ -17,6 +17,8 @@ use super::pods::{self, ApiError, ApiServer, PAGE_BYTES_MAX, PAGE_PODS, PodList}
 
 /// Members of one job. Of a larger one nobody is told to be a member, rather than some.
 pub const JOB_MEMBERS_MAX: usize = 8_192;
+/// Pages of one job's list: twice what its members fill, for pods that have ended are listed too.
+const JOB_PAGES_MAX: usize = 2 * JOB_MEMBERS_MAX.div_ceil(PAGE_PODS as usize);
 /// How often a job is listed while it changes, and how often one that does not.
 const EVERY: Duration = Duration::from_secs(5);
 const EVERY_STEADY: Duration = Duration::from_secs(30);
@@ -106,7 +108,7 @@ fn members(api: &ApiServer, job: &JobLabel) -> Result<Vec<IpAddr>, ApiError> {
     let (selector, limit) = (format!("{}={}", job.key, job.value), PAGE_PODS.to_string());
     let mut found = Vec::new();
     let mut next = String::new();
-    loop {
+    for _ in 0..JOB_PAGES_MAX {
         let mut query = vec![("labelSelector", selector.as_str()), ("limit", limit.as_str())];
         if !next.is_empty() {
             query.push(("continue", next.as_str()));
@@ -130,6 +132,8 @@ fn members(api: &ApiServer, job: &JobLabel) -> Result<Vec<IpAddr>, ApiError> {
             return Ok(found);
         }
     }
+    tracing::warn!(job = selector, "a job's list has more than {JOB_PAGES_MAX} pages");
+    Ok(Vec::new())
 }
 
 #[cfg(test)]
@@ -154,6 +158,16 @@ mod tests {
         assert_eq!(job_label("ns", &labels(&[("app", "x")])), None);
         assert_eq!(job_label("ns", &labels(&[("job-name", "a,b!=c")])), None, "goes into a query");
         assert_eq!(job_label("../x", &labels(&[("job-name", "a")])), None, "goes into a path");
+    }
+
+    #[test]
+    fn list_that_never_ends_is_given_up_and_names_nobody() {
+        let page = json!({"metadata": {"continue": "more"}, "items": []}).to_string();
+        let answers = (0..=JOB_PAGES_MAX).map(|_| Answer(200, vec![page.clone()])).collect();
+        let (api, asked) = serve(answers);
+        let job = job_label("ml", &labels(&[("job-name", "train")])).expect("a job");
+        assert_eq!(members(&api, &job).expect("answers"), Vec::<IpAddr>::new());
+        assert_eq!(asked.try_iter().count(), JOB_PAGES_MAX);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub const LINE_BYTES_MAX: u64 = 4 << 20;
 pub(super) const PAGE_BYTES_MAX: u64 = 64 << 20;
 /// Pages of one list; each has up to [`PAGE_PODS`] pods, and a node runs a few hundred.
 const PAGES_MAX: usize = 16;
+/// Pods that a page is asked to have.
 pub(super) const PAGE_PODS: u32 = 500;
 /// How long one watch lasts before the server ends it, in seconds.
 const WATCH_SECONDS: u32 = 300;
