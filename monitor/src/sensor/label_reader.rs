@@ -104,7 +104,8 @@ struct Rest {
 }
 
 /// Notices of one sweep, those of one process and file as one: as the kernel merges what waits in
-/// its queue (`fanotify_merge`, fs/notify/fanotify/fanotify.c), but not what comes while it is read.
+/// its queue (`fanotify_merge`, fs/notify/fanotify/fanotify.c), but not what comes while it is
+/// read.
 #[derive(Debug, Default)]
 struct Merged {
     /// Whether the queue held anything.
