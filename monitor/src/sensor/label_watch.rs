@@ -387,14 +387,15 @@ mod tests {
         watch.mark(MarkRequest { id, process, path, is_labelled: false });
         let size = wait(&watch, |notice| notice.is_closed).expect("its size is told");
         assert_eq!((size.id, size.size_bytes), (id, 7));
-        // The child got the descriptor, and opens nothing.
+        std::io::Seek::rewind(&mut &file).expect("it can be sought in");
+        // The child is given the descriptor, and opens nothing.
         let mut child = std::process::Command::new("cat")
             .stdin(file)
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("cat is there");
-        let notice = wait(&watch, |notice| notice.is_modified || notice.is_closed);
-        assert_eq!(notice, None, "nobody wrote it");
+        let notice = wait(&watch, |notice| notice.is_read).expect("the read is noticed");
+        assert_eq!((notice.process.0, notice.id, notice.is_opened), (child.id(), id, false));
         assert!(child.wait().expect("it ends").success());
     }
 
