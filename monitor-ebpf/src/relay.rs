@@ -129,7 +129,8 @@ fn ends(own: u64, other: u64, net: u32) -> u64 {
     own.rotate_left(17) ^ other ^ u64::from(net).rotate_left(40)
 }
 
-/// Adds to the sum of a channel, by the address of its socket or inode; what is untold, when it is time to tell.
+/// Adds to the sum of a channel, by the address of its socket or inode; what is untold, when it is
+/// time to tell.
 #[inline(always)]
 fn add(key: u64, bytes: u64) -> Option<u64> {
     // SAFETY: a helper without preconditions.

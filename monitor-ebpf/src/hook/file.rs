@@ -61,8 +61,8 @@ impl Opened {
     }
 }
 
-/// One program for `open`, `openat`, `openat2`, `creat`, `open_by_handle_at` and `memfd_create`: what
-/// they return is a descriptor, and the file behind it is all that is looked at.
+/// One program for `open`, `openat`, `openat2`, `creat`, `open_by_handle_at` and `memfd_create`:
+/// what they return is a descriptor, and the file behind it is all that is looked at.
 #[tracepoint]
 pub fn file_opened(ctx: TracePointContext) -> u32 {
     descriptor_given(&ctx)

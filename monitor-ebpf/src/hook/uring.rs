@@ -1,5 +1,5 @@
-//! Files by io_uring: opens, reads and writes that pass no system call of their own, whoever submits
-//! them (the process, a worker, or the thread that polls the queue).
+//! Files by io_uring: opens, reads and writes that pass no system call of their own, whoever
+//! submits them (the process, a worker, or the thread that polls the queue).
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;

@@ -198,7 +198,7 @@ pub(crate) struct Descriptor {
 
 impl Procfs {
     /// Regular files without a name that a process has open. The kernel says so behind the name
-    /// that it had (fs/d_path.c).
+    /// that it had (`fs/d_path.c`).
     pub(super) fn nameless_of(&self, process: Tgid) -> Vec<(FileId, u64)> {
         let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
         let links = entries.filter_map(Result::ok).take(DESCRIPTORS_MAX).map(|entry| entry.path());

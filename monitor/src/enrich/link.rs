@@ -88,8 +88,8 @@ impl Enricher {
     /// Whoever asks a server gets its answers, and these add up: a proxy, a scraper of
     /// measurements or the users of a cache are no readers of its weights. What a server or a
     /// service of the platform gives to those who connect, or writes into pipes, counts once it is
-    /// as long as its smallest model. Of anybody else a pipe may lead to whoever keeps the log: more
-    /// must go through it than jobs print, or most of a model.
+    /// as long as its smallest model. Of anybody else a pipe may lead to whoever keeps the log:
+    /// more must go through it than jobs print, or most of a model.
     pub(super) fn passed_from_bytes(&self, from: Handle<Workload>, link: &Link) -> Option<u64> {
         let least = self.derived_from_bytes(from)?;
         let role = self.workloads.get(from)?.role().map(|(role, _)| role);

@@ -1,5 +1,5 @@
-//! Pipes and FIFOs: who reads what a workload that has read weights puts into them. Whoever opened a
-//! FIFO for reading is told, and so are pipes that are standard input; of any other pipe the
+//! Pipes and FIFOs: who reads what a workload that has read weights puts into them. Whoever opened
+//! a FIFO for reading is told, and so are pipes that are standard input; of any other pipe the
 //! descriptors of processes are looked through, once what went into it is enough to matter.
 
 use super::enricher::{Enricher, Observation};

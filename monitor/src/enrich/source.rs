@@ -99,7 +99,7 @@ pub trait ProcSource: Send {
     fn holder(&self, _processes: &[Tgid], _socket: u64) -> Option<Tgid> {
         None
     }
-    /// Which of these processes has a pipe open for reading, by its identity; of several, the first.
+    /// Which of these processes has a pipe open for reading, by its identity; the first of several.
     fn pipe_reader(&self, _processes: &[Tgid], _pipe: u64) -> Option<Tgid> {
         None
     }

@@ -203,8 +203,8 @@ pub const CATALOG: &[Sensor] = &[
         sees: "opens, reads and writes of labelled files by any road: other system calls, passed \
                and older descriptors, any name, mount or root",
         roads: &[base(&[program("label_watch", Hook::Fanotify)])],
-        bound: "file systems without marks are not seen; at most 8192 files; of a file that is opened or read without a pause, a \
-                tenth of the time",
+        bound: "file systems without marks are not seen; at most 8192 files; of a file that is \
+                opened or read without a pause, a tenth of the time",
         lost: "opens of labelled files by 32-bit system calls, readers of passed descriptors, the \
                end of writing",
         required: false,

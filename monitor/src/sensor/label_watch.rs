@@ -241,8 +241,8 @@ impl Marker {
             }
             is_new
         };
-        // Of a file without a name nothing but its inode is left once whoever made it lets go: it is
-        // watched from the start as if it had a label.
+        // Of a file without a name nothing but its inode is left once whoever made it lets go: it
+        // is watched from the start as if it had a label.
         let mask = if request.is_labelled || !is_named {
             MaskFlags::FAN_OPEN
                 | MaskFlags::FAN_ACCESS

@@ -4,6 +4,7 @@ mod budget;
 mod derived;
 mod dns;
 mod gpu;
+mod hand;
 mod label;
 mod law;
 mod lineage;
