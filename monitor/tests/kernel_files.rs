@@ -5,7 +5,6 @@ mod watch;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use monitor::model::{Body, Event, FileId, FileOp, FileOpen, Tgid};
@@ -195,7 +194,7 @@ fn marked(path: &Path) -> (LabelWatch, FileId) {
     };
     let process = Tgid(std::process::id());
     watch.mark(MarkRequest { id, process, path: text(path).to_owned(), is_labelled: true });
-    while watch.stats().marked.load(Ordering::Relaxed) == 0 {
+    while watch.stats().marks.marked() == 0 {
         std::thread::sleep(Duration::from_millis(2));
     }
     // The mark follows its count.

@@ -318,6 +318,10 @@ impl Engine {
     /// than they could, and for rules on GPU facts the state of the driver.
     fn completeness(&self, finding: &Finding) -> Completeness {
         let mut gaps: Vec<_> = self.stages.status.iter().filter_map(Status::gap).collect();
+        // Where every open passes a program, a file that is not marked is missed by nobody.
+        let needs_marks = gaps.iter().any(|gap| gap.sensor == "file_open");
+        let watch = self.stages.label_watch.as_ref().filter(|_| needs_marks);
+        gaps.extend(watch.and_then(|watch| watch.stats().marks.gap()));
         let rule = self.stages.rules.get(&finding.rule.id);
         gaps.extend(rule.into_iter().flat_map(|rule| self.gpu_gaps(&rule.fields)));
         let losses = self.losses.recent();

@@ -7,6 +7,7 @@ use super::gpu;
 use crate::cluster::SourceState;
 use crate::enrich::limit;
 use crate::model::{Clock, WorkloadEvidence};
+use crate::sensor::label_mark::Refusal;
 use crate::sensor::{KernelCounters, State};
 use crate::telemetry::{
     KernelCounts, SensorMetrics, SensorState, Snapshot, TableMetrics, WorkloadMetrics,
@@ -32,6 +33,7 @@ pub(super) fn snapshot(
             ("unknown", tally.decode.unknown),
         ],
         sensors: sensors(engine),
+        file_marks: file_marks(engine),
         tables: tables(engine),
         rules_active: stages.rules.rules.len() as u64 - inactive,
         rules_inactive: inactive,
@@ -124,6 +126,13 @@ fn sensors(engine: &Engine) -> Vec<SensorMetrics> {
         SensorMetrics { sensor: source.to_owned(), state }
     }));
     rows
+}
+
+fn file_marks(engine: &Engine) -> Vec<(&'static str, u64)> {
+    let Some(watch) = &engine.stages.label_watch else { return Vec::new() };
+    let marks = &watch.stats().marks;
+    let refused = Refusal::ALL.map(|(why, word)| (word, marks.refused(why)));
+    [("set", marks.marked())].into_iter().chain(refused).collect()
 }
 
 fn tables(engine: &Engine) -> Vec<TableMetrics> {

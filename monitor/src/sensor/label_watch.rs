@@ -18,6 +18,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags}
 use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open};
 
 use super::label_change::Changes;
+use super::label_mark::{MarkCounts, Refusal};
 use super::label_reader::Reader;
 use crate::enrich::Procfs;
 use crate::model::{BootNs, Clock, FileId, FileOp, Tgid};
@@ -76,10 +77,8 @@ pub struct MarkRequest {
 /// What the watch counts.
 #[derive(Debug, Default)]
 pub struct LabelWatchStats {
-    /// Files that are marked.
-    pub marked: AtomicU64,
-    /// Files that could not be marked: gone, of a file system without marks, or beyond the bound.
-    pub refused: AtomicU64,
+    /// Files that are marked, and those that could not be.
+    pub marks: MarkCounts,
     /// Notices dropped because the engine was behind, or the kernel's queue was full.
     pub lost: AtomicU64,
     /// Times that the mark of a file rested, because it was opened or read without a pause.
@@ -160,8 +159,9 @@ impl LabelWatch {
     /// Asks for a mark, without waiting.
     pub fn mark(&self, request: MarkRequest) {
         let Some(requests) = &self.requests else { return };
+        let is_labelled = request.is_labelled;
         if requests.try_send(request).is_err() {
-            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            self.stats.marks.refuse(Refusal::Behind, is_labelled);
         }
     }
 
@@ -216,8 +216,8 @@ impl Marker {
         while let Ok(request) = wanted.recv() {
             match self.mark(&request) {
                 Ok(()) => {}
-                Err(why) => {
-                    self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                Err((refusal, why)) => {
+                    self.stats.marks.refuse(refusal, request.is_labelled);
                     tracing::debug!(path = %request.path, why, "a labelled file is not watched");
                 }
             }
@@ -225,19 +225,21 @@ impl Marker {
     }
 
     /// Marks the inode that a path leads to, once it has proved to be the one that is meant.
-    fn mark(&self, request: &MarkRequest) -> Result<(), String> {
+    fn mark(&self, request: &MarkRequest) -> Result<(), (Refusal, String)> {
+        let gone = |why| (Refusal::Gone, why);
         let (file, is_named) = match by_name(request) {
             Ok(file) => (file, true),
-            Err(why) => (by_descriptor(request).ok_or(why)?, false),
+            Err(why) => (by_descriptor(request).ok_or_else(|| gone(why))?, false),
         };
-        let stat = fstat(&file).map_err(|error| error.to_string())?;
+        let stat = fstat(&file).map_err(|error| gone(error.to_string()))?;
         let key = (stat.st_dev, stat.st_ino);
         let is_new = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let is_new = known.insert(key, request.id).is_none();
             if is_new && known.len() > MARKS_MAX {
                 known.remove(&key);
-                return Err(format!("{MARKS_MAX} files are marked already"));
+                let why = format!("{MARKS_MAX} files are marked already");
+                return Err((Refusal::Bound, why));
             }
             is_new
         };
@@ -254,7 +256,7 @@ impl Marker {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         self.group
             .mark(MarkFlags::FAN_MARK_ADD, mask, CWD, Some(path.as_str()))
-            .map_err(|error| format!("fanotify_mark: {error}"))?;
+            .map_err(|error| (Refusal::of(error), format!("fanotify_mark: {error}")))?;
         if request.is_labelled
             && let Some(changes) = &self.changes
             && let Err(why) = changes.mark(request.id, &request.path, &path)
@@ -262,10 +264,10 @@ impl Marker {
             tracing::debug!(path = %request.path, why, "changes of its name are not watched");
         }
         if is_new {
-            self.stats.marked.fetch_add(1, Ordering::Relaxed);
+            self.stats.marks.set();
         }
         if !request.is_labelled {
-            self.tell_size(request, &file)?;
+            self.tell_size(request, &file).map_err(gone)?;
         }
         Ok(())
     }
@@ -359,10 +361,10 @@ mod tests {
         };
         watch.mark(request(id.inode + 1));
         watch.mark(request(id.inode));
-        while watch.stats().marked.load(Ordering::Relaxed) == 0 {
+        while watch.stats().marks.marked() == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(watch.stats().refused.load(Ordering::Relaxed), 1, "another inode is refused");
+        assert_eq!(watch.stats().marks.refused(Refusal::Gone), 1, "another inode is refused");
         std::fs::read(&path).expect("readable");
         let mut child = std::process::Command::new("cat")
             .arg(&path)
@@ -445,7 +447,7 @@ mod tests {
         let id = FileId { device: 1, inode: meta.ino(), generation: 9 };
         let (text, process) = (path.to_string_lossy().into_owned(), Tgid(std::process::id()));
         watch.mark(MarkRequest { id, process, path: text.clone(), is_labelled: true });
-        while watch.stats().marked.load(Ordering::Relaxed) == 0 {
+        while watch.stats().marks.marked() == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
         let run = |command: &str| {

@@ -6,6 +6,7 @@ mod drain;
 mod held;
 pub mod interest;
 mod label_change;
+pub mod label_mark;
 mod label_reader;
 pub mod label_watch;
 mod loader;

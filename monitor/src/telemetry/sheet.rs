@@ -92,6 +92,9 @@ impl Sheet {
                 self.add(&f::SENSOR_STATE, [&sensor.sensor, word], value);
             }
         }
+        for (outcome, count) in &snapshot.file_marks {
+            self.count(&f::FILE_MARKS, [outcome], *count);
+        }
         for TableMetrics { table, entries, entries_max, evicted } in &snapshot.tables {
             self.count(&f::STATE_ENTRIES, [table], *entries);
             self.count(&f::STATE_ENTRIES_MAX, [table], *entries_max);

@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub sensors: Vec<SensorMetrics>,
     /// Bounded tables of the daemon.
     pub tables: Vec<TableMetrics>,
+    /// Files by what became of their mark: (outcome, count).
+    pub file_marks: Vec<(&'static str, u64)>,
     /// Rules that are active, and those that are not.
     pub rules_active: u64,
     /// Rules that cannot run on this host.
