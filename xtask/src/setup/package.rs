@@ -46,6 +46,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("podman", "cgroup paths as container engines make them"),
     package("runc", "cgroup paths as Kubernetes makes them"),
     package("bpftrace", "the peer in benchmarks"),
+    package("xz-utils", "kernel modules as their packages have them"),
+    package("e2fsprogs", "a file system in a file"),
 ];
 
 #[cfg(test)]

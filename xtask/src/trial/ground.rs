@@ -12,11 +12,15 @@ use super::case::Case;
 use super::event::{Event, Events};
 use crate::child;
 use crate::demo::{Alert, Scenario};
-use crate::stage::{Config, Interrupt, Metrics, Monitor, MonitorOptions, Network, Player, Profile};
+use crate::stage::{
+    Cgroup, Config, Interrupt, Metrics, Monitor, MonitorOptions, Network, Player, Profile,
+};
 use crate::tree::Tree;
 
 /// Patience with the far side.
 const FAR_TIMEOUT: Duration = Duration::from_mins(1);
+/// Where the monitor runs, as under a service manager: cases freeze it there.
+const MONITOR_CGROUP: &str = "gpuwarden/monitor";
 /// Alerts a minute: the limit is for people, and every case has some.
 const ALERTS_PER_MINUTE: u32 = 6000;
 
@@ -28,7 +32,9 @@ pub(super) struct Ground<'a> {
     pub(super) gpus: Scenario,
     pub(super) interrupt: Interrupt,
     options: MonitorOptions,
+    // In this order: the monitor ends before its cgroup goes.
     monitor: Option<Monitor>,
+    _cgroup: Cgroup,
     /// Monitors that were started so far.
     starts: u32,
     events: Events,
@@ -45,7 +51,6 @@ impl<'a> Ground<'a> {
         binary: PathBuf,
         cases: &[Case],
         directory: &Path,
-        is_inside: bool,
     ) -> Result<Self> {
         let interrupt = Interrupt::listen()?;
         let models = directory.join("models");
@@ -54,7 +59,8 @@ impl<'a> Ground<'a> {
             write_model(tree, &model(directory, case), case.model_mib)?;
         }
         let gpus = Scenario::create(&directory.join("gpus.json"))?;
-        let network = if is_inside { Network::create_here()? } else { Network::create()? };
+        let cgroup = Cgroup::create(MONITOR_CGROUP)?;
+        let network = Network::create()?;
         network.widen()?;
         let far = start_far(tree, &network, directory, &interrupt)?;
         let rules = tree.path("tests/stand/rules.yaml");
@@ -74,6 +80,7 @@ impl<'a> Ground<'a> {
             environment: vec![("FAKE_NVML_SCENARIO", gpus.path().into())],
             arguments: Vec::new(),
             logs: directory.to_path_buf(),
+            cgroup: Some(cgroup.directory().to_path_buf()),
         };
         let events = Events::of(&directory.join("events-0.jsonl"));
         let directory = directory.to_path_buf();
@@ -85,6 +92,7 @@ impl<'a> Ground<'a> {
             interrupt,
             options,
             monitor: None,
+            _cgroup: cgroup,
             starts: 0,
             events,
             _far: far,
