@@ -16,6 +16,8 @@ import stand
 from stand import MODEL, ROOM
 
 OPENAT2 = 437
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(platform.machine(), 0)
+MNT_DETACH = 2
 RESOLVE_NO_SYMLINKS = 0x04
 AT_FDCWD = -100
 CLONE_NEWNS = 0x00020000
@@ -87,6 +89,20 @@ def relative() -> bytes:
 def chroot() -> bytes:
     """The model lies at another path for this process."""
     os.chroot(os.path.dirname(MODEL))
+    return stand.read_all("/" + os.path.basename(MODEL))
+
+
+def pivot() -> bytes:
+    """As a container begins: the old root is gone for this process."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    place = os.path.join(ROOM, "root")
+    os.makedirs(place)
+    mount(os.path.dirname(MODEL), place, None, MS_BIND)
+    os.chdir(place)
+    # The old root is stacked upon the new one, and taken away.
+    stand.syscall("pivot_root", PIVOT_ROOT, b".", b".")
+    stand.check(stand.libc.umount2(b".", MNT_DETACH), "umount")
     return stand.read_all("/" + os.path.basename(MODEL))
 
 
