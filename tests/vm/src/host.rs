@@ -40,7 +40,7 @@ pub(crate) fn mount() -> Result<(), String> {
 }
 
 /// Puts a second mount of the first file system over it, as a host has its root over the one that
-/// it was started from: nobody can take another root by pivot_root(2) in the first one.
+/// it was started from: nobody can take another root by `pivot_root`(2) in the first one.
 fn stack_root() -> std::io::Result<()> {
     let place = "/root";
     std::fs::create_dir_all(place)?;

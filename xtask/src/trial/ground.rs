@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +22,8 @@ use crate::tree::Tree;
 const FAR_TIMEOUT: Duration = Duration::from_mins(1);
 /// Where the monitor runs, as under a service manager: cases freeze it there.
 const MONITOR_CGROUP: &str = "gpuwarden/monitor";
+/// Time between two looks at the output of a monitor that has ended.
+const WORDS_PAUSE: Duration = Duration::from_millis(5);
 /// Alerts a minute: the limit is for people, and every case has some.
 const ALERTS_PER_MINUTE: u32 = 6000;
 
@@ -35,6 +38,8 @@ pub(super) struct Ground<'a> {
     // In this order: the monitor ends before its cgroup goes.
     monitor: Option<Monitor>,
     _cgroup: Cgroup,
+    /// What a monitor said that somebody ended.
+    last_words: Vec<Line>,
     /// Monitors that were started so far.
     starts: u32,
     events: Events,
@@ -93,6 +98,7 @@ impl<'a> Ground<'a> {
             options,
             monitor: None,
             _cgroup: cgroup,
+            last_words: Vec::new(),
             starts: 0,
             events,
             _far: far,
@@ -148,6 +154,12 @@ impl<'a> Ground<'a> {
         let ended = self.interrupt.wait(patience, || monitor.has_ended())?;
         if !ended {
             self.monitor = Some(monitor);
+            return Ok(false);
+        }
+        // Its last words count, up to the end of its output.
+        while let Ok(lines) = monitor.lines() {
+            self.last_words.extend(lines);
+            sleep(WORDS_PAUSE);
         }
         Ok(ended)
     }
@@ -163,10 +175,10 @@ impl<'a> Ground<'a> {
 
     /// New events and new alerts.
     pub(super) fn look(&mut self) -> Result<(Vec<Event>, Vec<Alert>)> {
-        let lines = match &mut self.monitor {
-            Some(monitor) => monitor.lines()?,
-            None => Vec::new(),
-        };
+        let mut lines = std::mem::take(&mut self.last_words);
+        if let Some(monitor) = &mut self.monitor {
+            lines.extend(monitor.lines()?);
+        }
         let events = self.events.read()?;
         let mut alerts = Vec::new();
         for line in lines {

@@ -60,8 +60,8 @@ pub(super) const SENT_INET: Road = Road {
         UNIX_PAGE_SENT,
         INET_CLOSED,
     ],
-    lost: "bytes of families beside internet and local sockets (packet, vsock and rarer), and of sendfile \
-           into TLS of the kernel",
+    lost: "bytes of families beside internet and local sockets (packet, vsock and rarer), and of \
+           sendfile into TLS of the kernel",
 };
 
 const RENAME_LSM: Program = program("rename_lsm", Hook::Lsm("path_rename"));
