@@ -14,7 +14,7 @@ use super::event::{Event, Events};
 use crate::child;
 use crate::demo::{Alert, Scenario};
 use crate::stage::{
-    Cgroup, Config, Interrupt, Metrics, Monitor, MonitorOptions, Network, Player, Profile,
+    Cgroup, Config, Interrupt, Line, Metrics, Monitor, MonitorOptions, Network, Player, Profile,
 };
 use crate::tree::Tree;
 
