@@ -216,21 +216,25 @@ pub fn module_entered(ctx: TracePointContext) -> u32 {
 
 /// A module that is refused has no tracepoint of its own: it never was one. Its file has a name.
 #[tracepoint]
-pub fn module_file_done(ctx: TracePointContext) -> u32 {
+pub fn module_done(ctx: TracePointContext) -> u32 {
     let Some(call) = ended(module_call) else { return 0 };
     if !is_refused(returned(&ctx)) {
         return 0;
     }
-    // A number that is no descriptor is refused too.
-    let file = read::file::from_descriptor(task::current(), call.args[0] as u32);
-    let name = file.and_then(read::file::name).map_or(Name::None, Name::Kernel);
-    send(&Act::new(TAMPER_MODULE_REFUSED), name);
+    // A number that is no descriptor names no module.
+    let Ok(file) = read::file::from_descriptor(task::current(), call.args[0] as u32) else {
+        return 0;
+    };
+    match read::file::name(file) {
+        Ok(name) => send(&Act::new(TAMPER_MODULE_REFUSED), Name::Kernel(name)),
+        Err(Fault) => count(KIND_TAMPER, Outcome::ReadFault),
+    }
     0
 }
 
 /// The same for an image in the caller's memory, which has no name yet.
 #[tracepoint]
-pub fn module_image_done(ctx: TracePointContext) -> u32 {
+pub fn module_img_done(ctx: TracePointContext) -> u32 {
     if is_refused(returned(&ctx)) {
         send(&Act::new(TAMPER_MODULE_REFUSED), Name::None);
     }

@@ -66,7 +66,7 @@ pub fn unix_sent(ctx: FExitContext) -> i32 {
 /// match-proto:v5.10:net/unix/af_unix.c:
 /// `unix_dgram_sendmsg(struct socket *sock, struct msghdr *msg, size_t len) -> int`
 #[fexit(function = "unix_dgram_sendmsg")]
-pub fn unix_datagram_sent(ctx: FExitContext) -> i32 {
+pub fn unix_dgram_sent(ctx: FExitContext) -> i32 {
     sent_on(ctx.arg(0), ctx.arg(3))
 }
 

@@ -25,7 +25,7 @@ const TCP_PAGE_SENT: Program = program("tcp_page_sent", Hook::Fexit(&["tcp_sendp
 const UDP_PAGE_SENT: Program = program("udp_page_sent", Hook::Fexit(&["udp_sendpage"]));
 const UNIX_SENT: Program = program("unix_sent", Hook::Fexit(&["unix_stream_sendmsg"]));
 const UNIX_DATAGRAM_SENT: Program =
-    program("unix_datagram_sent", Hook::Fexit(&["unix_dgram_sendmsg"]));
+    program("unix_dgram_sent", Hook::Fexit(&["unix_dgram_sendmsg"]));
 const UNIX_PAGE_SENT: Program = program("unix_page_sent", Hook::Fexit(&["unix_stream_sendpage"]));
 const INET_CLOSED: Program = program("inet_closed", Hook::Fentry("inet_release"));
 
