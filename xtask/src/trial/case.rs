@@ -45,6 +45,8 @@ pub(super) struct Case {
     pub(super) actors: Vec<Actor>,
     #[serde(default)]
     pub(super) expect: Expect,
+    /// Why the case is not played in an emulated machine, on the full tier, unless it is asked for.
+    pub(super) not_in_machine: Option<String>,
     /// Why the case does not pass yet; docs/blind-spots.md says more.
     pub(super) gap: Option<String>,
     /// Why the case is not run on this host.

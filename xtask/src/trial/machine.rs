@@ -26,7 +26,13 @@ pub(super) fn run(tree: &Tree, which: Suite, cases: &[Case], args: &TrialArgs) -
     if which != Suite::Evasion {
         bail!("{which} is not played in a machine: it is about what harmless programs do");
     }
-    let ids: Vec<String> = cases.iter().map(|case| case.id.clone()).collect();
+    let (left_out, played): (Vec<&Case>, Vec<&Case>) =
+        cases.iter().partition(|case| case.not_in_machine.is_some() && args.only.is_empty());
+    let ids: Vec<String> = played.iter().map(|case| case.id.clone()).collect();
+    let skipped: Vec<Verdict> = left_out
+        .iter()
+        .map(|case| Verdict::skipped(case, case.not_in_machine.as_deref().unwrap_or_default()))
+        .collect();
     let monitor = build(tree, args)?;
     let began = Instant::now();
     let jobs = vm::jobs(args.machine.jobs);
@@ -50,6 +56,7 @@ pub(super) fn run(tree: &Tree, which: Suite, cases: &[Case], args: &TrialArgs) -
             bail!("{kernel} tells of {} cases of {}", cases.len(), ids.len());
         }
         cases.sort_by_key(|case| ids.iter().position(|id| *id == case.id));
+        cases.extend(skipped.iter().cloned());
         if !args.json {
             println!("on {kernel}:");
             cases.iter().for_each(report::print);
