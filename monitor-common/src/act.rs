@@ -63,6 +63,10 @@ pub const TAMPER_SIGNAL: u16 = 6;
 pub const TAMPER_FREEZE: u16 = 7;
 /// [`TamperRecord::op`]: tracing was switched off.
 pub const TAMPER_TRACING_OFF: u16 = 8;
+/// [`TamperRecord::op`]: a kernel module was taken out.
+pub const TAMPER_MODULE_UNLOAD: u16 = 9;
+/// [`TamperRecord::op`]: the kernel refused a module.
+pub const TAMPER_MODULE_REFUSED: u16 = 10;
 
 /// [`TamperRecord::flags`]: aimed at the monitor itself.
 pub const TAMPER_SELF: u32 = 1 << 0;

@@ -1,6 +1,6 @@
 """Somebody with root who turns on the monitor itself.
 
-    agent.py stop|kill|freeze|detach|map|trace
+    agent.py stop|kill|trace|freeze|freeze_v1|freeze_elsewhere|kill_group|detach|empty_maps|change_maps|deaf
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import stand
 
 MONITOR = int(os.environ.get("STAND_MONITOR", "0"))
 BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 0)
-MAP_DELETE_ELEM, PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID = 3, 13, 14
+MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_FD_BY_ID = 1, 2, 3, 14
 LINK_GET_NEXT_ID, LINK_GET_FD_BY_ID, LINK_DETACH = 31, 30, 34
 MAP_GET_NEXT_ID = 12
 
@@ -80,6 +80,108 @@ def trace() -> None:
     stand.say("traced")
 
 
+def group() -> str:
+    """The directory of the monitor's cgroup (version 2)."""
+    with open(f"/proc/{MONITOR}/cgroup") as file:
+        own = next(line[3:].strip() for line in file if line.startswith("0::"))
+    assert own != "/", "the monitor has no cgroup of its own"
+    mounts = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+    mount = next(path for path in mounts if os.path.exists(f"{path}/cgroup.controllers"))
+    return mount + own
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def freeze() -> None:
+    """By the monitor's own cgroup."""
+    switch = f"{group()}/cgroup.freeze"
+    write(switch, "1")
+    stand.say("froze")
+    try:
+        steal()
+        time.sleep(1)
+    finally:
+        write(switch, "0")
+
+
+def freeze_elsewhere() -> None:
+    """The monitor is moved into a cgroup that is frozen already."""
+    home = group()
+    place = os.path.join(os.path.dirname(home), "cold")
+    os.makedirs(place)
+    write(f"{place}/cgroup.freeze", "1")
+    write(f"{place}/cgroup.procs", str(MONITOR))
+    stand.say("froze")
+    try:
+        steal()
+        time.sleep(1)
+    finally:
+        write(f"{place}/cgroup.freeze", "0")
+        write(f"{home}/cgroup.procs", str(MONITOR))
+        os.rmdir(place)
+
+
+def freeze_v1() -> None:
+    """By the freezer of cgroup version 1, which has a hierarchy of its own."""
+    mount = "/sys/fs/cgroup/freezer"
+    if not os.path.exists(f"{mount}/cgroup.procs"):
+        mount = os.path.join(stand.ROOM, "freezer")
+        os.makedirs(mount)
+        kind = b"cgroup"
+        if stand.libc.mount(kind, mount.encode(), kind, 0, b"freezer") < 0:
+            stand.cannot(f"freezer: {os.strerror(ctypes.get_errno())}")
+    place = f"{mount}/gpuwarden-cold"
+    os.makedirs(place)
+    write(f"{place}/cgroup.procs", str(MONITOR))
+    try:
+        with open(f"{place}/freezer.state", "w") as file:
+            stand.say("froze")
+            file.write("FROZEN")
+        steal()
+        write(f"{place}/freezer.state", "THAWED")
+        # Who reads where the monitor is, to tell whose file that was, is the monitor.
+        time.sleep(2)
+    finally:
+        write(f"{place}/freezer.state", "THAWED")
+        write(f"{mount}/cgroup.procs", str(MONITOR))
+        stand.wait_until(lambda: not open(f"{place}/cgroup.procs").read(), "an empty cgroup")
+        os.rmdir(place)
+        if mount.startswith(stand.ROOM):
+            stand.check(stand.libc.umount(mount.encode()), "umount")
+
+
+def kill_group() -> None:
+    """Ends everybody in the monitor's cgroup at once."""
+    switch = f"{group()}/cgroup.kill"
+    if not os.path.exists(switch):
+        stand.cannot("this kernel has no cgroup.kill")
+    with open(switch, "w") as file:
+        stand.say("opened")
+        # The monitor hears of the open. Nobody who means it would wait.
+        time.sleep(2)
+        file.write("1")
+    stand.say("killed")
+    # A new one has started by then.
+    stand.listen()
+    steal()
+
+
+def deaf() -> None:
+    """Switches the kernel's tracing off, and on again."""
+    for switch in ("/sys/kernel/tracing/tracing_on", "/proc/sys/kernel/ftrace_enabled"):
+        if not os.path.exists(switch):
+            continue
+        stand.say("deafened", switch=switch)
+        try:
+            write(switch, "0")
+            write(switch, "1")
+        except OSError as error:
+            stand.say("refused", why=error.strerror)
+
+
 def detach() -> None:
     """Takes the monitor's programs off their hooks, one by one."""
     links = own("link_id")
@@ -115,12 +217,29 @@ def empty_maps() -> None:
         sys.exit("none of the monitor's maps could be opened")
 
 
-WAYS = {"stop": stop, "kill": kill, "trace": trace, "detach": detach, "map": empty_maps}
+def change_maps() -> None:
+    """Writes into the monitor's maps: what they hold already, so that nothing else happens."""
+    maps = own("map_id")
+    changed = 0
+    for number in ids(MAP_GET_NEXT_ID):
+        if number not in maps:
+            continue
+        fd, _ = bpf(MAP_GET_FD_BY_ID, struct.pack("=II", number, 0))
+        if fd < 0:
+            continue
+        key, value = (ctypes.create_string_buffer(size) for size in (64, 1 << 16))
+        element = struct.pack("=IxxxxQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0)
+        if bpf(MAP_LOOKUP_ELEM, element)[0] == 0:
+            changed += bpf(MAP_UPDATE_ELEM, element)[0] == 0
+        os.close(fd)
+    stand.say("changed", maps=changed)
+    if not changed:
+        sys.exit("none of the monitor's maps could be changed")
 
 
 def main() -> None:
     stand.wait_for_go()
-    WAYS[sys.argv[1]]()
+    globals()[sys.argv[1]]()
 
 
 if __name__ == "__main__":

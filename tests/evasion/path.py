@@ -16,6 +16,8 @@ import stand
 from stand import MODEL, ROOM
 
 OPENAT2 = 437
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(platform.machine(), 0)
+MNT_DETACH = 2
 RESOLVE_NO_SYMLINKS = 0x04
 AT_FDCWD = -100
 CLONE_NEWNS = 0x00020000
@@ -90,6 +92,20 @@ def chroot() -> bytes:
     return stand.read_all("/" + os.path.basename(MODEL))
 
 
+def pivot() -> bytes:
+    """As a container begins: the old root is gone for this process."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    place = os.path.join(ROOM, "root")
+    os.makedirs(place)
+    mount(os.path.dirname(MODEL), place, None, MS_BIND)
+    os.chdir(place)
+    # The old root is stacked upon the new one, and taken away.
+    stand.syscall("pivot_root", PIVOT_ROOT, b".", b".")
+    stand.check(stand.libc.umount2(b".", MNT_DETACH), "umount")
+    return stand.read_all("/" + os.path.basename(MODEL))
+
+
 def openat2() -> bytes:
     how = struct.pack("=QQQ", READ_ONLY, 0, RESOLVE_NO_SYMLINKS)
     path = ctypes.create_string_buffer(MODEL.encode() + b"\0")
@@ -112,8 +128,9 @@ def by_handle() -> bytes:
     found = stand.libc.name_to_handle_at(AT_FDCWD, path, handle, ctypes.byref(mount_id), 0)
     if found < 0:
         stand.cannot(f"name_to_handle_at: {os.strerror(ctypes.get_errno())}")
-    root = os.open("/", os.O_RDONLY)
-    fd = stand.libc.open_by_handle_at(root, handle, READ_ONLY)
+    # Any file of the same file system says where to look.
+    beside = os.open(os.path.dirname(MODEL), os.O_RDONLY)
+    fd = stand.libc.open_by_handle_at(beside, handle, READ_ONLY)
     return drain(stand.check(fd, "open_by_handle_at"))
 
 

@@ -2,6 +2,7 @@
 that submits."""
 
 import ctypes
+import errno
 import mmap
 import os
 import socket
@@ -19,8 +20,10 @@ SINGLE_MMAP = 1
 OPENAT, CLOSE, READ, SEND = 18, 19, 22, 26
 CONNECT, SOCKET, SEND_ZC = 16, 45, 47
 READ_FIXED, SENDMSG, OPENAT2, SPLICE = 4, 9, 28, 30
+# Operations that older kernels do not know, and when they came.
+NEWER = {SOCKET: "5.19", SEND_ZC: "6.0"}
 FIXED_FILE = 1
-REGISTER_BUFFERS, REGISTER_FILES = 0, 2
+REGISTER_BUFFERS, REGISTER_FILES, REGISTER_PROBE = 0, 2, 8
 AT_FDCWD = -100
 
 # struct io_sqring_offsets and io_cqring_offsets in struct io_uring_params.
@@ -94,7 +97,10 @@ class Ring:
                 self.enter(0, 1, GETEVENTS)
             self.completion("the notice of a send without copy")
         if result < 0:
-            raise OSError(-result, f"io_uring operation {opcode}: {os.strerror(-result)}")
+            error = OSError(-result, f"io_uring operation {opcode}: {os.strerror(-result)}")
+            if -result == errno.EINVAL and opcode in NEWER:
+                stand.cannot(f"{error}; it came with Linux {NEWER[opcode]}")
+            raise error
         return result
 
     def enter(self, submit: int, wait: int, flags: int) -> None:
@@ -107,6 +113,14 @@ class Ring:
         _, result, _ = struct.unpack_from("=QiI", self.ring, at)
         struct.pack_into("=I", self.ring, self.cq_head, (head + 1) & 0xFFFFFFFF)
         return result
+
+    def knows(self, opcode: int) -> bool:
+        """Whether this kernel's rings have an operation (struct io_uring_probe)."""
+        answer = ctypes.create_string_buffer(16 + 256 * 8)
+        stand.syscall(
+            "io_uring_register", REGISTER, self.fd, REGISTER_PROBE, ctypes.byref(answer), 256
+        )
+        return opcode <= answer.raw[0] and answer.raw[16 + opcode * 8 + 2] & 1 == 1
 
     def register_files(self, count: int) -> None:
         """A table of descriptors that no /proc/PID/fd shows."""
@@ -144,10 +158,15 @@ def take_and_send(
         OPENAT, AT_FDCWD, ctypes.addressof(name), 0, file_index=1 if direct else 0
     )
     file = 0 if direct else file
-    outlet = ring.call(
-        SOCKET, socket.AF_INET, 0, 0, offset=socket.SOCK_STREAM, file_index=2 if direct else 0
-    )
-    outlet = 1 if direct else outlet
+    outlet = 1 if direct else None
+    if direct or zero_copy or ring.knows(SOCKET):
+        made = ring.call(
+            SOCKET, socket.AF_INET, 0, 0, offset=socket.SOCK_STREAM, file_index=2 if direct else 0
+        )
+        outlet = outlet or made
+    else:
+        # Before 5.19 a ring makes no sockets.
+        outlet = socket.socket().detach()
     address = sockaddr(stand.FAR, stand.DISCARD)
     ring.call(CONNECT, outlet, ctypes.addressof(address), 0, offset=16, **place)
     memory = ctypes.create_string_buffer(stand.BLOCK)

@@ -191,6 +191,9 @@ pub(crate) struct MachineArgs {
     /// With `--vm`: play before the monitor that is built without optimising
     #[arg(long, requires = "vm")]
     pub(crate) debug: bool,
+    /// Machines at once, which share the cases; one on a desk, two in a CI
+    #[arg(long, value_name = "N", requires = "vm")]
+    pub(crate) jobs: Option<usize>,
     /// This is such a machine
     #[arg(long, hide = true)]
     pub(crate) inside: bool,

@@ -7,8 +7,9 @@ use monitor_common::{CGROUP_PATH_BYTES_MAX, CgroupMoveRecord, KIND_CGROUP_MOVE};
 
 use crate::count::{Outcome, count};
 use crate::emit;
+use crate::globals::SELF_TGID;
 use crate::lane::Lane;
-use crate::maps::MOVE_SCRATCH;
+use crate::maps::{MOVE_SCRATCH, OWN_CGROUPS};
 use crate::read::{Fault, task};
 
 /// Where a record is put together.
@@ -47,6 +48,10 @@ fn fill(to: u64, path: u64, moved: u64, scratch: &mut MoveScratch) -> Result<u32
     record.moved_tgid = task::tgid(moved)?;
     record.moved_start_boot_ns = task::process_start(moved)?;
     record.to_cgroup = task::cgroup_key(to)?;
+    if record.moved_tgid == SELF_TGID.load() {
+        // Freezing this one concerns the monitor from now on.
+        let _kept = OWN_CGROUPS.insert(record.to_cgroup, 1, 0);
+    }
     // SAFETY: the target is CGROUP_PATH_BYTES_MAX long; the helper accepts any address.
     let copied = unsafe {
         bpf_probe_read_kernel_str(

@@ -8,7 +8,7 @@ use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use monitor_common::{
     KIND_TAMPER, OBJECT_BYTES_MAX, OWN_LINK, OWN_MAP, OWN_PROGRAM, TAMPER_BPF_DETACH,
     TAMPER_BPF_LOAD, TAMPER_BPF_MAP_CHANGE, TAMPER_BPF_OPEN, TAMPER_FREEZE, TAMPER_MODULE_LOAD,
-    TAMPER_SELF, TAMPER_SIGNAL, TamperRecord,
+    TAMPER_MODULE_REFUSED, TAMPER_MODULE_UNLOAD, TAMPER_SELF, TAMPER_SIGNAL, TamperRecord,
 };
 
 use super::call::{Arguments, Call, ended, keep};
@@ -181,12 +181,72 @@ fn is_own(kind: u32, id: u32) -> bool {
 /// match-proto:v6.18:include/trace/events/module.h: `module_load(struct module *mod)`
 #[btf_tracepoint(function = "module_load")]
 pub fn module_loaded(ctx: BtfTracePointContext) -> i32 {
-    let module: u64 = ctx.arg(0);
+    module(TAMPER_MODULE_LOAD, ctx.arg(0));
+    0
+}
+
+/// match-proto:v6.18:include/trace/events/module.h: `module_free(struct module *mod)`
+///
+/// In delete_module(2), or where a module's own start has failed.
+#[btf_tracepoint(function = "module_free")]
+pub fn module_gone(ctx: BtfTracePointContext) -> i32 {
+    module(TAMPER_MODULE_UNLOAD, ctx.arg(0));
+    0
+}
+
+#[inline(always)]
+fn module(op: u16, module: u64) {
     match read::member(module, &OFF_MODULE_NAME) {
-        Ok(name) => send(&Act::new(TAMPER_MODULE_LOAD), Name::Kernel(name)),
+        Ok(name) => send(&Act::new(op), Name::Kernel(name)),
+        Err(Fault) => count(KIND_TAMPER, Outcome::ReadFault),
+    }
+}
+
+/// finit_module(2) by its descriptor.
+#[inline(always)]
+fn module_call(asked: &impl Arguments) -> Option<Call> {
+    Some(Call { args: [asked.get::<0>(), 0, 0, 0, 0], what: 0 })
+}
+
+#[tracepoint]
+pub fn module_entered(ctx: TracePointContext) -> u32 {
+    keep(module_call(&ctx));
+    0
+}
+
+/// A module that is refused has no tracepoint of its own: it never was one. Its file has a name.
+#[tracepoint]
+pub fn module_done(ctx: TracePointContext) -> u32 {
+    let Some(call) = ended(module_call) else { return 0 };
+    if !is_refused(returned(&ctx)) {
+        return 0;
+    }
+    // A number that is no descriptor names no module.
+    let Ok(file) = read::file::from_descriptor(task::current(), call.args[0] as u32) else {
+        return 0;
+    };
+    match read::file::name(file) {
+        Ok(name) => send(&Act::new(TAMPER_MODULE_REFUSED), Name::Kernel(name)),
         Err(Fault) => count(KIND_TAMPER, Outcome::ReadFault),
     }
     0
+}
+
+/// The same for an image in the caller's memory, which has no name yet.
+#[tracepoint]
+pub fn module_img_done(ctx: TracePointContext) -> u32 {
+    if is_refused(returned(&ctx)) {
+        send(&Act::new(TAMPER_MODULE_REFUSED), Name::None);
+    }
+    0
+}
+
+/// Whether a module was not taken; one that is there already is no news.
+#[inline(always)]
+const fn is_refused(result: i64) -> bool {
+    /// `EEXIST`.
+    const IS_THERE: i64 = -17;
+    result < 0 && result != IS_THERE
 }
 
 /// match-proto:v6.18:include/trace/events/signal.h: `signal_generate(int sig,

@@ -216,6 +216,12 @@ pub(crate) fn dentry(file: u64) -> Result<u64, Fault> {
     field(super::member(file, &OFF_FILE_PATH)?, &OFF_PATH_DENTRY)
 }
 
+/// Address of the name of an open file, in its directory.
+#[inline(always)]
+pub(crate) fn name(file: u64) -> Result<u64, Fault> {
+    field(dentry(file)?, &OFF_DENTRY_NAME)
+}
+
 /// Whether an open file is `/proc/PID/mem`, by whatever path: a file of that name on proc. Of all
 /// empty files only those on proc cost more than two reads.
 #[inline(always)]

@@ -9,7 +9,8 @@ use monitor_common::{
     NS_MOUNT, NS_OPEN_BY_HANDLE, NS_PIVOT_ROOT, NS_SETNS, NS_UNSHARE, NamespaceRecord, STDIO_EXEC,
     STREAM_PIPE, STREAM_PTY, STREAM_SOCKET, StdioRecord, StreamRecord, TAMPER_BPF_DETACH,
     TAMPER_BPF_LOAD, TAMPER_BPF_MAP_CHANGE, TAMPER_BPF_OPEN, TAMPER_FREEZE, TAMPER_MODULE_LOAD,
-    TAMPER_PIN_REMOVE, TAMPER_SELF, TAMPER_SIGNAL, TAMPER_TRACING_OFF, TamperRecord,
+    TAMPER_MODULE_REFUSED, TAMPER_MODULE_UNLOAD, TAMPER_PIN_REMOVE, TAMPER_SELF, TAMPER_SIGNAL,
+    TAMPER_TRACING_OFF, TamperRecord,
 };
 
 use super::{DecodeError, fixed, peer_address, process_key, take, text, until_zero};
@@ -90,6 +91,8 @@ pub(super) fn tamper(frame: &[u8]) -> Result<Body, DecodeError> {
         TAMPER_BPF_OPEN => TamperOp::BpfOpen,
         TAMPER_PIN_REMOVE => TamperOp::PinRemove,
         TAMPER_MODULE_LOAD => TamperOp::ModuleLoad,
+        TAMPER_MODULE_UNLOAD => TamperOp::ModuleUnload,
+        TAMPER_MODULE_REFUSED => TamperOp::ModuleRefused,
         TAMPER_SIGNAL => TamperOp::Signal,
         TAMPER_FREEZE => TamperOp::Freeze,
         TAMPER_TRACING_OFF => TamperOp::TracingOff,

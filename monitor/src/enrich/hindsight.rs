@@ -3,13 +3,16 @@
 
 use super::content::file_name;
 use super::enricher::Enricher;
-use crate::model::{Actor, Body, Event, FileOpen, Flow, Tamper, TamperOp, Tgid};
+use crate::model::{
+    Actor, Body, CgroupMove, Event, FileOpen, Flow, ProcessKey, Tamper, TamperOp, Tgid,
+};
 
 /// Files of a cgroup through which everybody in it is ended or stopped: `cgroup.kill` (version 2,
 /// 5.14) and `freezer.state` (version 1). Writing to them passes no tracepoint of its own.
 const ENDS_CGROUP: [&str; 2] = ["cgroup.kill", "freezer.state"];
-/// The switch of the kernel's tracing.
-const TRACING_SWITCH: &str = "tracing_on";
+/// Switches of the kernel's tracing. `ftrace_enabled` takes the patches out of every function, and
+/// with them what is attached to functions and to LSM hooks.
+const TRACING_SWITCHES: [&str; 2] = ["tracing_on", "ftrace_enabled"];
 
 impl Enricher {
     /// Who opened an older stream is not known to the kernel side. A port that is listened on was
@@ -30,35 +33,38 @@ impl Enricher {
         }
     }
 
-    /// An act against the monitor that is done by writing to a file: told beside the open.
+    /// An act against the monitor that is done by writing to a file, or by moving it: told beside
+    /// the open, or the move.
     pub(super) fn read_tampering(&mut self, event: &Event) {
-        let Body::FileOpen(open) = &event.body else { return };
-        if !open.writes() {
-            return;
-        }
-        let Some(tamper) = self.tampering(open) else { return };
+        let tamper = match &event.body {
+            Body::FileOpen(open) if open.writes() => self.tampering(open),
+            Body::CgroupMove(moved) => self.dragging(moved, event.actor.as_ref()),
+            _ => None,
+        };
+        let Some(tamper) = tamper else { return };
         let (time, actor) = (event.time, event.actor.clone());
         self.found.push(Event { time, actor, body: Body::Tamper(tamper) });
+    }
+
+    /// Service managers place the monitor before it begins. Whoever moves it later may have frozen
+    /// the new cgroup before, and then nothing else is told.
+    fn dragging(&self, moved: &CgroupMove, actor: Option<&Actor>) -> Option<Tamper> {
+        let is_other = actor.is_none_or(|actor| actor.process.tgid != self.own);
+        let is_self = self.own != Tgid(0) && moved.moved.tgid == self.own;
+        (is_self && is_other).then(|| against(TamperOp::CgroupMove, &moved.path, true))
     }
 
     fn tampering(&self, open: &FileOpen) -> Option<Tamper> {
         let name = file_name(&open.path);
         let (op, is_self) = if ENDS_CGROUP.contains(&name) {
             (TamperOp::Freeze, self.is_of_own_cgroup(&open.path))
-        } else if name == TRACING_SWITCH {
+        } else if TRACING_SWITCHES.contains(&name) {
             (TamperOp::TracingOff, false)
         } else {
             return None;
         };
         // Runtimes pause and end their own containers all day.
-        (is_self || op == TamperOp::TracingOff).then(|| Tamper {
-            op,
-            target: crate::model::ProcessKey::default(),
-            signal: 0,
-            object: open.path.clone(),
-            object_id: 0,
-            is_self,
-        })
+        (is_self || op == TamperOp::TracingOff).then(|| against(op, &open.path, is_self))
     }
 
     /// Whether a file lies in the monitor's own cgroup or in one above it, in any hierarchy. Paths
@@ -80,4 +86,10 @@ impl Enricher {
             false
         })
     }
+}
+
+/// An act on something that has a path.
+fn against(op: TamperOp, object: &str, is_self: bool) -> Tamper {
+    let (target, object) = (ProcessKey::default(), object.to_owned());
+    Tamper { op, target, signal: 0, object, object_id: 0, is_self }
 }

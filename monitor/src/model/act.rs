@@ -155,10 +155,16 @@ words! {
         PinRemove = "pin_remove",
         /// A kernel module was loaded.
         ModuleLoad = "module_load",
+        /// A kernel module was taken out.
+        ModuleUnload = "module_unload",
+        /// The kernel refused a module.
+        ModuleRefused = "module_refused",
         /// A signal was sent.
         Signal = "signal",
         /// A cgroup was frozen or killed.
         Freeze = "freeze",
+        /// The monitor was moved into another cgroup.
+        CgroupMove = "cgroup_move",
         /// Tracing was switched off.
         TracingOff = "tracing_off",
     }

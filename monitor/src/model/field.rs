@@ -247,7 +247,7 @@ catalogue! {
 
     AccessMethod "access.method" Str ACCESS "ptrace, process_vm_readv, process_vm_writev, proc_mem, pidfd_getfd or access_check." "access.method == \"process_vm_readv\"";
     AccessBytes "access.bytes" Int ACCESS "Bytes that were moved, where counted." "access.bytes > 1.mib";
-    TamperOp "tamper.op" Str TAMPER "bpf_load, bpf_detach, bpf_map_change, bpf_open, pin_remove, module_load, signal, freeze or tracing_off." "tamper.op == \"module_load\"";
+    TamperOp "tamper.op" Str TAMPER "bpf_load, bpf_detach, bpf_map_change, bpf_open, pin_remove, module_load, module_unload, module_refused, signal, freeze, cgroup_move or tracing_off." "tamper.op == \"module_load\"";
     TamperSignal "tamper.signal" Int TAMPER "Signal number." "tamper.signal == 19";
     TamperObject "tamper.object" Str TAMPER "Program, module or path it was done to; missing when not known." "tamper.object == \"rootkit\"";
     TamperSelf "tamper.self" Bool TAMPER "Whether it is aimed at the monitor itself." "tamper.self";

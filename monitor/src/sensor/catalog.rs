@@ -353,9 +353,15 @@ pub const CATALOG: &[Sensor] = &[
     },
     Sensor {
         name: "tamper_module",
-        sees: "kernel modules that are loaded",
-        roads: &[base(&[program("module_loaded", Hook::BtfTracepoint("module_load"))])],
-        bound: "",
+        sees: "kernel modules that are loaded, refused or taken out",
+        roads: &[base(&[
+            program("module_loaded", Hook::BtfTracepoint("module_load")),
+            program("module_gone", Hook::BtfTracepoint("module_free")),
+            program("module_entered", entries(&["sys_enter_finit_module"])),
+            program("module_done", syscalls(&["sys_exit_finit_module"])),
+            program("module_img_done", syscalls(&["sys_exit_init_module"])),
+        ])],
+        bound: "an image that is refused has no name yet; a 32-bit program's refusals are not seen",
         lost: "kernel modules that are loaded",
         required: false,
     },

@@ -61,6 +61,7 @@ const NAMES: &[(u32, &[&str])] = &[
             "cgroup.kill",
             "freezer.state",
             "tracing_on",
+            "ftrace_enabled",
             "uevent_helper",
             "modprobe",
             "binfmt_misc",

@@ -12,6 +12,8 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("proc", "/proc", "proc"),
     ("sys", "/sys", "sysfs"),
     ("dev", "/dev", "devtmpfs"),
+    ("devpts", "/dev/pts", "devpts"),
+    ("shm", "/dev/shm", "tmpfs"),
     ("tracefs", "/sys/kernel/tracing", "tracefs"),
     ("bpf", "/sys/fs/bpf", "bpf"),
     ("cgroup", "/sys/fs/cgroup", "cgroup2"),
@@ -20,8 +22,13 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("run", "/run", "tmpfs"),
 ];
 
+/// Where modules of the kernel lie, and the one that is left for a test or a case to load.
+const MODULES: &str = "/modules";
+pub(crate) const SPARE_MODULE: &str = "/modules/dummy.ko";
+
 /// Mounts them all, and starts the loopback interface.
 pub(crate) fn mount() -> Result<(), String> {
+    stack_root().map_err(|error| format!("stack the root: {error}"))?;
     for (source, path, kind) in MOUNTS {
         if !Path::new(path).is_dir() {
             std::fs::create_dir_all(path).map_err(|error| format!("{path}: {error}"))?;
@@ -30,6 +37,32 @@ pub(crate) fn mount() -> Result<(), String> {
             .map_err(|error| format!("mount {kind} on {path}: {error}"))?;
     }
     loopback_up().map_err(|error| format!("lo: {error}"))
+}
+
+/// Puts a second mount of the first file system over it, as a host has its root over the one that
+/// it was started from: nobody can take another root by `pivot_root`(2) in the first one.
+fn stack_root() -> std::io::Result<()> {
+    let place = "/root";
+    std::fs::create_dir_all(place)?;
+    rustix::mount::mount_bind("/", place)?;
+    std::env::set_current_dir(place)?;
+    rustix::mount::mount_move(".", "/")?;
+    std::os::unix::fs::chroot(".")?;
+    std::env::set_current_dir("/")
+}
+
+/// Loads the modules that the image holds, but for the spare one.
+fn load_modules() -> Result<(), String> {
+    let entries = std::fs::read_dir(MODULES).map_err(|error| format!("{MODULES}: {error}"))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path == Path::new(SPARE_MODULE) {
+            continue;
+        }
+        let file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
+        rustix::system::finit_module(&file, c"", 0)
+            .map_err(|error| format!("load {}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// `SIOCSIFFLAGS` on `lo` (netdevice(7)).
@@ -57,6 +90,10 @@ pub(crate) fn command_line(name: &str) -> Option<String> {
 /// Plays cases of the evasion suite before the monitor that the image holds. `false` when one of
 /// them failed; their outcome is one line of JSON.
 pub(crate) fn play_cases(cases: &str) -> Result<bool, String> {
+    load_modules()?;
+    // As service managers leave it; the kernel's own default lets nobody ping.
+    let range = "/proc/sys/net/ipv4/ping_group_range";
+    std::fs::write(range, "0 2147483647").map_err(|error| format!("{range}: {error}"))?;
     let status = Command::new("/opt/gpuwarden/xtask")
         .args(["evasion", "--inside", "--json", "--keep", "--monitor", "/opt/gpuwarden/gpuwarden"])
         .args(["--only", cases])

@@ -125,6 +125,7 @@ impl Ground {
             environment: Vec::new(),
             arguments: Vec::new(),
             logs: self.directory.path().to_path_buf(),
+            cgroup: None,
         };
         Monitor::start_ready(&options, &self.interrupt)
     }
@@ -147,6 +148,7 @@ impl Ground {
             environment: play.map(|(_, path)| scenario(path)).into_iter().collect(),
             arguments: Vec::new(),
             logs: self.directory.path().to_path_buf(),
+            cgroup: None,
         };
         Monitor::start_ready(&options, &self.interrupt).map(|(monitor, _)| monitor)
     }

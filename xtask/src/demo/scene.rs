@@ -96,6 +96,7 @@ impl<'a> Scene<'a> {
             environment: vec![("FAKE_NVML_SCENARIO", self.gpus.path().into())],
             arguments: Vec::new(),
             logs: self.directory.clone(),
+            cgroup: None,
         })
     }
 

@@ -46,6 +46,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("podman", "containers of the suites, as engines make them"),
     package("runc", "containers of the suites, as Kubernetes has them made"),
     package("bpftrace", "the peer in benchmarks"),
+    package("xz-utils", "kernel modules as their packages have them"),
+    package("e2fsprogs", "a file system in a file"),
 ];
 
 #[cfg(test)]

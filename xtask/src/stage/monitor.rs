@@ -44,6 +44,8 @@ pub(crate) struct MonitorOptions {
     pub(crate) arguments: Vec<OsString>,
     /// Where its standard error and a copy of its output go.
     pub(crate) logs: PathBuf,
+    /// The cgroup that it runs in, where it has one of its own.
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 /// A line of its output.
@@ -70,7 +72,16 @@ impl Monitor {
         let address = free_address()?;
         let log = options.logs.join("monitor.log");
         let errors = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let mut command = child::command(&options.binary);
+        let mut command = match &options.cgroup {
+            Some(directory) => {
+                // A shell joins it and becomes the monitor.
+                let mut shell = child::command("/bin/sh");
+                shell.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]);
+                shell.arg(directory).arg(&options.binary);
+                shell
+            }
+            None => child::command(&options.binary),
+        };
         command
             .current_dir(&options.directory)
             .args(["run", "--output", options.output])

@@ -28,7 +28,6 @@ const NETWORK: &str = "198.51.100.0/24";
 /// The namespace and its link.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// Empty where both ends are on the loopback interface.
     namespace: String,
     /// Host side of the pair; removing it removes the other side too.
     link: String,
@@ -68,22 +67,6 @@ impl Network {
         Ok(network)
     }
 
-    /// All addresses on the loopback interface of a machine of its own, which has no other: both
-    /// ends see the same files, processes and network. A second time changes nothing.
-    pub(crate) fn create_here() -> Result<Self> {
-        let network = Self { namespace: String::new(), link: String::new(), inner: String::new() };
-        for address in [HOST, STRANGER, STORE] {
-            ip(&["addr", "replace", &format!("{address}/32"), "dev", "lo"])?;
-        }
-        // For who looks which interface leads there.
-        ip(&["route", "replace", NETWORK, "dev", "lo"])?;
-        Ok(network)
-    }
-
-    const fn is_here(&self) -> bool {
-        self.namespace.is_empty()
-    }
-
     /// This program, as an actor on the far side.
     pub(crate) fn far_actor(&self) -> Result<Command> {
         let own = std::env::current_exe().context("find this program")?;
@@ -94,9 +77,6 @@ impl Network {
 
     /// A program on the far side.
     pub(crate) fn far(&self, program: impl AsRef<OsStr>) -> Command {
-        if self.is_here() {
-            return child::command(program);
-        }
         let mut command = child::command("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program.as_ref());
         command
@@ -104,9 +84,6 @@ impl Network {
 
     /// Words before a command that is to run on the far side, but sees this host's files.
     pub(crate) fn enter(&self) -> [String; 2] {
-        if self.is_here() {
-            return ["env", "--"].map(str::to_owned);
-        }
         ["nsenter".to_owned(), format!("--net=/var/run/netns/{}", self.namespace)]
     }
 
@@ -115,9 +92,6 @@ impl Network {
         // Fast Open in both directions, which a fresh namespace has for clients only.
         let sysctl = "echo 3 > /proc/sys/net/ipv4/tcp_fastopen";
         child::capture(self.far("sh").args(["-c", sysctl]))?;
-        if self.is_here() {
-            return widen_here();
-        }
         let far = |address: &str| {
             let arguments = ["-netns", &self.namespace, "addr", "add", address, "dev", &self.inner];
             ip(&[&arguments[..], if address.contains(':') { &["nodad"] } else { &[] }].concat())
@@ -155,26 +129,12 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        if self.is_here() {
-            return;
-        }
         // The link may be missing when its creation failed.
         let _ = ip(&["link", "delete", &self.link]);
         if let Err(error) = ip(&["netns", "delete", &self.namespace]) {
             eprintln!("warning: {error:#}");
         }
     }
-}
-
-fn widen_here() -> Result<()> {
-    for address in [HOST6, STRANGER6].map(|address| address.replace("/64", "/128")) {
-        ip(&["addr", "replace", &address, "dev", "lo", "nodad"])?;
-    }
-    for last in CROWD {
-        ip(&["addr", "replace", &format!("198.51.100.{last}/32"), "dev", "lo"])?;
-    }
-    ip(&["addr", "replace", METADATA, "dev", "lo"])?;
-    Ok(())
 }
 
 fn ip(arguments: &[&str]) -> Result<String> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,11 +13,17 @@ use super::case::Case;
 use super::event::{Event, Events};
 use crate::child;
 use crate::demo::{Alert, Scenario};
-use crate::stage::{Config, Interrupt, Metrics, Monitor, MonitorOptions, Network, Player, Profile};
+use crate::stage::{
+    Cgroup, Config, Interrupt, Line, Metrics, Monitor, MonitorOptions, Network, Player, Profile,
+};
 use crate::tree::Tree;
 
 /// Patience with the far side.
 const FAR_TIMEOUT: Duration = Duration::from_mins(1);
+/// Where the monitor runs, as under a service manager: cases freeze it there.
+const MONITOR_CGROUP: &str = "gpuwarden/monitor";
+/// Time between two looks at the output of a monitor that has ended.
+const WORDS_PAUSE: Duration = Duration::from_millis(5);
 /// Alerts a minute: the limit is for people, and every case has some.
 const ALERTS_PER_MINUTE: u32 = 6000;
 
@@ -28,7 +35,11 @@ pub(super) struct Ground<'a> {
     pub(super) gpus: Scenario,
     pub(super) interrupt: Interrupt,
     options: MonitorOptions,
+    // In this order: the monitor ends before its cgroup goes.
     monitor: Option<Monitor>,
+    _cgroup: Cgroup,
+    /// What a monitor said that somebody ended.
+    last_words: Vec<Line>,
     /// Monitors that were started so far.
     starts: u32,
     events: Events,
@@ -45,7 +56,6 @@ impl<'a> Ground<'a> {
         binary: PathBuf,
         cases: &[Case],
         directory: &Path,
-        is_inside: bool,
     ) -> Result<Self> {
         let interrupt = Interrupt::listen()?;
         let models = directory.join("models");
@@ -54,7 +64,8 @@ impl<'a> Ground<'a> {
             write_model(tree, &model(directory, case), case.model_mib)?;
         }
         let gpus = Scenario::create(&directory.join("gpus.json"))?;
-        let network = if is_inside { Network::create_here()? } else { Network::create()? };
+        let cgroup = Cgroup::create(MONITOR_CGROUP)?;
+        let network = Network::create()?;
         network.widen()?;
         let far = start_far(tree, &network, directory, &interrupt)?;
         let rules = tree.path("tests/stand/rules.yaml");
@@ -74,6 +85,7 @@ impl<'a> Ground<'a> {
             environment: vec![("FAKE_NVML_SCENARIO", gpus.path().into())],
             arguments: Vec::new(),
             logs: directory.to_path_buf(),
+            cgroup: Some(cgroup.directory().to_path_buf()),
         };
         let events = Events::of(&directory.join("events-0.jsonl"));
         let directory = directory.to_path_buf();
@@ -85,6 +97,8 @@ impl<'a> Ground<'a> {
             interrupt,
             options,
             monitor: None,
+            _cgroup: cgroup,
+            last_words: Vec::new(),
             starts: 0,
             events,
             _far: far,
@@ -140,6 +154,12 @@ impl<'a> Ground<'a> {
         let ended = self.interrupt.wait(patience, || monitor.has_ended())?;
         if !ended {
             self.monitor = Some(monitor);
+            return Ok(false);
+        }
+        // Its last words count, up to the end of its output.
+        while let Ok(lines) = monitor.lines() {
+            self.last_words.extend(lines);
+            sleep(WORDS_PAUSE);
         }
         Ok(ended)
     }
@@ -155,10 +175,10 @@ impl<'a> Ground<'a> {
 
     /// New events and new alerts.
     pub(super) fn look(&mut self) -> Result<(Vec<Event>, Vec<Alert>)> {
-        let lines = match &mut self.monitor {
-            Some(monitor) => monitor.lines()?,
-            None => Vec::new(),
-        };
+        let mut lines = std::mem::take(&mut self.last_words);
+        if let Some(monitor) = &mut self.monitor {
+            lines.extend(monitor.lines()?);
+        }
         let events = self.events.read()?;
         let mut alerts = Vec::new();
         for line in lines {

@@ -35,17 +35,27 @@ pub(super) fn run(tree: &Tree, which: Suite, cases: &[Case], args: &TrialArgs) -
         .collect();
     let monitor = build(tree, args)?;
     let began = Instant::now();
-    let (mut verdicts, mut books) = (Vec::new(), Vec::new());
-    let machines = vm::play(tree, &args.machine.vm, &monitor, &ids)?;
-    for (at, machine) in machines.into_iter().enumerate() {
+    let jobs = vm::jobs(args.machine.jobs);
+    let mut kernels: Vec<(String, Vec<Verdict>)> = Vec::new();
+    let mut books = Vec::new();
+    for machine in vm::play(tree, &args.machine.vm, &monitor, &ids, jobs)? {
         let kernel = machine.kernel;
         let text = machine.text.with_context(|| format!("on {kernel}"))?;
-        let Some(Outcome { mut cases, books: own }) = outcome(&text) else {
+        let Some(Outcome { cases, books: own }) = outcome(&text) else {
             bail!("{kernel} did not say how the cases ended:\n{}", tail(&text));
         };
+        books.extend(own.into_iter().map(|line| format!("{kernel}: {line}")));
+        match kernels.iter_mut().find(|(known, _)| *known == kernel) {
+            Some((_, verdicts)) => verdicts.extend(cases),
+            None => kernels.push((kernel, cases)),
+        }
+    }
+    let mut verdicts = Vec::new();
+    for (at, (kernel, mut cases)) in kernels.into_iter().enumerate() {
         if cases.len() != ids.len() {
             bail!("{kernel} tells of {} cases of {}", cases.len(), ids.len());
         }
+        cases.sort_by_key(|case| ids.iter().position(|id| *id == case.id));
         cases.extend(skipped.iter().cloned());
         if !args.json {
             println!("on {kernel}:");
@@ -55,7 +65,6 @@ pub(super) fn run(tree: &Tree, which: Suite, cases: &[Case], args: &TrialArgs) -
             write_table(&tree.root().join(path), "evasion-full", &cases)?;
         }
         verdicts.extend(cases);
-        books.extend(own.into_iter().map(|line| format!("{kernel}: {line}")));
     }
     let seconds = began.elapsed().as_secs_f64();
     Ok(report::close(which, &verdicts, &books, seconds, args.json))

@@ -98,8 +98,7 @@ fn perform(
         .tempdir()
         .context("create a temporary directory")?;
     let directory = temporary.path().to_path_buf();
-    let mut ground =
-        Ground::set(tree, which, binary.to_path_buf(), cases, &directory, args.machine.inside)?;
+    let mut ground = Ground::set(tree, which, binary.to_path_buf(), cases, &directory)?;
     let result = play_all(&mut ground, cases, args);
     drop(ground);
     if args.keep {

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::image::{Archive, libraries};
+use super::image::{Archive, files, libraries};
+use super::kernel::MODULES;
 use super::machine::Machine;
-use super::{LSM_WITH_BPF, LSM_WITHOUT_BPF, build, ensure_qemu, kernel, wanted};
+use super::{LSM_WITH_BPF, LSM_WITHOUT_BPF, build, ensure_qemu, kernel, side_by_side, wanted};
 use crate::child;
 use crate::tree::Tree;
 
@@ -29,11 +30,18 @@ const PROGRAMS: &[&str] = &[
     "/usr/bin/dd",
     "/usr/bin/env",
     "/usr/bin/mkfifo",
+    "/usr/bin/mount",
+    "/usr/bin/nsenter",
     "/usr/bin/openssl",
+    "/usr/bin/perl",
     "/usr/bin/python3",
     "/usr/bin/sleep",
+    "/usr/bin/split",
     "/usr/bin/stat",
+    "/usr/bin/tar",
+    "/usr/bin/umount",
     "/usr/sbin/ip",
+    "/usr/sbin/mkfs.ext4",
 ];
 /// What Python has and no script needs.
 const LEFT_OUT: &[&str] =
@@ -45,10 +53,14 @@ const LINKS: &[(&str, &str)] = &[
     ("lib", "usr/lib"),
     ("lib64", "usr/lib64"),
     ("usr/bin/sh", "dash"),
+    ("var/run", "/run"),
+    ("etc/mtab", "/proc/self/mounts"),
 ];
 /// Parts of the source tree that are played from.
 const SOURCES: &[&str] =
     &["tests/stand", "tests/evasion", "tests/e2e/actors", "monitor/Cargo.toml"];
+/// The library of a case that has one made: there is no compiler.
+const LIBRARY: &str = "tests/evasion/steal";
 /// Where `openssl` looks for its configuration.
 const OPENSSL_CONFIG: &str = "/usr/lib/ssl/openssl.cnf";
 
@@ -69,12 +81,14 @@ pub(crate) struct Played {
 const RESOLVER: &str = "nameserver 198.51.100.3\n";
 
 /// Boots the newest kernel of each of `series`, plays the cases with these ids there before
-/// `monitor`, and returns what was said on the serial ports.
+/// `monitor`, and returns what was said on the serial ports. `jobs` machines run at once, and as
+/// many share the cases of a kernel.
 pub(crate) fn play(
     tree: &Tree,
     series: &[String],
     monitor: &Path,
     ids: &[String],
+    jobs: usize,
 ) -> Result<Vec<Played>> {
     let folder = tree.logs()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -82,8 +96,7 @@ pub(crate) fn play(
     let found = kernel::find(&wanted(tree, series)?, &folder)?;
     let is_debug = monitor.starts_with(tree.debug(""));
     let init = build(tree, is_debug, &folder)?;
-    let image = folder.join("suite.cpio");
-    write(tree, &init, monitor, &image)?;
+    let system = archive(tree, &init, monitor)?;
     let mut machines = Vec::new();
     for name in series {
         let kernel = found.iter().find(|(series, _)| series.name == *name);
@@ -92,37 +105,41 @@ pub(crate) fn play(
             Some(Err(why)) => bail!("kernel {name} cannot be had: {why}"),
             None => bail!("kernel {name} was not looked for"),
         };
+        let image = folder.join(format!("suite-{name}.cpio"));
+        let whole = system.clone().with_modules(kernel, MODULES)?.finish();
+        fs::write(&image, whole).with_context(|| image.display().to_string())?;
         let is_without = WITHOUT_BPF_LSM.contains(&name.as_str());
         let modules = if is_without { LSM_WITHOUT_BPF } else { LSM_WITH_BPF };
-        machines.push(Machine {
-            name: format!("{name} evasion"),
-            version: kernel.version.clone(),
-            kernel: kernel.file.clone(),
-            image: image.clone(),
-            command_line: format!("{modules} gpuwarden.cases={}", ids.join(",")),
-            log: folder.join(format!("evasion-{name}.log")),
-            use_kvm: false,
-            memory_mib: MEMORY_MIB,
-            patience: PATIENCE,
-        });
-        eprintln!("  booting   {} for {} cases", kernel.version, ids.len());
+        for (at, part) in dealt(ids, jobs).into_iter().enumerate() {
+            machines.push(Machine {
+                name: format!("{name} evasion {at}"),
+                version: kernel.version.clone(),
+                kernel: kernel.file.clone(),
+                image: image.clone(),
+                command_line: format!("{modules} gpuwarden.cases={}", part.join(",")),
+                log: folder.join(format!("evasion-{name}-{at}.log")),
+                use_kvm: false,
+                memory_mib: MEMORY_MIB,
+                patience: PATIENCE,
+            });
+            eprintln!("  machine   {} for {} cases", kernel.version, part.len());
+        }
     }
-    let played = said_by_all(&machines);
-    let _gone = fs::remove_file(&image);
+    let played = side_by_side(&machines, jobs, |machine| Played {
+        kernel: machine.version.clone(),
+        text: said(machine),
+    });
+    for machine in &machines {
+        let _gone = fs::remove_file(&machine.image);
+    }
     Ok(played)
 }
 
-/// What each machine says: a CI runs them side by side, a desk one after the other.
-fn said_by_all(machines: &[Machine]) -> Vec<Played> {
-    let played =
-        |machine: &Machine| Played { kernel: machine.version.clone(), text: said(machine) };
-    if !child::is_ci() {
-        return machines.iter().map(played).collect();
-    }
-    std::thread::scope(|scope| {
-        let all: Vec<_> = machines.iter().map(|it| scope.spawn(move || played(it))).collect();
-        all.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    })
+/// Ids in as many parts, like cards: long cases stand beside each other.
+fn dealt(ids: &[String], parts: usize) -> Vec<Vec<String>> {
+    let parts = parts.clamp(1, ids.len().max(1));
+    let part = |at| ids.iter().skip(at).step_by(parts).cloned().collect();
+    (0..parts).map(part).collect()
 }
 
 /// Runs a machine to its end. What it said before it was ended is not lost.
@@ -136,7 +153,8 @@ fn said(machine: &Machine) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn write(tree: &Tree, init: &Path, monitor: &Path, image: &Path) -> Result<()> {
+/// All that the machines have, but for what belongs to their kernels.
+fn archive(tree: &Tree, init: &Path, monitor: &Path) -> Result<Archive> {
     let tool = std::env::current_exe().context("find this program")?;
     let library = monitor.with_file_name("libfake_nvml.so");
     let mut archive = Archive::default();
@@ -153,10 +171,15 @@ fn write(tree: &Tree, init: &Path, monitor: &Path, image: &Path) -> Result<()> {
     archive.bare(Path::new("opt/gpuwarden/libfake_nvml.so"), &library)?;
     let mut linked = vec![init.to_owned(), tool, monitor.to_owned(), library];
     for program in PROGRAMS {
-        archive.file(Path::new(&program[1..]), Path::new(program))?;
-        linked.push(PathBuf::from(program));
+        let own = fs::canonicalize(program).with_context(|| (*program).to_owned())?;
+        // A process is known by the name of its file, as python3.11, and not by that of a link.
+        archive.file(own.strip_prefix("/").unwrap_or(&own), &own)?;
+        if own != Path::new(program) {
+            archive.link(Path::new(&program[1..]), &own.to_string_lossy());
+        }
+        linked.push(own);
     }
-    for file in python()? {
+    for file in python()?.into_iter().chain(perl()?) {
         archive.file(file.strip_prefix("/").unwrap_or(&file), &file)?;
         if file.extension().is_some_and(|extension| extension == "so") {
             linked.push(file);
@@ -177,7 +200,12 @@ fn write(tree: &Tree, init: &Path, monitor: &Path, image: &Path) -> Result<()> {
             archive.file(&place, &file)?;
         }
     }
-    fs::write(image, archive.finish()).with_context(|| image.display().to_string())
+    let folder = tempfile::tempdir().context("create a temporary directory")?;
+    let made = folder.path().join("made.so");
+    let source = tree.path(LIBRARY).with_extension("c");
+    child::capture(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&made).arg(source))?;
+    archive.file(&Path::new("tree").join(LIBRARY).with_extension("so"), &made)?;
+    Ok(archive)
 }
 
 /// Python's own library.
@@ -187,22 +215,11 @@ fn python() -> Result<Vec<PathBuf>> {
     files(&Path::new("/usr/lib").join(name), LEFT_OUT)
 }
 
-/// Files below a folder, or the file itself; folders of these names are left out.
-fn files(path: &Path, left_out: &[&str]) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    let entries = fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("read {}", path.display()))?.path();
-        let is_left_out =
-            path.file_name().is_some_and(|name| left_out.iter().any(|out| name == *out));
-        if !is_left_out {
-            found.append(&mut files(&path, left_out)?);
-        }
-    }
-    Ok(found)
+/// What Perl can do without a package of its own.
+fn perl() -> Result<Vec<PathBuf>> {
+    let folders = child::capture(Command::new("perl").args(["-e", "print join q(\n), @INC"]))?;
+    let base = folders.lines().map(Path::new).find(|folder| folder.ends_with("perl-base"));
+    files(base.context("Perl names no folder perl-base")?, &["unicore"])
 }
 
 /// The one name of a library where `/lib` is `/usr/lib`.
@@ -227,15 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_left_out_by_name() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for file in ["a.py", "test/b.py", "json/c.py"] {
-            let path = folder.path().join(file);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("create");
-            fs::write(path, "").expect("write");
-        }
-        let mut found = files(folder.path(), &["test"]).expect("files");
-        found.sort();
-        assert_eq!(found, ["a.py", "json/c.py"].map(|file| folder.path().join(file)));
+    fn every_case_is_dealt_once() {
+        let ids: Vec<String> = (0..5).map(|id| id.to_string()).collect();
+        assert_eq!(dealt(&ids, 2), [vec!["0", "2", "4"], vec!["1", "3"]]);
+        assert_eq!(dealt(&ids[..1], 2), [vec!["0"]]);
     }
 }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
+use super::kernel::Kernel;
 use crate::child;
 
 const FOLDER: u32 = 0o040_755;
@@ -17,15 +18,18 @@ const LINK: u32 = 0o120_777;
 /// Where the first process finds file systems mounted.
 const MOUNTS: [&str; 5] = ["proc", "sys", "dev", "tmp", "run"];
 
+/// Where modules of the machine's kernel lie.
+const MODULES: &str = "modules";
+
 /// Packs `program` as `/init`, with the libraries that it is linked with where they are here.
-pub(super) fn write(program: &Path, image: &Path) -> Result<()> {
+pub(super) fn archive(program: &Path) -> Result<Archive> {
     let mut archive = Archive::default();
     archive.mounts();
     archive.bare(Path::new("init"), program)?;
     for library in libraries(&child::capture(Command::new("ldd").arg(program))?) {
         archive.file(library.strip_prefix("/").unwrap_or(&library), &library)?;
     }
-    std::fs::write(image, archive.finish()).with_context(|| image.display().to_string())
+    Ok(archive)
 }
 
 /// The files that ldd(1) names; of several programs it says whose they are, with a colon.
@@ -37,8 +41,26 @@ pub(super) fn libraries(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Files below a folder, or the file itself; folders of these names are left out.
+pub(super) fn files(path: &Path, left_out: &[&str]) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
+    for entry in entries {
+        let path = entry.with_context(|| format!("read {}", path.display()))?.path();
+        let is_left_out =
+            path.file_name().is_some_and(|name| left_out.iter().any(|out| name == *out));
+        if !is_left_out {
+            found.append(&mut files(&path, left_out)?);
+        }
+    }
+    Ok(found)
+}
+
 /// An archive in the making.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Archive {
     bytes: Vec<u8>,
     folders: BTreeSet<PathBuf>,
@@ -51,6 +73,15 @@ impl Archive {
         for folder in MOUNTS {
             self.folder(Path::new(folder));
         }
+    }
+
+    /// The archive with modules of a kernel.
+    pub(super) fn with_modules(mut self, kernel: &Kernel, names: &[&str]) -> Result<Self> {
+        for name in names {
+            let place = Path::new(MODULES).join(name).with_extension("ko");
+            self.file(&place, &kernel.module(name))?;
+        }
+        Ok(self)
     }
 
     /// A program without its symbols: they are of no use there, and an image ten times as long
@@ -175,5 +206,18 @@ mod tests {
             .collect();
         assert_eq!(starts.len(), 4, "a, a/b, a/c and the end");
         assert!(starts.iter().all(|at| at.is_multiple_of(4)));
+    }
+
+    #[test]
+    fn folders_are_left_out_by_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for file in ["a.py", "test/b.py", "json/c.py"] {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("create");
+            std::fs::write(path, "").expect("write");
+        }
+        let mut found = files(folder.path(), &["test"]).expect("files");
+        found.sort();
+        assert_eq!(found, ["a.py", "json/c.py"].map(|file| folder.path().join(file)));
     }
 }

@@ -1,11 +1,17 @@
 //! Kernels: which are wanted, which package is the newest of a series, and its image, fetched once.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::debian::{Lists, cache};
+use super::image::files;
+use crate::child;
+
+/// Modules that are taken along with a kernel. None of them needs another one.
+pub(super) const MODULES: &[&str] = &["dummy", "loop", "overlay", "veth", "vsock"];
 
 /// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +29,30 @@ pub(super) struct Kernel {
     pub(super) version: String,
     /// The image.
     pub(super) file: PathBuf,
+    /// The folder of its [`MODULES`].
+    pub(super) modules: PathBuf,
+}
+
+impl Kernel {
+    /// A kernel of this version in the cache.
+    fn of(version: String, folder: &Path) -> Self {
+        let (file, modules) = (folder.join(&version), folder.join(format!("{version}.modules")));
+        Self { version, file, modules }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.file.is_file() && MODULES.iter().all(|name| self.module(name).is_file())
+    }
+
+    /// The file of a module.
+    pub(super) fn module(&self, name: &str) -> PathBuf {
+        self.modules.join(name).with_extension("ko")
+    }
 }
 
 /// Reads the list of series.
 pub(super) fn list(file: &Path) -> Result<Vec<Series>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let mut all = Vec::new();
     for line in lines.filter(|line| !line.trim().is_empty()) {
@@ -48,7 +73,7 @@ pub(super) fn find(
     logs: &Path,
 ) -> Result<Vec<(Series, Result<Kernel, String>)>> {
     let folder = cache()?.join("kernels");
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut found = Vec::new();
     for series in wanted {
         // A list for each: a suite that is gone one day takes only its own series along.
@@ -81,49 +106,73 @@ fn newest(lists: &Lists, series: &Series, folder: &Path) -> Result<Kernel> {
     let Some(version) = best else {
         bail!("no package of Linux {} in {}", series.name, series.suites.join(", "));
     };
-    let file = folder.join(&version);
-    if file.is_file() {
-        return Ok(Kernel { version, file });
+    let kernel = Kernel::of(version, folder);
+    if kernel.is_complete() {
+        return Ok(kernel);
     }
     let mut refusals = Vec::new();
-    for package in packages.iter().filter(|package| version_of(package) == version) {
-        match fetch(lists, package, &file) {
-            Ok(()) => return Ok(Kernel { version, file }),
+    for package in packages.iter().filter(|package| version_of(package) == kernel.version) {
+        match fetch(lists, package, &kernel) {
+            Ok(()) => return Ok(kernel),
             Err(error) => refusals.push(format!("{package}: {error:#}")),
         }
     }
     bail!("{}", refusals.join("; "))
 }
 
-/// Takes the image out of a package.
-fn fetch(lists: &Lists, package: &str, file: &Path) -> Result<()> {
+/// Takes image and modules out of a package. From 6.19 on the modules have a package of their own.
+fn fetch(lists: &Lists, package: &str, kernel: &Kernel) -> Result<()> {
     let folder = cache()?.join("download");
-    let archive = lists.download(package, &folder)?;
-    let script = "dpkg-deb --fsys-tarfile \"$1\" | tar -x -O --wildcards '*/vmlinuz*'";
-    let output = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(&archive)
-        .output()
-        .context("start dpkg-deb")?;
-    let _gone = std::fs::remove_dir_all(&folder);
-    if output.stdout.is_empty() {
-        bail!("no kernel image in it");
+    let unpacked = folder.join("unpacked");
+    let unpack = |package: &str| -> Result<Vec<PathBuf>> {
+        let archive = lists.download(package, &folder)?;
+        child::capture(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&unpacked))?;
+        files(&unpacked, &[])
+    };
+    let mut found = unpack(package)?;
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let image = found.iter().find(|path| name(path).is_some_and(|it| it.starts_with("vmlinuz")));
+    let image = fs::read(image.context("no kernel image in it")?).context("read the image")?;
+    if !found.iter().any(|path| name(path).is_some_and(|it| it.contains(".ko"))) {
+        found = unpack(&format!("linux-modules-{}", kernel.version))?;
     }
-    let part = file.with_extension("part");
-    std::fs::write(&part, output.stdout).with_context(|| part.display().to_string())?;
-    std::fs::rename(&part, file).with_context(|| file.display().to_string())
+    fs::create_dir_all(&kernel.modules).context("create the folder of modules")?;
+    for module in MODULES {
+        let is_it = |path: &&PathBuf| {
+            name(path).is_some_and(|it| it.split_once(".ko").is_some_and(|it| it.0 == *module))
+        };
+        let packed = found.iter().find(is_it).with_context(|| format!("no module {module}"))?;
+        let bytes = module_bytes(packed)?;
+        fs::write(kernel.module(module), bytes).with_context(|| format!("keep {module}"))?;
+    }
+    let _gone = fs::remove_dir_all(&folder);
+    let part = kernel.file.with_extension("part");
+    fs::write(&part, image).with_context(|| part.display().to_string())?;
+    fs::rename(&part, &kernel.file).with_context(|| kernel.file.display().to_string())
+}
+
+/// A module as the kernel takes it; newer packages have them compressed.
+fn module_bytes(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_none_or(|extension| extension == "ko") {
+        return fs::read(file).with_context(|| file.display().to_string());
+    }
+    let output = Command::new("xz").arg("-dc").arg(file).output().context("start xz")?;
+    if !output.status.success() {
+        bail!("xz -dc {}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output.stdout)
 }
 
 /// The newest that was fetched before, for a day without an archive.
 fn cached(series: &Series, folder: &Path) -> Option<Kernel> {
     let prefix = format!("{}.", series.name);
-    let names = std::fs::read_dir(folder).ok()?.flatten();
+    let names = fs::read_dir(folder).ok()?.flatten();
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let version = names
+    names
         .filter(|name| name.starts_with(&prefix) && name.ends_with("-cloud-amd64"))
-        .max_by_key(|name| numbers(name))?;
-    let file = folder.join(&version);
-    Some(Kernel { version, file })
+        .map(|version| Kernel::of(version, folder))
+        .filter(Kernel::is_complete)
+        .max_by_key(|kernel| numbers(&kernel.version))
 }
 
 /// `linux-image-6.1.0-56-cloud-amd64` → `6.1.0-56-cloud-amd64`.
@@ -156,10 +205,10 @@ mod tests {
     fn series_are_read_and_one_without_a_suite_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("kernels.txt");
-        std::fs::write(&file, "# words\n7 a b\n").expect("write");
+        fs::write(&file, "# words\n7 a b\n").expect("write");
         let list_read = list(&file).expect("reads");
         assert_eq!(list_read, [Series { name: "7".into(), suites: vec!["a".into(), "b".into()] }]);
-        std::fs::write(&file, "7\n").expect("write");
+        fs::write(&file, "7\n").expect("write");
         assert!(list(&file).is_err());
     }
 }

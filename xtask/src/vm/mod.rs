@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::image::Archive;
 use self::kernel::{Kernel, Series};
 use self::machine::Machine;
 use self::report::BootResult;
@@ -31,6 +32,8 @@ pub(crate) use self::guest::play;
 
 /// Kernels that must have run, or the result says too little to be green.
 const KERNELS_MIN: usize = 4;
+/// Machines at once.
+const JOBS_MAX: usize = 4;
 /// Memory of a machine.
 const MEMORY_MIB: u32 = 768;
 /// How long a machine may take. One takes ten to thirty seconds.
@@ -38,6 +41,9 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// The security modules of a machine that calls LSM programs, and of one that does not.
 const LSM_WITH_BPF: &str = "lsm=lockdown,capability,bpf gpuwarden.lsm=yes";
 const LSM_WITHOUT_BPF: &str = "lsm=lockdown,capability gpuwarden.lsm=no";
+
+/// The module that the tests load: it needs no other one, and does nothing.
+const TESTED_MODULES: &[&str] = &["dummy"];
 
 /// A way to boot one series beside the usual one.
 struct Variant {
@@ -64,11 +70,8 @@ pub(crate) fn run(tree: &Tree, args: &VmArgs) -> Result<ExitCode> {
     let wanted = wanted(tree, &args.kernel)?;
     let found = kernel::find(&wanted, &folder)?;
     let program = build(tree, args.debug, &folder)?;
-    let image = folder.join("init.cpio");
-    image::write(&program, &image)?;
-    let machines = machines(&found, args, &folder, &image);
-    let jobs = args.jobs.unwrap_or(if child::is_ci() { 2 } else { 1 });
-    let mut results = boot(&machines, jobs.clamp(1, 4));
+    let machines = machines(&found, args, &folder, &image::archive(&program)?)?;
+    let mut results = boot(&machines, jobs(args.jobs));
     let ran = found.iter().filter(|(_, kernel)| kernel.is_ok()).count();
     for (series, kernel) in &found {
         if let Err(why) = kernel {
@@ -76,8 +79,8 @@ pub(crate) fn run(tree: &Tree, args: &VmArgs) -> Result<ExitCode> {
         }
     }
     let needed = KERNELS_MIN.min(wanted.len());
-    if !args.keep {
-        let _gone = std::fs::remove_file(&image);
+    for machine in machines.iter().filter(|_| !args.keep) {
+        let _gone = std::fs::remove_file(&machine.image);
     }
     let is_enough = ran >= needed;
     if !is_enough {
@@ -119,11 +122,14 @@ fn machines(
     found: &[(Series, Result<Kernel, String>)],
     args: &VmArgs,
     folder: &Path,
-    image: &Path,
-) -> Vec<Machine> {
+    system: &Archive,
+) -> Result<Vec<Machine>> {
     let mut machines = Vec::new();
     for (series, kernel) in found {
         let Ok(kernel) = kernel else { continue };
+        let image = folder.join(format!("init-{}.cpio", series.name));
+        let whole = system.clone().with_modules(kernel, TESTED_MODULES)?.finish();
+        std::fs::write(&image, whole).with_context(|| image.display().to_string())?;
         let variants = VARIANTS.iter().filter(|variant| variant.series == series.name);
         let ways = std::iter::once(("", LSM_WITH_BPF))
             .chain(variants.map(|variant| (variant.name, variant.command_line)));
@@ -138,7 +144,7 @@ fn machines(
                 name,
                 version: kernel.version.clone(),
                 kernel: kernel.file.clone(),
-                image: image.to_owned(),
+                image: image.clone(),
                 command_line: words,
                 log,
                 use_kvm: args.kvm,
@@ -147,30 +153,63 @@ fn machines(
             });
         }
     }
-    machines
+    Ok(machines)
 }
 
-/// Boots all, `jobs` at a time; results come back in the order of the machines.
+/// Boots all, `jobs` at a time.
 fn boot(machines: &[Machine], jobs: usize) -> Vec<BootResult> {
-    let next = Mutex::new(0..machines.len());
+    side_by_side(machines, jobs, |machine| {
+        let result = machine.boot();
+        eprintln!("  {}", result.line());
+        result
+    })
+}
+
+/// How many machines run at once, unless somebody says so: one on a desk, two in a CI.
+pub(crate) fn jobs(asked: Option<usize>) -> usize {
+    asked.unwrap_or(if child::is_ci() { 2 } else { 1 }).clamp(1, JOBS_MAX)
+}
+
+/// Does something with each, `jobs` at a time; results come back in the order of the things.
+fn side_by_side<T: Sync, R: Send>(
+    things: &[T],
+    jobs: usize,
+    act: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = Mutex::new(things.iter().enumerate());
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
-                    let Some(index) = next.lock().ok().and_then(|mut next| next.next()) else {
+                    let Some((at, thing)) = next.lock().ok().and_then(|mut next| next.next())
+                    else {
                         return;
                     };
-                    let result = machines[index].boot();
-                    eprintln!("  {}", result.line());
+                    let result = act(thing);
                     if let Ok(mut results) = results.lock() {
-                        results.push((index, result));
+                        results.push((at, result));
                     }
                 }
             });
         }
     });
     let mut results = results.into_inner().unwrap_or_default();
-    results.sort_by_key(|(index, _)| *index);
+    results.sort_by_key(|(at, _)| *at);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_things() {
+        let things: Vec<u64> = (0..20).collect();
+        let twice = side_by_side(&things, 3, |thing| {
+            std::thread::sleep(Duration::from_millis(20 - thing));
+            thing * 2
+        });
+        assert_eq!(twice, things.iter().map(|thing| thing * 2).collect::<Vec<_>>());
+    }
 }

@@ -52,6 +52,31 @@ pub fn udp_page_sent(ctx: FExitContext) -> i32 {
     sent(ctx.arg(0), ctx.arg(5))
 }
 
+/// Local streams: what goes to another workload.
+///
+/// match-proto:v5.10:net/unix/af_unix.c:
+/// `unix_stream_sendmsg(struct socket *sock, struct msghdr *msg, size_t len) -> int`
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn unix_sent(ctx: FExitContext) -> i32 {
+    sent_on(ctx.arg(0), ctx.arg(3))
+}
+
+/// Local datagrams; `unix_seqpacket_sendmsg` calls it.
+///
+/// match-proto:v5.10:net/unix/af_unix.c:
+/// `unix_dgram_sendmsg(struct socket *sock, struct msghdr *msg, size_t len) -> int`
+#[fexit(function = "unix_dgram_sendmsg")]
+pub fn unix_dgram_sent(ctx: FExitContext) -> i32 {
+    sent_on(ctx.arg(0), ctx.arg(3))
+}
+
+/// match-proto:v5.10:net/unix/af_unix.c: `unix_stream_sendpage(struct socket *socket,
+/// struct page *page, int offset, size_t size, int flags) -> ssize_t`
+#[fexit(function = "unix_stream_sendpage")]
+pub fn unix_page_sent(ctx: FExitContext) -> i32 {
+    sent_on(ctx.arg(0), ctx.arg(5))
+}
+
 /// match-proto:v5.10:net/ipv4/af_inet.c: `inet_release(struct socket *sock)`, which
 /// `inet6_release` calls
 #[fentry(function = "inet_release")]

@@ -25,6 +25,10 @@ const INET_SENT: Program = program("inet_sent", Hook::Fexit(&["inet_sendmsg"]));
 const INET6_SENT: Program = program("inet6_sent", Hook::Fexit(&["inet6_sendmsg"]));
 const TCP_PAGE_SENT: Program = program("tcp_page_sent", Hook::Fexit(&["tcp_sendpage"]));
 const UDP_PAGE_SENT: Program = program("udp_page_sent", Hook::Fexit(&["udp_sendpage"]));
+const UNIX_SENT: Program = program("unix_sent", Hook::Fexit(&["unix_stream_sendmsg"]));
+const UNIX_DATAGRAM_SENT: Program =
+    program("unix_dgram_sent", Hook::Fexit(&["unix_dgram_sendmsg"]));
+const UNIX_PAGE_SENT: Program = program("unix_page_sent", Hook::Fexit(&["unix_stream_sendpage"]));
 const INET_CLOSED: Program = program("inet_closed", Hook::Fentry("inet_release"));
 
 /// Bytes sent, where the socket layer has no tracepoint for them (before 6.3).
@@ -35,19 +39,31 @@ pub(super) const SENT_ALL: Road = Road {
         INET6_SENT,
         TCP_PAGE_SENT,
         UDP_PAGE_SENT,
+        UNIX_SENT,
+        UNIX_DATAGRAM_SENT,
+        UNIX_PAGE_SENT,
         INET_CLOSED,
         program("packet_sent", Hook::Fexit(&["packet_sendmsg"])),
         program("packet_closed", Hook::Fentry("packet_release")),
     ],
-    lost: "bytes of families beside internet and packet sockets (vsock and rarer), and of \
+    lost: "bytes of families beside internet, local and packet sockets (vsock and rarer), and of \
            sendfile into TLS of the kernel",
 };
 /// The same, where packet sockets are a module that is not loaded.
 pub(super) const SENT_INET: Road = Road {
     tier: Tier::Fentry,
-    programs: &[INET_SENT, INET6_SENT, TCP_PAGE_SENT, UDP_PAGE_SENT, INET_CLOSED],
-    lost: "bytes of families beside internet sockets (packet, vsock and rarer), and of sendfile \
-           into TLS of the kernel",
+    programs: &[
+        INET_SENT,
+        INET6_SENT,
+        TCP_PAGE_SENT,
+        UDP_PAGE_SENT,
+        UNIX_SENT,
+        UNIX_DATAGRAM_SENT,
+        UNIX_PAGE_SENT,
+        INET_CLOSED,
+    ],
+    lost: "bytes of families beside internet and local sockets (packet, vsock and rarer), and of \
+           sendfile into TLS of the kernel",
 };
 
 const RENAME_LSM: Program = program("rename_lsm", Hook::Lsm("path_rename"));
