@@ -66,6 +66,7 @@ macro_rules! for_each_offset {
             OFF_TASK_FLAGS "task_struct" "flags" 4 ["process"];
             OFF_TASK_MM "task_struct" "mm" 8 ["process"];
             OFF_TASK_FS "task_struct" "fs" 8 ["process"];
+            OFF_TASK_EXEC_ID "task_struct" "self_exec_id" 8 [];
             OFF_TASK_FILES "task_struct" "files" 8 ["file_open", "socket_new"];
             OFF_TASK_SIGNAL "task_struct" "signal" 8 ["process_exit"];
             OFF_TASK_NSPROXY "task_struct" "nsproxy" 8 ["process"];

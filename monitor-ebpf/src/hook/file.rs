@@ -29,6 +29,8 @@ use crate::read::{Fault, file, task};
 /// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
 const O_ACCMODE: u32 = 3;
 const O_WRONLY: u32 = 1;
+/// `O_PATH`, of x86 and arm64 alike: a place in a tree, which can be neither read nor written.
+const O_PATH: u32 = 0o10_000_000;
 
 /// What is known of an opened file once it is wanted.
 struct Opened {
@@ -104,6 +106,10 @@ pub(crate) fn opened_file(file: u64, scratch: &mut OpenScratch) {
 /// Decides with as few reads as it can: most files are not wanted.
 #[inline(always)]
 fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, Fault> {
+    let flags = file::open_flags(file)?;
+    if flags & O_PATH != 0 {
+        return Ok(None);
+    }
     let head = &mut scratch.head;
     head.fill(file::inode(file)?)?;
     let kind = head.mode()? & S_IFMT;
@@ -130,7 +136,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if label != 0 {
         reason |= OPEN_LABELLED;
     }
-    let access = file::open_flags(file)? & O_ACCMODE;
+    let access = flags & O_ACCMODE;
     if label != 0 && access != O_WRONLY {
         mark_cgroup();
     }
@@ -149,28 +155,29 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if name_is_watched(dentry, is_written, scratch)? {
         reason |= OPEN_WATCHED_NAME;
     }
-    let mut name_class = 0;
-    if size >= NAME_CLASS_BYTES.load() {
-        if let Some(extension) = file::extension(dentry)? {
-            // SAFETY: the value is copied out at once.
-            if let Some(class) = unsafe { NAME_CLASSES.get(extension) } {
-                name_class = *class as u16;
-                reason |= OPEN_NAME_CLASS;
-                // Nobody has labelled it yet, and a copy does not wait for that.
-                if name_class == CLASS_WEIGHTS
-                    && label == 0
-                    && size >= COPIED_BYTES_MIN
-                    && access != O_WRONLY
-                {
-                    mark_cgroup();
-                }
-            }
-        }
+    let name_class =
+        if size >= NAME_CLASS_BYTES.load() { named_class(dentry, size, label, access)? } else { 0 };
+    if name_class != 0 {
+        reason |= OPEN_NAME_CLASS;
     }
     if reason == 0 {
         return Ok(None);
     }
     Ok(Some(Opened { file, dentry, reason, name_class, label }))
+}
+
+/// Class of a file by the end of its name; zero for none.
+#[inline(always)]
+fn named_class(dentry: u64, size: u64, label: u32, access: u32) -> Result<u16, Fault> {
+    let Some(extension) = file::extension(dentry)? else { return Ok(0) };
+    // SAFETY: the value is copied out at once.
+    let class = unsafe { NAME_CLASSES.get(extension) }.map_or(0, |class| *class as u16);
+    // Nobody has labelled it yet, and a copy does not wait for that.
+    let is_model = class == CLASS_WEIGHTS && size >= COPIED_BYTES_MIN;
+    if is_model && label == 0 && access != O_WRONLY {
+        mark_cgroup();
+    }
+    Ok(class)
 }
 
 /// A file's label; zero for none.
@@ -276,15 +283,18 @@ fn open_in_watched(dentry: u64) -> Result<bool, Fault> {
     Ok(unsafe { WATCH_DIRS.get(file::key(directory)?) }.is_some())
 }
 
-/// What tells one open from another: who, which file, and whether to read or to write.
+/// What tells one open from another: who, which file, and whether to read or to write. A process
+/// that executes another program, or is in another cgroup, is somebody else: a container's first
+/// process was the engine a moment ago.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct OpenKey {
     inode: u64,
+    cgroup_id: u64,
     device: u32,
     tgid: u32,
     access: u32,
-    reserved: u32,
+    exec_id: u32,
 }
 
 /// Whether the same process opened the same file the same way a moment ago. Opening it again says
@@ -296,15 +306,16 @@ fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
         return Ok(false);
     }
     let file = head.key()?;
+    // SAFETY: helpers without preconditions.
+    let (cgroup_id, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
     let key = OpenKey {
         inode: file.inode,
+        cgroup_id,
         device: file.device,
         tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
         access,
-        reserved: 0,
+        exec_id: task::exec_id(task::current()),
     };
-    // SAFETY: a helper without preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(last) = OPENS.get_ptr_mut(key) {
         // SAFETY: the map's value lives while the program runs.
         let last = unsafe { &mut *last };
