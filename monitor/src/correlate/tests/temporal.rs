@@ -113,7 +113,7 @@ fn server(at_s: u64, port: i64, guess: bool) -> FactRow {
     }))
 }
 
-/// Seconds and severities of a rule that waits for `a` and `b`, of which `b` is excused for servers.
+/// Seconds and severities of a rule that waits for `a` and `b`; `b` is excused for servers.
 fn waited(
     kind: fn(Vec<RuleId>) -> CorrelationKind,
     rows: &[FactRow],
@@ -169,8 +169,8 @@ fn doubt_goes_through_rules_that_wait_for_rules() {
 fn what_follows_from_a_guessed_role_is_as_little_sure_as_the_guess() {
     let waits = |id: &str, other: &str| {
         format!(
-            "- {{id: {id}, title: t, severity: high, message: m, correlate: {{type: temporal, rules: \
-             [{other}, plain], group_by: [workload.id], window: {{kind: sliding, span: 1m}}}}}}\n"
+            "- {{id: {id}, title: t, severity: high, message: m, correlate: {{type: temporal, \
+             rules: [{other}, plain], group_by: [workload.id], window: {{kind: sliding, span: 1m}}}}}}\n"
         )
     };
     let asks = |id: &str, when: &str| {
