@@ -170,7 +170,8 @@ fn what_follows_from_a_guessed_role_is_as_little_sure_as_the_guess() {
     let waits = |id: &str, other: &str| {
         format!(
             "- {{id: {id}, title: t, severity: high, message: m, correlate: {{type: temporal, \
-             rules: [{other}, plain], group_by: [workload.id], window: {{kind: sliding, span: 1m}}}}}}\n"
+             rules: [{other}, plain], group_by: [workload.id], \
+             window: {{kind: sliding, span: 1m}}}}}}\n"
         )
     };
     let asks = |id: &str, when: &str| {
