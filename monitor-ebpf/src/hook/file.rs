@@ -8,8 +8,8 @@ use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
     CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord,
     KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME, NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE,
-    OPEN_DEVICE, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR, OPEN_WATCHED_NAME,
-    PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
+    OPEN_DEVICE, OPEN_FIFO, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR,
+    OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
 };
 
 use crate::count::{Outcome, count};
@@ -22,7 +22,7 @@ use crate::maps::{
     DEVICE_NODES, DEVICES, LABELS, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
     OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
 };
-use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFMT, S_IFREG};
+use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
 use crate::read::{Fault, file, task};
 
@@ -61,11 +61,17 @@ impl Opened {
     }
 }
 
-/// One program for `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`: what they return
-/// is a descriptor, and the file behind it is all that is looked at.
+/// One program for `open`, `openat`, `openat2`, `creat`, `open_by_handle_at` and `memfd_create`:
+/// what they return is a descriptor, and the file behind it is all that is looked at.
 #[tracepoint]
 pub fn file_opened(ctx: TracePointContext) -> u32 {
-    let result = returned(&ctx);
+    descriptor_given(&ctx)
+}
+
+/// Looks at the descriptor that a system call returned.
+#[inline(always)]
+pub(crate) fn descriptor_given(ctx: &TracePointContext) -> u32 {
+    let result = returned(ctx);
     if result < 0 {
         return 0;
     }
@@ -119,6 +125,10 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         }
         let dentry = file::dentry(file)?;
         return Ok(Some(Opened { file, dentry, reason: OPEN_DEVICE, name_class: 0, label: 0 }));
+    }
+    if kind == S_IFIFO {
+        let dentry = file::dentry(file)?;
+        return Ok(Some(Opened { file, dentry, reason: OPEN_FIFO, name_class: 0, label: 0 }));
     }
     if kind != S_IFREG {
         return Ok(None);
@@ -362,12 +372,13 @@ fn open_report(opened: Opened, scratch: &mut OpenScratch) {
 fn open_lane(opened: &Opened, head: &InodeHead) -> Lane {
     // Labelled inodes carry verdicts. What is weights by its name is labelled by the daemon, which
     // must see it before the flows that follow; a flood of small files under such names must not
-    // crowd verdicts out. The rest may wait for the poll.
+    // crowd verdicts out. Who opens a FIFO must be known before what goes through it. The rest may
+    // wait for the poll.
     let is_model = opened.name_class == CLASS_WEIGHTS
         && head.size().is_ok_and(|size| size >= COPIED_BYTES_MIN);
     if opened.label != 0 {
         Lane::High
-    } else if is_model {
+    } else if is_model || opened.reason == OPEN_FIFO {
         Lane::Life
     } else {
         Lane::Bulk
