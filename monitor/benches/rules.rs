@@ -43,6 +43,11 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == flag)?;
         arguments.get(at + 1).cloned()
     };
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    if has("--profile") {
+        whole(&shipped_rules(), &[100]);
+        return;
+    }
     // First: memory that was freed would be taken again, and the resident set would not grow.
     memory();
     let mut rows = match after("--events") {
@@ -61,27 +66,32 @@ fn main() {
         let (rate, findings) = events_per_second(&rules, &mut rows);
         println!("rules {count:5}: {:7.2} M events/s, {findings} findings a round", rate / 1e6);
     }
-    if arguments.iter().any(|argument| argument == "--each") {
+    if has("--each") {
         each(&base, &mut rows);
     }
     let (rate, _) = events_per_second(&repeated(&base, 100), &mut mix(COLD_MIX_EVENTS));
     println!("rules   100: {:7.2} M events/s over rows that lie in memory", rate / 1e6);
-    let profiles = RuleSet::load(&shipped()).map(|set| set.profiles).expect("they load");
-    for count in [1, 100] {
-        let (rate, findings) = live::events_per_second(&repeated(&base, count), &profiles);
-        println!(
-            "rules {count:5}: {:7.2} M events/s through decode, enrich and rules, {findings} \
-             findings a round",
-            rate / 1e6
-        );
-    }
-    if arguments.iter().any(|argument| argument == "--live") {
+    whole(&base, &[1, 100]);
+    if has("--live") {
         return;
     }
     let distinct = named_rules(1_000);
     let (rate, _) = events_per_second(&distinct, &mut rows);
     println!("rules  1000 of distinct names: {:7.2} M events/s", rate / 1e6);
     condition();
+}
+
+/// The whole way of an event, with so many rules: `--profile` runs nothing else, for a profiler.
+fn whole(base: &[Arc<Rule>], counts: &[usize]) {
+    let profiles = RuleSet::load(&shipped()).map(|set| set.profiles).expect("they load");
+    for count in counts {
+        let (rate, findings) = live::events_per_second(&repeated(base, *count), &profiles);
+        println!(
+            "rules {count:5}: {:7.2} M events/s through decode, enrich and rules, {findings} \
+             findings a round",
+            rate / 1e6
+        );
+    }
 }
 
 fn load(text: String) -> RuleSet {

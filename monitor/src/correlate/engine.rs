@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::condition::Conditions;
+use super::condition::{Answer, Conditions};
 use super::index::KindIndex;
 use super::limit::CorrelateLimits;
 use super::pick::Picks;
-use super::slot::{Scratch, Slot, steps};
+use super::slot::{Match, Scratch, Slot};
 use super::stats::CorrelateStats;
 use super::{Finding, snapshot};
 use crate::model::{BootNs, EventKind, Facts, RuleId};
@@ -31,9 +31,10 @@ pub struct Engine {
     newest: BootNs,
     events: u64,
     scratch: Scratch,
-    matched: Vec<usize>,
-    /// Temporal rules and steps reached by this event.
-    reached: Vec<(usize, usize)>,
+    /// Rules that match this event, and how surely.
+    matched: Vec<(usize, Match)>,
+    /// Temporal rules and steps reached by this event, and how surely.
+    reached: Vec<(usize, usize, Match)>,
 }
 
 impl Engine {
@@ -74,6 +75,7 @@ impl Engine {
         self.by_kind = index_kinds(&self.slots);
         self.conditions = Conditions::new(self.slots.iter().map(|slot| &*slot.rule));
         self.waiting = index_steps(&self.slots);
+        mark_doubtable(&mut self.slots, &self.waiting);
     }
 
     /// Holds one event against every rule of its kind. Every rule that matches fires; findings are
@@ -87,12 +89,19 @@ impl Engine {
         self.by_kind[kind].candidates(facts, &mut self.candidates);
         self.conditions.next_event();
         for word in 0..self.candidates.words() {
-            for at in self.candidates.in_word(word) {
+            while let Some(at) = self.candidates.take_from(word) {
                 let slot = &mut self.slots[at];
-                if self.conditions.hold(at, &slot.rule, facts)
-                    && slot.offer(facts, self.newest, &mut self.scratch, out)
-                {
-                    self.matched.push(at);
+                match self.conditions.ask(at, &slot.rule, facts) {
+                    Answer::Yes => {
+                        let found = slot.offer(facts, self.newest, &mut self.scratch, out);
+                        if found != Match::None {
+                            self.matched.push((at, found));
+                        }
+                    }
+                    Answer::No(Some(part)) => {
+                        self.conditions.drop_refuted(part, &mut self.candidates);
+                    }
+                    Answer::No(None) => {}
                 }
             }
         }
@@ -129,17 +138,18 @@ impl Engine {
     }
 
     /// Offers matches to the temporal rules that wait for them, in rounds: a temporal rule can be
-    /// waited for in turn. A rule is passed on once an event, so rules that wait for each other do
+    /// waited for in turn. A match is passed on once an event, so rules that wait for each other do
     /// not loop; a round takes all that this event matches, so the order of rules does not matter.
     fn pass_on(&mut self, facts: &dyn Facts, out: &mut Vec<Finding>) {
         let mut passed_on = 0;
         while passed_on < self.matched.len() {
             self.reached.clear();
-            for matched in &self.matched[passed_on..] {
-                self.reached.extend_from_slice(&self.waiting[*matched]);
+            for (rule, found) in &self.matched[passed_on..] {
+                let waiting = self.waiting[*rule].iter();
+                self.reached.extend(waiting.map(|(at, step)| (*at, *step, *found)));
             }
             passed_on = self.matched.len();
-            self.reached.sort_unstable();
+            self.reached.sort_unstable_by_key(|(at, step, _)| (*at, *step));
             for reached in self.reached.chunk_by(|before, after| before.0 == after.0) {
                 let at = reached[0].0;
                 let slot = &mut self.slots[at];
@@ -148,14 +158,17 @@ impl Engine {
                     continue;
                 }
                 slot.see();
-                if !self.conditions.hold(at, &slot.rule, facts) {
+                if self.conditions.ask(at, &slot.rule, facts) != Answer::Yes {
                     continue;
                 }
+                let sure = reached.iter().filter(|(.., found)| *found == Match::Sure);
                 self.scratch.steps.clear();
-                self.scratch.steps.extend(reached.iter().map(|(_, step)| *step));
-                let is_match = slot.offer(facts, self.newest, &mut self.scratch, out);
-                if is_match && !self.matched.contains(&at) {
-                    self.matched.push(at);
+                self.scratch.steps.extend(sure.map(|(_, step, _)| *step));
+                self.scratch.all_steps.clear();
+                self.scratch.all_steps.extend(reached.iter().map(|(_, step, _)| *step));
+                let found = slot.offer(facts, self.newest, &mut self.scratch, out);
+                if found != Match::None && !self.matched.contains(&(at, found)) {
+                    self.matched.push((at, found));
                 }
             }
         }
@@ -185,11 +198,28 @@ fn index_steps(slots: &[Slot]) -> Vec<Vec<(usize, usize)>> {
     let mut waiting = vec![Vec::new(); slots.len()];
     for (at, slot) in slots.iter().enumerate() {
         let Some(correlation) = &slot.rule.correlation else { continue };
-        for (step, id) in steps(&correlation.kind).iter().enumerate() {
+        for (step, id) in correlation.kind.steps().iter().enumerate() {
             if let Some(waited_for) = by_id.get(id) {
                 waiting[*waited_for].push((at, step));
             }
         }
     }
     waiting
+}
+
+/// Marks the temporal rules whose matches may be doubtful, from the rules with an exception on the
+/// role to whoever waits for them.
+fn mark_doubtable(slots: &mut [Slot], waiting: &[Vec<(usize, usize)>]) {
+    let on_role = |slot: &Slot| slot.rule.exceptions.iter().any(|exception| exception.on_role);
+    let mut next: Vec<usize> = (0..slots.len()).filter(|at| on_role(&slots[*at])).collect();
+    for slot in slots.iter_mut() {
+        slot.is_doubtable = on_role(slot);
+    }
+    while let Some(at) = next.pop() {
+        for (waiter, _) in &waiting[at] {
+            if !std::mem::replace(&mut slots[*waiter].is_doubtable, true) {
+                next.push(*waiter);
+            }
+        }
+    }
 }

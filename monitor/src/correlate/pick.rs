@@ -37,38 +37,42 @@ impl Picks {
         self.0.clone_from(&other.0);
     }
 
-    /// Words, for [`Self::in_word`].
+    /// Drops all of `other`, a set of as many rules.
+    pub(super) fn drop_all(&mut self, other: &Self) {
+        for (word, gone) in self.0.iter_mut().zip(&other.0) {
+            *word &= !gone;
+        }
+    }
+
+    /// Words, for [`Self::take_from`].
     pub(super) fn words(&self) -> usize {
         self.0.len()
     }
 
-    /// The places in a word, the lowest first.
-    pub(super) fn in_word(&self, word: usize) -> Places {
-        Places { bits: self.0[word], from: word * WORD }
+    /// Takes the lowest place out of a word; `None` when the word has none left.
+    pub(super) fn take_from(&mut self, word: usize) -> Option<usize> {
+        let bits = &mut self.0[word];
+        if *bits == 0 {
+            return None;
+        }
+        let bit = bits.trailing_zeros() as usize;
+        *bits &= *bits - 1;
+        Some(word * WORD + bit)
     }
 
     /// The places, the lowest first.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..self.words()).flat_map(|word| self.in_word(word))
-    }
-}
-
-/// The places in one word.
-pub(super) struct Places {
-    bits: u64,
-    from: usize,
-}
-
-impl Iterator for Places {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        if self.bits == 0 {
-            return None;
-        }
-        let bit = self.bits.trailing_zeros() as usize;
-        self.bits &= self.bits - 1;
-        Some(self.from + bit)
+        let mut left = self.clone();
+        let mut word = 0;
+        std::iter::from_fn(move || {
+            while word < left.words() {
+                match left.take_from(word) {
+                    Some(place) => return Some(place),
+                    None => word += 1,
+                }
+            }
+            None
+        })
     }
 }

@@ -6,7 +6,7 @@ use super::Finding;
 use super::key::{value_text, write_key, write_value};
 use super::limit::CorrelateLimits;
 use super::plan::Plan;
-use super::state::Input;
+use super::state::{Input, Verdict};
 use super::stats::RuleStats;
 use super::table::KeyTable;
 use crate::model::{BootNs, EventKind, FactRow, Facts, FieldId, Value};
@@ -23,6 +23,36 @@ enum Standing {
     Doubted(usize),
 }
 
+/// Whether an event, and what came before it, matches a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
+    /// It does not.
+    None,
+    /// It does, but for what a guessed role would excuse.
+    Doubtful,
+    /// It does.
+    Sure,
+}
+
+impl Match {
+    fn of(is_match: bool, is_doubted: bool) -> Self {
+        match (is_match, is_doubted) {
+            (false, _) => Self::None,
+            (true, true) => Self::Doubtful,
+            (true, false) => Self::Sure,
+        }
+    }
+}
+
+/// Why a match is doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// The exception at this place would hold if the guessed role were right.
+    Exception(usize),
+    /// A rule that it waits for has a doubtful match.
+    Steps,
+}
+
 /// Marks windows and incidents of events that a guessed role would excuse.
 const DOUBTED: &str = "guessed role";
 
@@ -33,6 +63,8 @@ pub(super) struct Scratch {
     value: String,
     /// For a temporal rule, the steps at which it waits for rules that the event matches.
     pub(super) steps: Vec<usize>,
+    /// The same, with those of which the match is doubtful.
+    pub(super) all_steps: Vec<usize>,
 }
 
 /// One rule at work.
@@ -42,6 +74,9 @@ pub(super) struct Slot {
     stats: RuleStats,
     /// Events of its kinds before it was there.
     before: u64,
+    /// For a temporal rule: whether it, or a rule that it waits for at whatever remove, has an
+    /// exception on the role, so that matches may be doubtful.
+    pub(super) is_doubtable: bool,
 }
 
 impl Slot {
@@ -53,7 +88,7 @@ impl Slot {
             KeyTable::new(plan, limits)
         });
         let stats = RuleStats::new(rule.meta.id.clone());
-        Self { rule, table, stats, before }
+        Self { rule, table, stats, before, is_doubtable: false }
     }
 
     /// The same rule, loaded again: keeps its windows.
@@ -68,7 +103,7 @@ impl Slot {
 
     /// Whether it looks at events itself and not at matches of other rules.
     pub(super) fn looks_at_events(&self) -> bool {
-        self.rule.correlation.as_ref().is_none_or(|c| steps(&c.kind).is_empty())
+        self.rule.correlation.as_ref().is_none_or(|c| c.kind.steps().is_empty())
     }
 
     /// Its counts, after `events` of its kinds. One that looks at events itself has seen them all,
@@ -86,8 +121,8 @@ impl Slot {
         self.stats.seen += 1;
     }
 
-    /// Offers an event for which its condition holds, or (for a temporal rule, with
-    /// `scratch.steps`) such a one that rules it waits for have matched. Returns whether this rule
+    /// Offers an event for which its condition holds, or (for a temporal rule, with the steps in
+    /// `scratch`) such a one that rules it waits for have matched. Returns whether this rule
     /// matches.
     pub(super) fn offer(
         &mut self,
@@ -95,43 +130,84 @@ impl Slot {
         watermark: BootNs,
         scratch: &mut Scratch,
         out: &mut Vec<Finding>,
-    ) -> bool {
+    ) -> Match {
         self.stats.when += 1;
         let doubt = match self.weigh(facts) {
-            Standing::Out => return false,
+            Standing::Out => return Match::None,
             Standing::In => None,
-            Standing::Doubted(exception) => Some(exception),
+            Standing::Doubted(exception) => Some(Doubt::Exception(exception)),
         };
+        let found = if self.looks_at_events() {
+            let verdict = self.count(facts, watermark, scratch, doubt.is_some());
+            self.report(verdict.fire, facts, doubt, out);
+            Match::of(verdict.is_match, doubt.is_some())
+        } else {
+            self.offer_steps(facts, watermark, scratch, doubt, out)
+        };
+        self.stats.matches += u64::from(found != Match::None);
+        found
+    }
+
+    /// As [`Self::offer`], for a rule that waits for others. What is sure counts in the window of
+    /// what is doubtful too, so that a doubtful match may complete it; who is told of a sure match
+    /// need not hear of the doubtful one.
+    fn offer_steps(
+        &mut self,
+        facts: &dyn Facts,
+        watermark: BootNs,
+        scratch: &mut Scratch,
+        doubt: Option<Doubt>,
+        out: &mut Vec<Finding>,
+    ) -> Match {
+        let mut sure = Verdict::default();
+        if doubt.is_none() && !scratch.steps.is_empty() {
+            sure = self.count(facts, watermark, scratch, false);
+            self.report(sure.fire, facts, None, out);
+        }
+        if !self.is_doubtable {
+            return Match::of(sure.is_match, false);
+        }
+        let doubtful = self.count(facts, watermark, scratch, true);
+        if sure.is_match {
+            return Match::Sure;
+        }
+        self.report(doubtful.fire, facts, Some(doubt.unwrap_or(Doubt::Steps)), out);
+        Match::of(doubtful.is_match, true)
+    }
+
+    /// Adds an event to the windows of its key, those of doubtful ones or the others.
+    fn count(
+        &mut self,
+        facts: &dyn Facts,
+        watermark: BootNs,
+        scratch: &mut Scratch,
+        is_doubted: bool,
+    ) -> Verdict {
+        let at = facts.time().0;
         let rule = &*self.rule;
         let Some((correlation, table)) = rule.correlation.as_ref().zip(self.table.as_mut()) else {
-            self.stats.matches += 1;
-            self.stats.findings += 1;
-            let at = facts.time();
-            out.push(finding(
-                rule,
-                facts,
-                Vars::default(),
-                at,
-                doubt.map(|at| exception(rule, at)),
-            ));
-            return doubt.is_none();
+            return Verdict { is_match: true, fire: Some((Vars::default(), at)) };
         };
-        let Some((key, input)) = input(correlation, facts, scratch, doubt.is_some()) else {
+        let Some((key, input)) = input(correlation, facts, scratch, is_doubted) else {
             self.stats.unkeyed += 1;
-            return false;
+            return Verdict::default();
         };
         let condition = |vars: &Vars| {
             correlation.condition.as_ref().is_none_or(|condition| condition(facts, vars))
         };
-        let at = facts.time().0;
-        let verdict = table.offer(key, at, watermark.0, input, condition);
-        self.stats.matches += u64::from(verdict.is_match);
-        if let Some((vars, first)) = verdict.fire {
-            self.stats.findings += 1;
-            let doubt = doubt.map(|at| exception(rule, at));
-            out.push(finding(rule, facts, vars, BootNs(first), doubt));
-        }
-        verdict.is_match && doubt.is_none()
+        table.offer(key, at, watermark.0, input, condition)
+    }
+
+    fn report(
+        &mut self,
+        fire: Option<(Vars, u64)>,
+        facts: &dyn Facts,
+        doubt: Option<Doubt>,
+        out: &mut Vec<Finding>,
+    ) {
+        let Some((vars, first)) = fire else { return };
+        self.stats.findings += 1;
+        out.push(finding(&self.rule, facts, vars, BootNs(first), doubt));
     }
 
     /// Whether an event that passes the condition passes no exception. Whoever can start a program
@@ -158,8 +234,23 @@ impl Slot {
     }
 }
 
-fn exception(rule: &Rule, at: usize) -> &str {
-    rule.exceptions.get(at).map_or("", |exception| &exception.name)
+/// What a doubtful finding says of itself.
+fn caveat(rule: &Rule, doubt: Doubt) -> String {
+    let name = |at: usize| rule.exceptions.get(at).map_or("", |exception| &exception.name);
+    match doubt {
+        Doubt::Exception(at) => {
+            let name = name(at);
+            format!(
+                " (low: if the guessed role is right, exception `{name}` holds; a profile would \
+                 settle it)"
+            )
+        }
+        Doubt::Steps => {
+            " (low: if the guessed role is right, an exception of a rule that this one \
+                         waits for holds; a profile would settle it)"
+                .to_owned()
+        }
+    }
 }
 
 fn role_is_guess(facts: &dyn Facts) -> bool {
@@ -183,16 +274,6 @@ impl Facts for Declared<'_> {
     }
 }
 
-/// The rules that a temporal correlation waits for, in order; none for the others.
-pub(super) fn steps(kind: &CorrelationKind) -> &[crate::model::RuleId] {
-    match kind {
-        CorrelationKind::Temporal(rules) | CorrelationKind::TemporalOrdered(rules) => rules,
-        CorrelationKind::EventCount
-        | CorrelationKind::ValueCount(_)
-        | CorrelationKind::ValueSum(_) => &[],
-    }
-}
-
 /// Writes the key and works out what the event adds; `None` when it lacks a field.
 fn input<'a>(
     correlation: &Correlation,
@@ -200,7 +281,7 @@ fn input<'a>(
     scratch: &'a mut Scratch,
     is_doubted: bool,
 ) -> Option<(&'a str, Input<'a>)> {
-    let Scratch { key, value, steps } = scratch;
+    let Scratch { key, value, steps, all_steps } = scratch;
     if !write_key(key, facts, &correlation.group_by) {
         return None;
     }
@@ -210,7 +291,9 @@ fn input<'a>(
         key.push_str(DOUBTED);
     }
     let input = match &correlation.kind {
-        CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_) => Input::Steps(steps),
+        CorrelationKind::Temporal(_) | CorrelationKind::TemporalOrdered(_) => {
+            Input::Steps(if is_doubted { all_steps } else { steps })
+        }
         CorrelationKind::ValueSum(field) => Input::Number(number(facts.field(*field))?),
         CorrelationKind::ValueCount(field) => {
             value.clear();
@@ -235,17 +318,15 @@ fn finding(
     facts: &dyn Facts,
     vars: Vars,
     first_time: BootNs,
-    doubt: Option<&str>,
+    doubt: Option<Doubt>,
 ) -> Finding {
     let mut message = (rule.message)(facts, &vars);
     let mut dedupe_key: Vec<String> =
         rule.dedupe.key.iter().map(|field| value_text(facts.field(*field))).collect();
-    if let Some(exception) = doubt {
+    if let Some(doubt) = doubt {
         // An incident of its own: it must not take in a finding that nothing excuses.
         dedupe_key.push(DOUBTED.to_owned());
-        message.push_str(" (low: if the guessed role is right, exception `");
-        message.push_str(exception);
-        message.push_str("` holds; a profile would settle it)");
+        message.push_str(&caveat(rule, doubt));
     }
     Finding {
         rule: Arc::clone(&rule.meta),

@@ -1,5 +1,6 @@
 //! The keys of one rule: bounded in number and in space, the least recently used given up first.
 
+use hashbrown::DefaultHashBuilder;
 use lru::LruCache;
 
 use super::limit::CorrelateLimits;
@@ -14,7 +15,7 @@ const IDLE_KEYS_PER_NEW_KEY: usize = 2;
 /// The keys of one rule.
 pub(super) struct KeyTable {
     plan: Plan,
-    keys: LruCache<Box<str>, KeyState>,
+    keys: LruCache<Box<str>, KeyState, DefaultHashBuilder>,
     cells: usize,
     keys_max: usize,
     cells_max: usize,
@@ -25,7 +26,7 @@ impl KeyTable {
     pub(super) fn new(plan: Plan, limits: &CorrelateLimits) -> Self {
         Self {
             plan,
-            keys: LruCache::unbounded(),
+            keys: LruCache::unbounded_with_hasher(DefaultHashBuilder::default()),
             cells: 0,
             keys_max: limits.keys_per_rule_max.max(1),
             cells_max: limits.cells_per_rule_max.max(1),

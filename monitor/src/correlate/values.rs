@@ -1,8 +1,9 @@
 //! The distinct values of a window, each with the moment it was last seen, in bounded space.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 /// Distinct values by the time they were last seen.
@@ -16,12 +17,13 @@ pub(super) struct Values {
 impl Values {
     /// Adds a value seen at `at`; returns whether the oldest value had to go for it.
     pub(super) fn add(&mut self, at: u64, value: &str, values_max: usize) -> bool {
-        if let Some((value, last)) = self.last_seen.get_key_value(value) {
+        if let Some((value, last)) = self.last_seen.get_key_value_mut(value) {
             if *last < at {
-                let (value, last) = (Arc::clone(value), *last);
-                self.by_time.remove(&(last, Arc::clone(&value)));
-                self.by_time.insert((at, Arc::clone(&value)));
-                self.last_seen.insert(value, at);
+                let mut moment = (*last, Arc::clone(value));
+                self.by_time.remove(&moment);
+                moment.0 = at;
+                self.by_time.insert(moment);
+                *last = at;
             }
             return false;
         }

@@ -147,7 +147,11 @@ pub fn arguments(area: &[u8]) -> Vec<String> {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    // Almost every text is what it should be; replacing goes chunk by chunk.
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 fn until_zero(bytes: &[u8]) -> &[u8] {

@@ -38,6 +38,8 @@ pub struct Enriched<'e> {
     type_text: OnceCell<String>,
     list: OnceCell<Vec<String>>,
     allowed: OnceCell<Option<bool>>,
+    /// Class of credential that the file is.
+    pub(super) secret: OnceCell<Option<&'static str>>,
 }
 
 impl<'e> Enriched<'e> {
@@ -66,6 +68,7 @@ impl<'e> Enriched<'e> {
             type_text: OnceCell::new(),
             list: OnceCell::new(),
             allowed: OnceCell::new(),
+            secret: OnceCell::new(),
         }
     }
 

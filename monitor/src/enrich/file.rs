@@ -237,7 +237,7 @@ impl<'e> Enriched<'e> {
     }
 
     fn secret(&self) -> Option<&'static str> {
-        secret::class(self.file_path()?)
+        *self.secret.get_or_init(|| secret::class(self.file_path()?))
     }
 
     /// Class of the file of any event about one.

@@ -52,13 +52,9 @@ const ARGS_LOOKED_AT: usize = 8;
 
 /// The role that a program suggests.
 fn guess(image: &Image) -> Option<Role> {
-    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    let mut names = vec![last(&image.exe)];
-    names.extend(image.args.iter().take(ARGS_LOOKED_AT).map(|argument| last(argument)));
-    SIGNS
-        .iter()
-        .find(|(_, signs)| names.iter().any(|name| signs.contains(&name.as_str())))
-        .map(|(role, _)| *role)
+    let paths = || [&image.exe].into_iter().chain(image.args.iter().take(ARGS_LOOKED_AT));
+    let names = || paths().map(|path| path.rsplit('/').next().unwrap_or(path));
+    SIGNS.iter().find(|(_, signs)| names().any(|name| signs.contains(&name))).map(|(role, _)| *role)
 }
 
 impl Enricher {
@@ -69,9 +65,11 @@ impl Enricher {
             return;
         }
         let image = seen.process.and_then(|handle| self.processes.get(handle));
-        let Some(role) = image.and_then(|process| guess(&process.image)) else { return };
-        if let Some(workload) = seen.workload.and_then(|handle| self.workloads.get_mut(handle)) {
-            workload.guessed_role.get_or_insert(role);
+        let Some(workload) = seen.workload.and_then(|handle| self.workloads.get_mut(handle)) else {
+            return;
+        };
+        if workload.guessed_role.is_none() {
+            workload.guessed_role = image.and_then(|process| guess(&process.image));
         }
     }
 }

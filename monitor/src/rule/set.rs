@@ -116,6 +116,7 @@ impl RuleSet {
         if let Some(extra) = rules.get(RULES_MAX) {
             sink.error(extra.span, format!("more than {RULES_MAX} rules"));
         }
+        inherit_role(&mut rules);
         let mut set = Self { profiles: Arc::new(ProfileSet::of(profiles)), ..Self::default() };
         for Assembled { rule, outline, clauses, respond, .. } in rules {
             set.clauses.insert(rule.meta.id.clone(), clauses);
@@ -201,6 +202,29 @@ fn kinds_by_id(files: &[RawFile]) -> BTreeMap<String, KindSet> {
         }
         if !changed {
             return kinds;
+        }
+    }
+}
+
+/// A rule that waits for others rests on a role that one of them reads: where it is a guess, so is
+/// what follows from it.
+fn inherit_role(rules: &mut [Assembled]) {
+    loop {
+        let on_role = rules.iter().filter(|it| it.rule.meta.on_role);
+        let on_role: BTreeSet<RuleId> = on_role.map(|it| it.rule.meta.id.clone()).collect();
+        let waits = |rule: &Rule| {
+            let kind = rule.correlation.as_ref().map(|correlation| &correlation.kind);
+            kind.is_some_and(|kind| kind.steps().iter().any(|id| on_role.contains(id)))
+        };
+        let mut changed = false;
+        for Assembled { rule, .. } in rules.iter_mut() {
+            if !rule.meta.on_role && waits(rule) {
+                Arc::make_mut(&mut rule.meta).on_role = true;
+                changed = true;
+            }
+        }
+        if !changed {
+            return;
         }
     }
 }

@@ -39,7 +39,8 @@ pub struct RuleMeta {
     /// Whether its findings are alerts. A rule with `alert: false` is a building block: temporal
     /// rules wait for it, and nobody is told of it alone.
     pub alerts: bool,
-    /// Whether its conditions (not its exceptions) read the workload's role, which may be a guess.
+    /// Whether its conditions (not its exceptions), or those of a rule that it waits for, read the
+    /// workload's role, which may be a guess.
     #[serde(skip)]
     pub on_role: bool,
     /// Framework ids.
@@ -138,6 +139,16 @@ pub enum CorrelationKind {
     Temporal(Vec<RuleId>),
     /// Every named rule matched within the window, in this order.
     TemporalOrdered(Vec<RuleId>),
+}
+
+impl CorrelationKind {
+    /// The rules that a temporal correlation waits for, in order; none for the others.
+    pub fn steps(&self) -> &[RuleId] {
+        match self {
+            Self::Temporal(rules) | Self::TemporalOrdered(rules) => rules,
+            Self::EventCount | Self::ValueCount(_) | Self::ValueSum(_) => &[],
+        }
+    }
 }
 
 /// A window in event time.

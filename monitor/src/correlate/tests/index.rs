@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -31,7 +32,13 @@ const CONDITIONS: [&str; 16] = [
     "proc.name.lowerAscii() == \"a\" || net.bytes_out + 1 == 3",
 ];
 
-fn rules() -> RuleSet {
+/// Loaded once: that takes longer than asking them.
+fn rules() -> &'static RuleSet {
+    static RULES: LazyLock<RuleSet> = LazyLock::new(load_rules);
+    &RULES
+}
+
+fn load_rules() -> RuleSet {
     let mut text = "apiVersion: gpuwarden.dev/v1\nrules:\n".to_owned();
     for (at, when) in CONDITIONS.iter().enumerate() {
         let rest = "title: t, severity: low, on: [flow], message: m";
@@ -80,6 +87,37 @@ proptest! {
         prop_assert_eq!(found, asked);
         let counts = engine.stats();
         prop_assert!(counts.rules.iter().all(|rule| rule.seen == 1), "each has seen the event");
+    }
+}
+
+/// Rules that the engine finds, event by event, and those whose whole condition holds.
+fn found_and_asked(events: &[FactRow]) -> Vec<(BTreeSet<String>, BTreeSet<String>)> {
+    let set = rules();
+    // Two of each: what one part says decides for all that need it.
+    let twice: Vec<_> = set.rules.iter().chain(&set.rules).map(Arc::clone).collect();
+    let mut engine = Engine::new(&twice, CorrelateLimits::default());
+    let id = |rule: &RuleMeta| rule.id.as_str().to_owned();
+    events
+        .iter()
+        .map(|event| {
+            let found = feed(&mut engine, std::slice::from_ref(event));
+            let asked = set.rules.iter().filter(|rule| (rule.when)(event, &Vars::default()));
+            let asked: BTreeSet<String> = asked.map(|rule| id(&rule.meta)).collect();
+            assert_eq!(found.len(), 2 * asked.len(), "each of the two fires");
+            (found.iter().map(|finding| id(&finding.rule)).collect(), asked)
+        })
+        .collect()
+}
+
+proptest! {
+    /// What was asked first for an event before, and what other rules were told, changes nothing.
+    #[test]
+    fn answers_kept_for_other_rules_and_events_change_nothing(
+        events in prop::collection::vec(event(), 1..40),
+    ) {
+        for (found, asked) in found_and_asked(&events) {
+            prop_assert_eq!(found, asked);
+        }
     }
 }
 

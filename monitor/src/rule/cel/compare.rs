@@ -248,6 +248,8 @@ impl Truth {
             Self::Mixed(_, pair) => matches!(&**pair, (Int::Const(_), Float::Const(_))),
             Self::Finds(text, _)
             | Self::FindsAny(text, _)
+            | Self::EndsAny(text, _)
+            | Self::StartsAny(text, _)
             | Self::TextIn(text, _)
             | Self::Matches(text, _)
             | Self::Glob(text, _) => {
@@ -281,7 +283,11 @@ impl Truth {
             | Self::IntIn(..)
             | Self::FloatIn(..) => 2,
             Self::TextIn(..) | Self::Text(..) | Self::HasKey(..) | Self::KeyIn(..) => 3,
-            Self::Finds(..) | Self::Part(..) | Self::TextInList(..) => 4,
+            Self::Finds(..)
+            | Self::Part(..)
+            | Self::TextInList(..)
+            | Self::EndsAny(..)
+            | Self::StartsAny(..) => 4,
             Self::FindsAny(..) => 6,
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::cost).sum(),
             Self::Same(pair) => pair.iter().map(Self::cost).sum(),

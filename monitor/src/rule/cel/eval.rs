@@ -138,6 +138,10 @@ impl Truth {
                 text.with(scene, |text| needle.0.find(text.as_bytes()).is_some())
             }
             Self::FindsAny(text, needles) => text.with(scene, |text| needles.find(text)),
+            Self::EndsAny(text, ends) => text.with(scene, |text| ends.find(text)),
+            Self::StartsAny(text, starts) => {
+                text.with(scene, |text| starts.iter().any(|start| text.starts_with(&**start)))
+            }
             Self::Part(relation, pair) => {
                 let part = pair[1].eval(scene)?;
                 pair[0].with(scene, |text| match relation {

@@ -90,6 +90,10 @@ pub(crate) enum Truth {
     Finds(Box<Text>, Needle),
     /// `contains` with any of several constants: one pass for all of them.
     FindsAny(Box<Text>, Needles),
+    /// `endsWith` with any of several constants, without a walk for each.
+    EndsAny(Box<Text>, Endings),
+    /// `startsWith` with any of several constants, without a walk for each.
+    StartsAny(Box<Text>, Box<[Box<str>]>),
     Matches(Box<Text>, Pattern),
     Glob(Box<Text>, Glob),
     Exists(List, Box<Self>),
@@ -255,6 +259,38 @@ impl Needles {
 impl PartialEq for Needles {
     fn eq(&self, other: &Self) -> bool {
         self.texts == other.texts
+    }
+}
+
+/// Constant texts of which one may be the end of another text.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Endings {
+    /// Each is a slash and a name without one, as lists of programs are: only the last part of a
+    /// path can be such an end, and it is looked up.
+    Names(TextSet),
+    /// Any others.
+    Texts(Box<[Box<str>]>),
+}
+
+impl Endings {
+    pub(crate) fn of(texts: &[String]) -> Self {
+        let is_name = |text: &String| text.starts_with('/') && !text[1..].contains('/');
+        if texts.iter().all(is_name) {
+            Self::Names(TextSet::of(texts.iter().cloned()))
+        } else {
+            Self::Texts(texts.iter().map(|text| text.as_str().into()).collect())
+        }
+    }
+
+    /// Whether `text` ends with one of them.
+    pub(crate) fn find(&self, text: &str) -> bool {
+        match self {
+            Self::Names(names) => {
+                let slash = memchr::memrchr(b'/', text.as_bytes());
+                slash.is_some_and(|slash| names.contains(&text[slash..]))
+            }
+            Self::Texts(texts) => texts.iter().any(|end| text.ends_with(&**end)),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ const INTS: [&str; 4] = ["net.dst.port", "proc.uid", "net.bytes_out", "file.size
 const FLOATS: [&str; 2] = ["proc.age_seconds", "gpu.util"];
 const TEXTS: [&str; 3] = ["proc.name", "net.dst.name", "proc.cwd"];
 const TRUTHS: [&str; 2] = ["net.allowed", "file.write"];
-const WORDS: [&str; 5] = ["a", "B", "ab", "éB", ""];
+const WORDS: [&str; 8] = ["a", "B", "ab", "éB", "", "/a", "/ab", "x/ab"];
 
 fn pick(all: &'static [&'static str]) -> impl Strategy<Value = String> + Clone {
     prop::sample::select(all).prop_map(str::to_owned)

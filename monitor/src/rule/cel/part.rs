@@ -9,7 +9,7 @@ use crate::model::Facts;
 use crate::rule::spec::Vars;
 
 use super::eval::Scene;
-use super::node::Truth;
+use super::node::{Text, Truth};
 
 /// One of the parts of a condition that must all hold. Two that are equal give the same answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,11 @@ fn mark(truth: &Truth, hasher: &mut DefaultHasher) {
         }
         Truth::IntIs(id, _, number) => (id, number).hash(hasher),
         Truth::TextIs(id, text) => (id, text).hash(hasher),
+        Truth::EndsAny(text, _) | Truth::StartsAny(text, _) | Truth::TextIn(text, _) => {
+            if let Text::Field(id) = &**text {
+                id.hash(hasher);
+            }
+        }
         Truth::Not(inner) => mark(inner, hasher),
         Truth::All(parts) | Truth::Any(parts) => {
             parts.iter().for_each(|part| mark(part, hasher));

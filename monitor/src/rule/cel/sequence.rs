@@ -6,7 +6,7 @@ use cel::common::ast::{ComprehensionExpr, Expr, ListExpr};
 use crate::rule::diagnostic::Reported;
 
 use super::check::Checker;
-use super::node::{Float, Int, List, Needles, Text, TextTest, Truth, Typed};
+use super::node::{Endings, Float, Int, List, Needles, Text, TextTest, Truth, Typed};
 use super::{Literal, article};
 
 impl Checker<'_, '_> {
@@ -58,12 +58,9 @@ impl Checker<'_, '_> {
         self.loops.pop();
         let body = Box::new(body?);
         if let (List::Const(words), "exists") = (&list, name.as_str())
-            && let Some(text) = searched(&body)
+            && let Some(truth) = at_once(words, &body)
         {
-            let needles = words.iter().map(|word| word.as_str().into()).collect();
-            if let Some(needles) = Needles::of(needles) {
-                return Ok(Typed::Truth(Truth::FindsAny(Box::new(text), needles)));
-            }
+            return Ok(Typed::Truth(truth));
         }
         Ok(Typed::Truth(match name.as_str() {
             "exists" => Truth::Exists(list, body),
@@ -72,14 +69,19 @@ impl Checker<'_, '_> {
     }
 }
 
-/// The field in which a loop's body searches the loop's item and does nothing else: such a loop is
-/// one pass over the text.
-fn searched(body: &Truth) -> Option<Text> {
-    match body {
-        Truth::Part(TextTest::Contains, pair) => match &**pair {
-            [Text::Field(id), Text::Item(0)] => Some(Text::Field(*id)),
-            _ => None,
-        },
-        _ => None,
+/// The test that a loop over constants stands for, when all it does is to look for its item in a
+/// field: once over the text in place of once for each item. A loop over nothing asks for no field.
+fn at_once(words: &[String], body: &Truth) -> Option<Truth> {
+    let Truth::Part(test, pair) = body else { return None };
+    let [Text::Field(id), Text::Item(0)] = &**pair else { return None };
+    if words.is_empty() {
+        return None;
     }
+    let field = Box::new(Text::Field(*id));
+    let boxed = || words.iter().map(|word| word.as_str().into());
+    Some(match test {
+        TextTest::Contains => Truth::FindsAny(field, Needles::of(boxed().collect())?),
+        TextTest::EndsWith => Truth::EndsAny(field, Endings::of(words)),
+        TextTest::StartsWith => Truth::StartsAny(field, boxed().collect()),
+    })
 }
