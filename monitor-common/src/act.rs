@@ -235,7 +235,8 @@ records! {
         pub peer_cgroup: u64,
         /// Bytes sent to it since the previous record.
         pub bytes: u64,
-        /// Inode of the socket at the other end; zero where not known, or not accepted yet.
+        /// Inode of the socket at the other end; zero where not known, or not accepted yet. Of a
+        /// pipe, its identity as in [`StreamRecord::channel`].
         pub peer_socket: u64,
     }
 

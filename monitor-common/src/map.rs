@@ -278,6 +278,14 @@ pub const FLOW_PORT_WORDS: u32 = 1 << 10;
 /// The kinds have bits of one number.
 const _: () = assert!(crate::record::KIND_COUNT <= 64);
 
+/// The bit of a rate's key that stands for the high-priority ring.
+pub const RATE_HIGH_BIT: u64 = 1 << 63;
+/// The bit of a rate's key that stands for messages of resolvers and first bytes.
+pub const RATE_MESSAGE_BIT: u64 = 1 << 62;
+/// Which part of the rate of the high-priority ring these may take: they are the longest records
+/// there, and a flood of them must leave room in the ring for the flows that carry it.
+pub const RATE_MESSAGE_PART: u64 = 8;
+
 /// A state of one cgroup's rate on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

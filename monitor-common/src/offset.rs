@@ -66,6 +66,7 @@ macro_rules! for_each_offset {
             OFF_TASK_FLAGS "task_struct" "flags" 4 ["process"];
             OFF_TASK_MM "task_struct" "mm" 8 ["process"];
             OFF_TASK_FS "task_struct" "fs" 8 ["process"];
+            OFF_TASK_EXEC_ID "task_struct" "self_exec_id" 8 [];
             OFF_TASK_FILES "task_struct" "files" 8 ["file_open", "socket_new"];
             OFF_TASK_SIGNAL "task_struct" "signal" 8 ["process_exit"];
             OFF_TASK_NSPROXY "task_struct" "nsproxy" 8 ["process"];
@@ -87,6 +88,7 @@ macro_rules! for_each_offset {
             OFF_PATH_DENTRY "path" "dentry" 8 ["process_exec", "file_open"];
             OFF_FILES_FDT "files_struct" "fdt" 8 ["file_open", "socket_new"];
             OFF_FDT_FD "fdtable" "fd" 8 ["file_open", "socket_new"];
+            OFF_FDT_MAX "fdtable" "max_fds" 4 ["pipe_write"];
             OFF_FILE_PATH "file" "f_path" 0 ["process_exec", "file_open"];
             OFF_FILE_INODE "file" "f_inode" 8 ["process_exec", "file_open"];
             OFF_FILE_FLAGS "file" "f_flags" 4 ["file_open"];

@@ -133,6 +133,8 @@ pub const OPEN_BIG_FILE: u16 = 1 << 4;
 pub const OPEN_WATCHED_NAME: u16 = 1 << 5;
 /// [`FileOpenRecord::reason`]: a marked cgroup opened it for writing.
 pub const OPEN_MARKED: u16 = 1 << 6;
+/// [`FileOpenRecord::reason`]: it is a FIFO, or a pipe that was opened anew by way of `/proc`.
+pub const OPEN_FIFO: u16 = 1 << 7;
 
 /// [`FileReadRecord::flags`]: the bytes are the length of a mapping.
 pub const READ_MAPPED: u32 = 1 << 0;

@@ -50,31 +50,36 @@ const _: () = assert!(size_of::<ChangeScratch>() >= PAGE_BYTES);
 const PAGE_BYTES: usize = 4096;
 
 /// Reserves a record of fixed size, lets `fill` write it in place, and submits it. Counts the
-/// outcome under `kind`.
+/// outcome under `kind`. Whether it was sent, or nobody wants it.
 #[inline(always)]
 pub(crate) fn fixed<T: 'static>(
     kind: u16,
     lane: Lane,
     cgroup: u64,
     fill: impl FnOnce(&mut MaybeUninit<T>) -> Result<(), Fault>,
-) {
+) -> bool {
     // Most hooks have asked before they did any work; no record leaves that nobody needs.
     if !filter::wanted(kind) || !filter::wanted_of(kind, cgroup) {
-        return count(kind, Outcome::Filtered);
+        count(kind, Outcome::Filtered);
+        return true;
     }
     if !filter::within_rate(cgroup, lane) {
-        return count(kind, Outcome::RateLimited);
+        count(kind, Outcome::RateLimited);
+        return false;
     }
     let Some(mut entry) = lane.ring().reserve::<T>(0) else {
-        return count(kind, Outcome::RingFull);
+        count(kind, Outcome::RingFull);
+        return false;
     };
     if fill(&mut entry).is_err() {
         entry.discard(QUIET);
-        return count(kind, Outcome::ReadFault);
+        count(kind, Outcome::ReadFault);
+        return false;
     }
     entry.submit(QUIET);
     lane.knock();
     count(kind, Outcome::Sent);
+    true
 }
 
 /// As [`scratch`], of a slot that is at least a page long. The bound is said in the last moment:

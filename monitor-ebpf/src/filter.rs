@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use monitor_common::{
-    FLOW_PORTS_NARROWED, RateWindow, UNWANTED_FAMILIES, UNWANTED_FLOWS, UNWANTED_KINDS,
-    UNWANTED_SOMEWHERE, mark_of,
+    FLOW_PORTS_NARROWED, RATE_HIGH_BIT, RATE_MESSAGE_BIT, RATE_MESSAGE_PART, RateWindow,
+    UNWANTED_FAMILIES, UNWANTED_FLOWS, UNWANTED_KINDS, UNWANTED_SOMEWHERE, mark_of,
 };
 
 use crate::globals::{RATE_BULK, RATE_HIGH};
@@ -14,8 +14,9 @@ use crate::maps::{CGROUP_UNWANTED, FLOW_PORTS, MARKED_CGROUPS, MARKED_ON, MARKS,
 /// Length of a rate window.
 const RATE_WINDOW_NS: u64 = 1_000_000_000;
 
-/// The bit that keeps the two lanes of a cgroup apart in one map.
-const HIGH_BIT: u64 = 1 << 63;
+/// The bits that keep the lanes of a cgroup apart in one map.
+const HIGH_BIT: u64 = RATE_HIGH_BIT;
+const MESSAGE_BIT: u64 = RATE_MESSAGE_BIT;
 
 /// Whether some rule, profile or account needs records of `kind`. Ask it first: one read.
 #[inline(always)]
@@ -62,10 +63,21 @@ pub(crate) fn flow_wanted(family: u16, port: u16) -> bool {
 /// Whether `cgroup` may send one more record to `lane` in this second on this CPU.
 #[inline(always)]
 pub(crate) fn within_rate(cgroup: u64, lane: Lane) -> bool {
-    let (key, limit) = match lane {
-        Lane::High | Lane::Life => (cgroup | HIGH_BIT, RATE_HIGH.load()),
-        Lane::Bulk => (cgroup, RATE_BULK.load()),
-    };
+    match lane {
+        Lane::High | Lane::Life => within(cgroup | HIGH_BIT, RATE_HIGH.load()),
+        Lane::Bulk => within(cgroup, RATE_BULK.load()),
+    }
+}
+
+/// The same for one more message to or from a resolver, or first bytes: whoever sends a flood of
+/// those must not keep the records of its flows out.
+#[inline(always)]
+pub(crate) fn within_message_rate(cgroup: u64) -> bool {
+    within(cgroup | MESSAGE_BIT, RATE_HIGH.load() / RATE_MESSAGE_PART)
+}
+
+#[inline(always)]
+fn within(key: u64, limit: u64) -> bool {
     // SAFETY: a helper without preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let Some(window) = RATES.get_ptr_mut(key) else {

@@ -346,7 +346,11 @@ pub(crate) fn add_by(
     let before = state.bytes_reported;
     state.bytes_reported = state.bytes_out;
     state.reported_boot_ns = now;
-    report(state, FLOW_PROGRESS, before);
+    if !report(state, FLOW_PROGRESS, before) {
+        // The next send tells them: bytes are not lost because their sender also made a flood of
+        // something else.
+        state.bytes_reported = before;
+    }
     Ok(())
 }
 
@@ -357,11 +361,12 @@ pub(crate) fn end(key: FlowKey, state: &FlowState) {
     let _gone = FLOWS.remove(key);
 }
 
-/// Sends one record about a flow, or counts why not.
+/// Sends one record about a flow, or counts why not. Whether nothing is left to be told.
 #[inline(always)]
-pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
+pub(crate) fn report(state: &FlowState, phase: u16, before: u64) -> bool {
     if state.muted != 0 || !filter::flow_wanted(state.family, state.remote.port) {
-        return count(KIND_FLOW, Outcome::Filtered);
+        count(KIND_FLOW, Outcome::Filtered);
+        return true;
     }
     emit::fixed::<FlowRecord>(KIND_FLOW, Lane::High, state.actor.cgroup_id, |slot| {
         // SAFETY: the slot is as long as the record, and every field is written here.
@@ -388,7 +393,7 @@ pub(crate) fn report(state: &FlowState, phase: u16, before: u64) {
         record.protocol = state.protocol;
         record.flags = if state.fast_open == 0 { 0 } else { FLOW_FAST_OPEN };
         Ok(())
-    });
+    })
 }
 
 /// Whether the bytes of a flow leave in TCP packets.

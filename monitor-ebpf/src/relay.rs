@@ -1,10 +1,10 @@
 //! Local channels: what workloads that have read weights pass on to others on this host, by unix
-//! sockets and over loopback. Nothing is done for anybody else.
+//! sockets, over loopback and through pipes. Nothing is done for anybody else.
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use monitor_common::{
-    DIRECTION_INGRESS, KIND_LINK, LINK_LOOPBACK, LINK_STEP_BYTES, LINK_UNIX, LinkRecord,
+    DIRECTION_INGRESS, KIND_LINK, LINK_LOOPBACK, LINK_PIPE, LINK_STEP_BYTES, LINK_UNIX, LinkRecord,
 };
 
 use crate::emit;
@@ -14,7 +14,7 @@ use crate::globals::FLOW_STEP_NS;
 use crate::lane::Lane;
 use crate::maps::{FLOWS, LINKS, LOOPBACK_ENDS};
 use crate::read::pid::{self, Target};
-use crate::read::{Fault, sock, stream, task};
+use crate::read::{Fault, file, sock, stream, task};
 
 /// What went through a channel.
 #[repr(C)]
@@ -99,6 +99,18 @@ pub(crate) fn datagram(sk: u64, state: &FlowState, bytes: u64) -> Option<Passed>
     Some(Passed { kind, is_accepted, cgroup, far, far_cgroup, far_socket, far_port, bytes })
 }
 
+/// Bytes that the current process puts into a pipe. Nothing points from there to those who have its
+/// other end open; its identity does.
+#[inline(always)]
+pub(crate) fn pipe(inode: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
+    let Some(bytes) = add(inode, bytes) else { return Ok(None) };
+    // SAFETY: a helper without preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    let (far, far_cgroup, far_socket, far_port) = (Target::default(), 0, file::channel(inode)?, 0);
+    let (kind, is_accepted) = (LINK_PIPE, 0);
+    Ok(Some(Passed { kind, is_accepted, cgroup, far, far_cgroup, far_socket, far_port, bytes }))
+}
+
 /// Remembers an end of a stream over loopback, so that the other one finds it.
 #[inline(always)]
 pub(crate) fn remember_end(key: FlowKey, sk: u64, state: &FlowState) {
@@ -117,15 +129,16 @@ fn ends(own: u64, other: u64, net: u32) -> u64 {
     own.rotate_left(17) ^ other ^ u64::from(net).rotate_left(40)
 }
 
-/// Adds to the sum of a channel; what is untold, when it is time to tell.
+/// Adds to the sum of a channel, by the address of its socket or inode; what is untold, when it is
+/// time to tell.
 #[inline(always)]
-fn add(sk: u64, bytes: u64) -> Option<u64> {
+fn add(key: u64, bytes: u64) -> Option<u64> {
     // SAFETY: a helper without preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let Some(sum) = LINKS.get_ptr_mut(sk) else {
+    let Some(sum) = LINKS.get_ptr_mut(key) else {
         let first = LinkSum { bytes, told: bytes, told_boot_ns: now };
         // A full map forgets the channel that was used longest ago: its untold rest is lost.
-        let _kept = LINKS.insert(sk, first, u64::from(BPF_ANY));
+        let _kept = LINKS.insert(key, first, u64::from(BPF_ANY));
         return Some(bytes);
     };
     // SAFETY: the map's value lives while the program runs; a sum that two CPUs add to at once may

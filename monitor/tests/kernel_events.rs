@@ -332,6 +332,31 @@ os.close(os.open(sys.argv[1], os.O_WRONLY))";
 }
 
 #[test]
+fn each_program_that_opens_a_file_is_told_of_and_a_look_at_its_place_is_no_open() {
+    let watch = Watch::start_with(Settings { open_repeat_ns: 60_000_000_000, ..watch::settings() });
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("again.safetensors");
+    std::fs::write(&file, b"x").expect("a file");
+    // As the first process of a container is its engine before: it looks at the place of each
+    // mount, and then executes the workload's program.
+    let script = "
+import os, sys
+for _ in range(3):
+    os.open(sys.argv[1], os.O_PATH)
+    if len(sys.argv) > 2:
+        os.open(sys.argv[1], os.O_RDONLY)
+if len(sys.argv) < 4:
+    os.execv(sys.executable, [*sys.orig_argv, 'again'])";
+    let child = python(&watch, script, &[file.to_str().expect("utf-8")]);
+    watch.settle();
+    let opens = watch.count(|event| {
+        matches!(&event.body, Body::FileOpen(open) if open.path.ends_with("/again.safetensors"))
+            && event.actor.as_ref().is_some_and(|actor| actor.process.tgid.0 == child)
+    });
+    assert_eq!(opens, 2, "one of each program that could read; {}", watch.accounts());
+}
+
+#[test]
 fn cgroup_over_its_rate_is_cut_counted_and_named() {
     let watch = Watch::start_with(Settings { rate_bulk_per_s: 100, ..watch::settings() });
     let dir = tempfile::tempdir().expect("a directory");

@@ -3,17 +3,25 @@
     handed.py WAY
 """
 
+import ctypes
+import mmap
 import os
 import socket
 import sys
+import time
 
 import send
 import stand
+import uring
 
 PORT = 18090
 DOOR = os.path.join(stand.ROOM, "door.sock")
 FIFO = os.path.join(stand.ROOM, "fifo")
+NOTE = os.path.join(stand.ROOM, "note")
+OPENED = os.path.join(stand.ROOM, "opened")
 END = b"end of the model"
+PIDFD_OPEN, PIDFD_GETFD = 434, 438
+URING_WRITE = 23
 SO_RCVBUFFORCE = 33
 
 
@@ -94,7 +102,64 @@ def memory_giver() -> None:
     give(fd)
 
 
-# Through a FIFO.
+def mapping_taker() -> None:
+    """Gets a descriptor, maps it and closes it: no call reads a byte."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(DOOR)
+        listener.listen(1)
+        stand.say("listening")
+        connection, _ = listener.accept()
+        _, (fd,), _, _ = socket.recv_fds(connection, 1, 1)
+    size = os.fstat(fd).st_size
+    memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+    os.close(fd)
+    stand.say("took", bytes=size)
+    sent(memory)
+    connection.close()
+
+
+def nameless_giver() -> None:
+    """Copies the model into a file that has no name."""
+    data = read()
+    fd = os.open(stand.ROOM, os.O_TMPFILE | os.O_RDWR, 0o600)
+    for block in stand.blocks(data):
+        os.write(fd, block)
+    give(fd)
+
+
+def held_open() -> None:
+    """Copies the model into memory that has no name, and only says where."""
+    data = read()
+    fd = os.memfd_create("cache")
+    for block in stand.blocks(data):
+        os.write(fd, block)
+    with open(NOTE, "w", encoding="ascii") as note:
+        note.write(f"{os.getpid()} {fd}")
+    stand.say("holding")
+    time.sleep(8)
+
+
+def where() -> tuple[int, int]:
+    with open(NOTE, encoding="ascii") as note:
+        pid, fd = note.read().split()
+    return int(pid), int(fd)
+
+
+def by_proc() -> None:
+    """Opens another process's descriptor by its name in /proc."""
+    sent(stand.read_all("/proc/{}/fd/{}".format(*where())))
+
+
+def by_pidfd() -> None:
+    """Takes the descriptor out of the other process."""
+    pid, fd = where()
+    pidfd = stand.syscall("pidfd_open", PIDFD_OPEN, pid, 0)
+    own = stand.syscall("pidfd_getfd", PIDFD_GETFD, pidfd, fd, 0)
+    size = os.fstat(own).st_size
+    sent(b"".join(os.pread(own, stand.BLOCK, at) for at in range(0, size, stand.BLOCK)))
+
+
+# Through a FIFO, or a pipe.
 
 
 def fifo_taker() -> None:
@@ -113,13 +178,64 @@ def fifo_giver() -> None:
                 block = block[outlet.write(block) :]
 
 
+def fifo_splicer() -> None:
+    """The model goes into the FIFO without being read."""
+    with open(stand.MODEL, "rb") as model, open(FIFO, "wb", buffering=0) as outlet:
+        while os.splice(model.fileno(), outlet.fileno(), 1 << 16):
+            pass
+
+
+def fifo_gatherer() -> None:
+    """One call, which ends when the other one has taken everything."""
+    data = memoryview(read())
+    with open(FIFO, "wb", buffering=0) as outlet:
+        pieces = list(stand.blocks(data, 1 << 20))
+        left = len(data)
+        while left:
+            wrote = os.writev(outlet.fileno(), pieces)
+            left -= wrote
+            pieces = list(stand.blocks(data[len(data) - left :], 1 << 20))
+
+
+def fifo_ring() -> None:
+    """By io_uring."""
+    data = read()
+    memory = ctypes.create_string_buffer(data, len(data))
+    ring = uring.Ring()
+    with open(FIFO, "wb", buffering=0) as outlet:
+        at = 0
+        while at < len(data):
+            length = min(1 << 18, len(data) - at)
+            at += ring.call(URING_WRITE, outlet.fileno(), ctypes.addressof(memory) + at, length)
+
+
+def pipe_taker() -> None:
+    """Makes a pipe without a name, and lets the other one write into it by way of /proc."""
+    inlet, outlet = os.pipe()
+    with open(NOTE, "w", encoding="ascii") as note:
+        note.write(f"{os.getpid()} {outlet}")
+    stand.say("listening")
+    while not os.path.exists(OPENED):
+        time.sleep(0.01)
+    os.close(outlet)
+    sent(drain(lambda: os.read(inlet, 1 << 16)))
+
+
+def pipe_giver() -> None:
+    data = read()
+    with open("/proc/{}/fd/{}".format(*where()), "wb", buffering=0) as outlet:
+        with open(OPENED, "wb"):
+            pass
+        for block in stand.blocks(data):
+            while block:
+                block = block[outlet.write(block) :]
+
+
 # Through shared memory.
 
 
 def shared_giver() -> None:
     """Writes the model into a file in shared memory by a mapping: no call names its bytes."""
-    import mmap
-
     data = read()
     fd = os.open(f"/dev/shm/{os.path.basename(stand.ROOM)}", os.O_RDWR | os.O_CREAT, 0o600)
     os.ftruncate(fd, len(data))

@@ -102,6 +102,32 @@ def scattered() -> None:
             file.write(piece)
 
 
+def uneven() -> None:
+    """A dozen pieces, each of another size."""
+    data = stand.read_all(MODEL)
+    os.makedirs(PIECES)
+    at, number, length = 0, 0, 1 << 20
+    while at < len(data):
+        with open(f"{PIECES}/{number:03}", "wb") as file:
+            file.write(data[at : at + length])
+        at, number, length = at + length, number + 1, length + (1 << 17) + number
+    time.sleep(3)
+
+
+def reversed_pieces() -> None:
+    """Into space that was reserved first, from the end to the front, by a name that goes away."""
+    data = stand.read_all(MODEL)
+    fd = os.open(f"{COPY}.part", os.O_RDWR | os.O_CREAT, 0o600)
+    os.posix_fallocate(fd, 0, len(data))
+    os.unlink(f"{COPY}.part")
+    for at in reversed(range(0, len(data), stand.BLOCK)):
+        os.pwrite(fd, data[at : at + stand.BLOCK], at)
+    number = f"/proc/self/fd/{fd}"
+    with open(number, "rb") as again, open(COPY, "wb") as copy:
+        while os.sendfile(copy.fileno(), again.fileno(), None, 1 << 20):
+            pass
+
+
 def made() -> None:
     globals()[sys.argv[1]]()
     stand.say("copied")

@@ -8,8 +8,8 @@ use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
     CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord,
     KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME, NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE,
-    OPEN_DEVICE, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR, OPEN_WATCHED_NAME,
-    PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
+    OPEN_DEVICE, OPEN_FIFO, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR,
+    OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
 };
 
 use crate::count::{Outcome, count};
@@ -22,13 +22,15 @@ use crate::maps::{
     DEVICE_NODES, DEVICES, LABELS, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
     OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
 };
-use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFMT, S_IFREG};
+use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
 use crate::read::{Fault, file, task};
 
 /// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
 const O_ACCMODE: u32 = 3;
 const O_WRONLY: u32 = 1;
+/// `O_PATH`, of x86 and arm64 alike: a place in a tree, which can be neither read nor written.
+const O_PATH: u32 = 0o10_000_000;
 
 /// What is known of an opened file once it is wanted.
 struct Opened {
@@ -59,11 +61,17 @@ impl Opened {
     }
 }
 
-/// One program for `open`, `openat`, `openat2`, `creat` and `open_by_handle_at`: what they return
-/// is a descriptor, and the file behind it is all that is looked at.
+/// One program for `open`, `openat`, `openat2`, `creat`, `open_by_handle_at` and `memfd_create`:
+/// what they return is a descriptor, and the file behind it is all that is looked at.
 #[tracepoint]
 pub fn file_opened(ctx: TracePointContext) -> u32 {
-    let result = returned(&ctx);
+    descriptor_given(&ctx)
+}
+
+/// Looks at the descriptor that a system call returned.
+#[inline(always)]
+pub(crate) fn descriptor_given(ctx: &TracePointContext) -> u32 {
+    let result = returned(ctx);
     if result < 0 {
         return 0;
     }
@@ -104,6 +112,10 @@ pub(crate) fn opened_file(file: u64, scratch: &mut OpenScratch) {
 /// Decides with as few reads as it can: most files are not wanted.
 #[inline(always)]
 fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, Fault> {
+    let flags = file::open_flags(file)?;
+    if flags & O_PATH != 0 {
+        return Ok(None);
+    }
     let head = &mut scratch.head;
     head.fill(file::inode(file)?)?;
     let kind = head.mode()? & S_IFMT;
@@ -113,6 +125,10 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         }
         let dentry = file::dentry(file)?;
         return Ok(Some(Opened { file, dentry, reason: OPEN_DEVICE, name_class: 0, label: 0 }));
+    }
+    if kind == S_IFIFO {
+        let dentry = file::dentry(file)?;
+        return Ok(Some(Opened { file, dentry, reason: OPEN_FIFO, name_class: 0, label: 0 }));
     }
     if kind != S_IFREG {
         return Ok(None);
@@ -129,7 +145,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if label != 0 {
         add_reason(record, OPEN_LABELLED);
     }
-    let access = file::open_flags(file)? & O_ACCMODE;
+    let access = flags & O_ACCMODE;
     if label != 0 && access != O_WRONLY {
         mark_cgroup();
     }
@@ -148,23 +164,10 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if name_is_watched(dentry, is_written, scratch)? {
         add_reason(&mut scratch.record, OPEN_WATCHED_NAME);
     }
-    let mut name_class = 0;
-    if size >= NAME_CLASS_BYTES.load() {
-        if let Some(extension) = file::extension(dentry)? {
-            // SAFETY: the value is copied out at once.
-            if let Some(class) = unsafe { NAME_CLASSES.get(extension) } {
-                name_class = *class as u16;
-                add_reason(&mut scratch.record, OPEN_NAME_CLASS);
-                // Nobody has labelled it yet, and a copy does not wait for that.
-                if name_class == CLASS_WEIGHTS
-                    && label == 0
-                    && size >= COPIED_BYTES_MIN
-                    && access != O_WRONLY
-                {
-                    mark_cgroup();
-                }
-            }
-        }
+    let name_class =
+        if size >= NAME_CLASS_BYTES.load() { named_class(dentry, size, label, access)? } else { 0 };
+    if name_class != 0 {
+        add_reason(&mut scratch.record, OPEN_NAME_CLASS);
     }
     let reason = reason(&scratch.record);
     if reason == 0 {
@@ -190,6 +193,20 @@ fn set_reason(record: &mut FileOpenRecord, reason: u16) {
 #[inline(always)]
 fn add_reason(record: &mut FileOpenRecord, one: u16) {
     set_reason(record, reason(record) | one);
+}
+
+/// Class of a file by the end of its name; zero for none.
+#[inline(always)]
+fn named_class(dentry: u64, size: u64, label: u32, access: u32) -> Result<u16, Fault> {
+    let Some(extension) = file::extension(dentry)? else { return Ok(0) };
+    // SAFETY: the value is copied out at once.
+    let class = unsafe { NAME_CLASSES.get(extension) }.map_or(0, |class| *class as u16);
+    // Nobody has labelled it yet, and a copy does not wait for that.
+    let is_model = class == CLASS_WEIGHTS && size >= COPIED_BYTES_MIN;
+    if is_model && label == 0 && access != O_WRONLY {
+        mark_cgroup();
+    }
+    Ok(class)
 }
 
 /// A file's label; zero for none.
@@ -295,15 +312,18 @@ fn open_in_watched(dentry: u64) -> Result<bool, Fault> {
     Ok(unsafe { WATCH_DIRS.get(file::key(directory)?) }.is_some())
 }
 
-/// What tells one open from another: who, which file, and whether to read or to write.
+/// What tells one open from another: who, which file, and whether to read or to write. A process
+/// that executes another program, or is in another cgroup, is somebody else: a container's first
+/// process was the engine a moment ago.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct OpenKey {
     inode: u64,
+    cgroup_id: u64,
     device: u32,
     tgid: u32,
     access: u32,
-    reserved: u32,
+    exec_id: u32,
 }
 
 /// Whether the same process opened the same file the same way a moment ago. Opening it again says
@@ -315,15 +335,16 @@ fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
         return Ok(false);
     }
     let file = head.key()?;
+    // SAFETY: helpers without preconditions.
+    let (cgroup_id, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
     let key = OpenKey {
         inode: file.inode,
+        cgroup_id,
         device: file.device,
         tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
         access,
-        reserved: 0,
+        exec_id: task::exec_id(task::current()),
     };
-    // SAFETY: a helper without preconditions.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
     if let Some(last) = OPENS.get_ptr_mut(key) {
         // SAFETY: the map's value lives while the program runs.
         let last = unsafe { &mut *last };
@@ -370,12 +391,13 @@ fn open_report(opened: Opened, scratch: &mut OpenScratch) {
 fn open_lane(opened: &Opened, head: &InodeHead) -> Lane {
     // Labelled inodes carry verdicts. What is weights by its name is labelled by the daemon, which
     // must see it before the flows that follow; a flood of small files under such names must not
-    // crowd verdicts out. The rest may wait for the poll.
+    // crowd verdicts out. Who opens a FIFO must be known before what goes through it. The rest may
+    // wait for the poll.
     let is_model = opened.name_class == CLASS_WEIGHTS
         && head.size().is_ok_and(|size| size >= COPIED_BYTES_MIN);
     if opened.label != 0 {
         Lane::High
-    } else if is_model {
+    } else if is_model || opened.reason == OPEN_FIFO {
         Lane::Life
     } else {
         Lane::Bulk

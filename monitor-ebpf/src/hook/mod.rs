@@ -12,6 +12,7 @@ pub(crate) mod net;
 pub(crate) mod packet;
 pub(crate) mod packet_bytes;
 mod payload;
+pub(crate) mod pipe;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod rename;

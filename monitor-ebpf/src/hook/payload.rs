@@ -45,7 +45,7 @@ pub(super) struct Part {
 /// Sends bytes of a packet, in the shorter of two slots where that is enough.
 #[inline(always)]
 pub(super) fn report(ctx: &SkBuffContext, kind: u16, sides: &Sides<'_>, part: &Part) {
-    if !filter::within_rate(sides.actor.cgroup_id, Lane::High) {
+    if !filter::within_message_rate(sides.actor.cgroup_id) {
         return count(kind, Outcome::RateLimited);
     }
     let wanted = if part.total < part.most { part.total } else { part.most };

@@ -1,5 +1,5 @@
-//! Files by io_uring: opens and reads that pass no system call of their own, whoever submits them
-//! (the process, a worker, or the thread that polls the queue).
+//! Files by io_uring: opens, reads and writes that pass no system call of their own, whoever
+//! submits them (the process, a worker, or the thread that polls the queue).
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -7,7 +7,7 @@ use monitor_common::KIND_FILE_READ;
 
 use crate::count::{Outcome, count};
 use crate::globals::{IO_RESULT_IN_CQE, OFF_IO_FILE, OFF_IO_OPCODE};
-use crate::hook::file;
+use crate::hook::{file, pipe};
 use crate::maps::OPEN_SCRATCH;
 use crate::read::{Fault, at, field};
 use crate::reader::{self, Road};
@@ -19,6 +19,9 @@ const OPENAT: u8 = 18;
 const READ: u8 = 22;
 const OPENAT2: u8 = 28;
 const READ_MULTISHOT: u8 = 49;
+/// The same that put bytes into the request's file: `WRITEV` 2, `WRITE_FIXED` 5, `WRITE` 23,
+/// `SPLICE` 30, `TEE` 33.
+const WRITING: u64 = 1 << 2 | 1 << 5 | 1 << 23 | 1 << 30 | 1 << 33;
 
 /// `res` of a `struct io_uring_cqe` (include/uapi/linux/io_uring.h).
 const CQE_RESULT_OFFSET: u64 = 8;
@@ -38,7 +41,8 @@ pub fn uring_done(ctx: BtfTracePointContext) -> i32 {
         || operation == READ_FIXED
         || operation == READV
         || operation == READ_MULTISHOT;
-    if !is_open && !is_read {
+    let is_write = operation < 64 && WRITING >> operation & 1 != 0;
+    if !is_open && !is_read && !is_write {
         return 0;
     }
     let result = if IO_RESULT_IN_CQE.load() != 0 {
@@ -57,6 +61,11 @@ pub fn uring_done(ctx: BtfTracePointContext) -> i32 {
         file::opened(result as u32, scratch);
     } else if is_read && result > 0 {
         read_done(request, result as u64);
+    } else if is_write
+        && result > 0
+        && let Ok(file) = field(request, &OFF_IO_FILE)
+    {
+        pipe::ring_wrote(file, result as u64);
     }
     0
 }

@@ -6,19 +6,20 @@ use monitor_common::{
 
 use super::{Fault, field};
 use crate::globals::{
-    OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD,
+    OFF_DENTRY_INODE, OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, OFF_FDT_FD, OFF_FDT_MAX,
     OFF_FILE_FLAGS, OFF_FILE_INODE, OFF_FILE_PATH, OFF_FILE_PRIVATE, OFF_FILES_FDT,
     OFF_INODE_CTIME, OFF_INODE_GEN, OFF_INODE_INO, OFF_INODE_MODE, OFF_INODE_NLINK, OFF_INODE_RDEV,
     OFF_INODE_SB, OFF_INODE_SIZE, OFF_PATH_DENTRY, OFF_PATH_MNT, OFF_SB_DEV, OFF_SB_MAGIC,
     OFF_TASK_FILES, Place, TYPE_CAST,
 };
 
-/// `S_IFMT` and four of its values (include/uapi/linux/stat.h).
+/// `S_IFMT` and five of its values (include/uapi/linux/stat.h).
 pub(crate) const S_IFMT: u16 = 0o170_000;
 pub(crate) const S_IFREG: u16 = 0o100_000;
 pub(crate) const S_IFCHR: u16 = 0o020_000;
 pub(crate) const S_IFBLK: u16 = 0o060_000;
 pub(crate) const S_IFSOCK: u16 = 0o140_000;
+pub(crate) const S_IFIFO: u16 = 0o010_000;
 
 /// An inode. Where its fields cannot be read by plain loads, its start is read at once: one helper
 /// instead of six. Lives in a scratch slot, for the BPF stack has 512 bytes.
@@ -144,6 +145,13 @@ pub(crate) fn fs_magic(inode: u64) -> Result<u64, Fault> {
     field(field(inode, &OFF_INODE_SB)?, &OFF_SB_MAGIC)
 }
 
+/// Identity of a pipe for its life, the same at both ends.
+#[inline(always)]
+pub(crate) fn channel(inode: u64) -> Result<u64, Fault> {
+    let device: u32 = field(field(inode, &OFF_INODE_SB)?, &OFF_SB_DEV)?;
+    Ok(number(inode)? ^ (u64::from(device) << 40))
+}
+
 /// Links of an inode.
 #[inline(always)]
 pub(crate) fn nlink(inode: u64) -> Result<u32, Fault> {
@@ -165,6 +173,17 @@ pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> 
     let slots: u64 = field(table, &OFF_FDT_FD)?;
     let file: u64 = super::word(slots + u64::from(descriptor) * 8)?;
     if file == 0 { Err(Fault) } else { Ok(file) }
+}
+
+/// The open file behind a descriptor that a caller named: it may be none.
+#[inline(always)]
+pub(crate) fn from_any_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> {
+    let files: u64 = field(task, &OFF_TASK_FILES)?;
+    let table: u64 = field(files, &OFF_FILES_FDT)?;
+    if descriptor >= field::<u32>(table, &OFF_FDT_MAX)? {
+        return Err(Fault);
+    }
+    from_descriptor(task, descriptor)
 }
 
 /// The inode of an open file.

@@ -4,7 +4,7 @@ use monitor_common::{
     Endpoint, OFFSET_ABSENT, STREAM_OTHER, STREAM_PIPE, STREAM_PTY, STREAM_SOCKET, StreamRecord,
 };
 
-use super::file::{self, S_IFCHR, S_IFMT, S_IFSOCK};
+use super::file::{self, S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK};
 use super::sock::{self, AF_INET, AF_INET6, AF_UNIX};
 use super::{Fault, field, optional};
 use crate::globals::{
@@ -12,8 +12,6 @@ use crate::globals::{
     OFF_SOCKET_INODE, OFF_UNIX_PEER,
 };
 
-/// `S_IFIFO` (include/uapi/linux/stat.h).
-const S_IFIFO: u16 = 0o010_000;
 /// Majors of the near ends of pseudo terminals (Documentation/admin-guide/devices.txt).
 const PTY_MAJOR_FIRST: u32 = 136;
 const PTY_MAJOR_LAST: u32 = 143;
@@ -34,7 +32,7 @@ pub(crate) fn stream(task: u64, fd: u32, out: &mut StreamRecord) -> Result<(), F
         S_IFIFO => {
             out.kind = STREAM_PIPE;
             out.inode = field(inode, &OFF_INODE_INO)?;
-            out.channel = out.inode ^ (u64::from(device(inode)?) << 40);
+            out.channel = file::channel(inode)?;
         }
         S_IFCHR => {
             let rdev: u32 = field(inode, &OFF_INODE_RDEV)?;

@@ -9,8 +9,8 @@ use super::{Fault, field, member};
 use crate::globals::{
     OFF_CGROUP_KN, OFF_CRED_EGID, OFF_CRED_EUID, OFF_CSS_SET_DFL, OFF_KN_ID, OFF_MM_EXE_FILE,
     OFF_MNTNS_INUM, OFF_NSPROXY_MNT, OFF_SIGNAL_LIVE, OFF_TASK_CGROUPS, OFF_TASK_COMM,
-    OFF_TASK_CRED, OFF_TASK_EXIT_CODE, OFF_TASK_FLAGS, OFF_TASK_LEADER, OFF_TASK_MM,
-    OFF_TASK_NSPROXY, OFF_TASK_PARENT, OFF_TASK_PID, OFF_TASK_SIGNAL, OFF_TASK_START,
+    OFF_TASK_CRED, OFF_TASK_EXEC_ID, OFF_TASK_EXIT_CODE, OFF_TASK_FLAGS, OFF_TASK_LEADER,
+    OFF_TASK_MM, OFF_TASK_NSPROXY, OFF_TASK_PARENT, OFF_TASK_PID, OFF_TASK_SIGNAL, OFF_TASK_START,
     OFF_TASK_TGID,
 };
 
@@ -43,6 +43,13 @@ pub(crate) fn tid(task: u64) -> Result<u32, Fault> {
 pub(crate) fn process_start(task: u64) -> Result<u64, Fault> {
     let leader: u64 = field(task, &OFF_TASK_LEADER)?;
     field(leader, &OFF_TASK_START)
+}
+
+/// Which program of its process runs: a number that each exec makes another (fs/exec.c,
+/// `begin_new_exec`); zero where it cannot be read.
+#[inline(always)]
+pub(crate) fn exec_id(task: u64) -> u32 {
+    super::optional(task, &OFF_TASK_EXEC_ID) as u32
 }
 
 /// The parent's task.

@@ -19,7 +19,7 @@ use crate::model::{
 pub(super) struct Written {
     pub(super) workload: Handle<Workload>,
     process: ProcessKey,
-    path: String,
+    pub(super) path: String,
     fs_magic: u64,
     pub(super) size_bytes: u64,
     /// Size when it was last told of.
@@ -32,11 +32,16 @@ impl Enricher {
     /// Size from which a file written by a workload counts as derived; nothing for a workload that
     /// has read no weights.
     pub(super) fn derived_from_bytes(&self, workload: Handle<Workload>) -> Option<u64> {
-        let account = &self.workloads.get(workload)?.account;
-        account.weights_read?;
-        let sizes = account.models.iter().filter_map(|label| self.labels.model(*label));
-        let smallest = sizes.map(|model| model.size_bytes).min().unwrap_or(0);
-        Some((smallest / DERIVED_PART_MIN).max(DERIVED_BYTES_MIN))
+        self.workloads.get(workload)?.account.weights_read?;
+        Some((self.smallest_model_bytes(workload) / DERIVED_PART_MIN).max(DERIVED_BYTES_MIN))
+    }
+
+    /// Size of the smallest model that a workload has read; zero without one.
+    pub(super) fn smallest_model_bytes(&self, workload: Handle<Workload>) -> u64 {
+        let workload = self.workloads.get(workload);
+        let models = workload.iter().flat_map(|workload| &workload.account.models);
+        let sizes = models.filter_map(|label| self.labels.model(*label));
+        sizes.map(|model| model.size_bytes).min().unwrap_or(0)
     }
 
     /// The model that what a workload writes is taken to come from: the one it read last.
@@ -76,7 +81,8 @@ impl Enricher {
             grown: time,
             checked: BootNs(0),
         };
-        self.written.insert(id, written);
+        let (_, gone) = self.written.insert(id, written);
+        self.unfollowed.extend(gone.map(|(gone, _)| gone));
         if self.followed.len() < FOLLOWED_MAX {
             self.followed.push((id, process.tgid, path.to_owned()));
         }
@@ -124,8 +130,11 @@ impl Enricher {
     fn look_at_written(&mut self, id: FileId, now: BootNs) -> Vec<Event> {
         let known = self.written.find(&id).and_then(|known| self.written.get(known));
         let Some(written) = known else { return Vec::new() };
-        let found = self.source.stat(written.process.tgid, &written.path);
+        let process = written.process.tgid;
+        let found = self.source.stat(process, &written.path);
         let size = found.filter(|file| file.inode == id.inode).map(|file| file.size_bytes);
+        // One without a name yet, or any more: whoever writes it has it open.
+        let size = size.or_else(|| self.source.open_size(process, &id));
         self.written_is(id, size, now)
     }
 
@@ -143,6 +152,11 @@ impl Enricher {
     /// Files that are followed since this was last asked, with a process that sees them.
     pub fn take_followed(&mut self) -> Vec<(FileId, Tgid, String)> {
         std::mem::take(&mut self.followed)
+    }
+
+    /// Files that are followed no longer since this was last asked.
+    pub fn take_unfollowed(&mut self) -> Vec<FileId> {
+        std::mem::take(&mut self.unfollowed)
     }
 
     /// A file that is followed has this size, or has none to be found. What must be told of it, and
@@ -166,6 +180,7 @@ impl Enricher {
             }
             _ if least.is_none() || now.since(written.grown) >= WRITTEN_IDLE_NS => {
                 self.written.remove(handle);
+                self.unfollowed.push(id);
                 return None;
             }
             _ => return None,

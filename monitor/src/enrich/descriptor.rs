@@ -4,18 +4,19 @@
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, open, statx};
 
 use super::limit::{
     DESCRIPTORS_MAX, FAR_DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX, RESOLV_CONF_BYTES_MAX,
     SOCKET_TABLE_BYTES_MAX,
 };
-use super::procfs::{Procfs, STAT_BYTES_MAX, read_start};
+use super::pipe::pipe_of;
+use super::procfs::{FDINFO_BYTES, Procfs, STAT_BYTES_MAX, read_start};
 use super::resolver;
 use super::scan::kernel_device;
-use crate::model::{Channel, StreamKind, Tgid};
+use crate::model::{Channel, FileId, StreamKind, Tgid};
 
 impl Procfs {
     /// Whether a process holds the other end of a channel.
@@ -136,12 +137,88 @@ impl Procfs {
         })
     }
 
+    /// The first of these processes that has a pipe open for reading.
+    pub(super) fn reader_of(&self, processes: &[Tgid], pipe: u64) -> Option<Tgid> {
+        let mut left = FAR_DESCRIPTORS_MAX;
+        processes.iter().copied().find(|process| {
+            let Ok(entries) = fs::read_dir(self.path(*process, "fd")) else { return false };
+            entries.filter_map(Result::ok).take(DESCRIPTORS_MAX.min(left)).any(|entry| {
+                left = left.saturating_sub(1);
+                let found = found_at(&entry.path()).filter(|found| found.0 == FileType::Fifo);
+                found.is_some_and(|(_, id, _)| pipe_of(&id) == pipe)
+                    && self.may_read(*process, &entry.file_name().to_string_lossy())
+            })
+        })
+    }
+
+    /// Whether a descriptor was opened to read from.
+    fn may_read(&self, process: Tgid, number: &str) -> bool {
+        let flags = self.open_flags(process, number);
+        flags.is_some_and(|flags| flags & ACCESS_MODE != WRITE_ONLY)
+    }
+
+    /// Flags of open(2) of a descriptor (`/proc/PID/fdinfo/N`).
+    pub(super) fn open_flags(&self, process: Tgid, number: &str) -> Option<u32> {
+        let (info, _) = self.bytes(process, &format!("fdinfo/{number}"), FDINFO_BYTES)?;
+        let info = String::from_utf8_lossy(&info);
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
+    }
+
     /// Inode of the UDP socket that has a port (`/proc/net/udp`, where each row is as in
     /// `/proc/net/tcp`, and the tenth word is the inode).
     pub(super) fn datagram_socket_of(&self, process: Tgid, port: u16) -> Option<u64> {
         ["net/udp", "net/udp6"].iter().find_map(|table| {
             let (bytes, _) = self.bytes(process, table, SOCKET_TABLE_BYTES_MAX)?;
             bound_to(&String::from_utf8_lossy(&bytes), port)
+        })
+    }
+}
+
+/// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
+pub(super) const ACCESS_MODE: u32 = 3;
+pub(super) const WRITE_ONLY: u32 = 1;
+
+/// What a link of `/proc/PID/fd` leads to, its size, and its kind. No server of files is asked: one
+/// that is gone would not answer.
+fn found_at(link: &Path) -> Option<(FileType, FileId, u64)> {
+    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
+    let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, wanted).ok()?;
+    let file_type = FileType::from_raw_mode(u32::from(found.stx_mode));
+    let device = found.stx_dev_major << 20 | found.stx_dev_minor & 0x000f_ffff;
+    Some((file_type, FileId { device, inode: found.stx_ino, generation: 0 }, found.stx_size))
+}
+
+/// An open regular file.
+pub(crate) struct Descriptor {
+    /// The link in `/proc` that leads to it.
+    pub(crate) link: PathBuf,
+    pub(crate) size_bytes: u64,
+}
+
+impl Procfs {
+    /// Regular files without a name that a process has open. The kernel says so behind the name
+    /// that it had (`fs/d_path.c`).
+    pub(super) fn nameless_of(&self, process: Tgid) -> Vec<(FileId, u64)> {
+        let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
+        let links = entries.filter_map(Result::ok).take(DESCRIPTORS_MAX).map(|entry| entry.path());
+        let found = links.filter_map(|link| {
+            let name = fs::read_link(&link).ok()?;
+            let is_nameless = name.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+            let (file_type, id, size) = is_nameless.then(|| found_at(&link))??;
+            (file_type == FileType::RegularFile).then_some((id, size))
+        });
+        found.collect()
+    }
+
+    /// The first descriptor of a process that is this file, whatever its name is.
+    pub(crate) fn descriptor_of(&self, process: Tgid, id: &FileId) -> Option<Descriptor> {
+        let entries = fs::read_dir(self.path(process, "fd")).ok()?;
+        entries.filter_map(Result::ok).take(DESCRIPTORS_MAX).find_map(|entry| {
+            let link = entry.path();
+            let (file_type, found, size_bytes) = found_at(&link)?;
+            let is_it = (found.device, found.inode) == (id.device, id.inode);
+            (is_it && file_type == FileType::RegularFile).then_some(Descriptor { link, size_bytes })
         })
     }
 }
@@ -230,6 +307,46 @@ mod tests {
         drop(socket);
         assert_eq!(procfs.holder_of(&[me], number), None);
         assert_eq!(procfs.datagram_socket_of(nobody, port), None);
+    }
+
+    #[test]
+    fn whoever_reads_a_pipe_or_fifo_is_found_and_whoever_writes_is_not() {
+        let (me, procfs) = (Tgid(std::process::id()), Procfs::default());
+        let identity = |fd: &OwnedFd| {
+            let (inode, device) = inode(fd);
+            inode ^ (device << 40)
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let (reader, writer): (OwnedFd, OwnedFd) = (reader.into(), writer.into());
+        let pipe = identity(&reader);
+        assert_eq!(procfs.reader_of(&[Tgid(u32::MAX), me], pipe), Some(me));
+        drop(reader);
+        assert_eq!(procfs.reader_of(&[me], pipe), None, "who writes reads nothing");
+        drop(writer);
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("fifo");
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("a FIFO");
+        let fifo = open(&path, OFlags::RDWR, Mode::empty()).expect("it opens");
+        assert_eq!(procfs.reader_of(&[me], identity(&fifo)), Some(me), "by its name");
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_found_by_its_inode_among_what_is_open() {
+        let (me, procfs) = (Tgid(std::process::id()), Procfs::default());
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(4711).expect("it grows");
+        let (inode, device) = inode(&OwnedFd::from(file.try_clone().expect("open")));
+        let device = u32::try_from(device).expect("32 bits");
+        let id = FileId { device, inode, generation: 3 };
+        let size = |id: &FileId| procfs.descriptor_of(me, id).map(|found| found.size_bytes);
+        assert_eq!(size(&id), Some(4711));
+        let nameless = procfs.nameless_of(me);
+        let plain = FileId { generation: 0, ..id };
+        assert!(nameless.contains(&(plain, 4711)), "{nameless:?}");
+        assert_eq!(size(&FileId { device: device + 1, ..id }), None);
+        drop(file);
+        assert_eq!(size(&id), None);
     }
 
     #[test]

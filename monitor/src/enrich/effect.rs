@@ -10,6 +10,7 @@ use super::gpu::gpu_minor;
 use super::limit::{NAMES_MAX, WEIGHTS_BYTES_MIN};
 use super::net::{PeerClass, is_pool_name};
 use super::payload::{AppProto, Reading};
+use super::pipe::pipe_of;
 use super::table::Handle;
 use super::workload::Workload;
 use crate::model::{
@@ -28,6 +29,7 @@ impl Enricher {
             Body::FileRead(read) => self.file_read(read, event.time, seen),
             Body::FileChange(change) => self.file_changed(change, process, event.time, seen),
             Body::Flow(flow) => {
+                self.look_for_handed(event.time, seen);
                 self.flowed(flow, tgid, event.time, seen);
                 self.relayed(flow, event.time, seen);
                 self.resolver_asked(flow.remote, tgid, event.time, seen);
@@ -53,6 +55,12 @@ impl Enricher {
 
     fn opened(&mut self, open: &FileOpen, key: ProcessKey, time: BootNs, seen: &mut Observation) {
         let process = key.tgid;
+        if open.file_type == FileType::Fifo {
+            if let Some(reader) = seen.process.filter(|_| open.reads()) {
+                self.reads_pipe(pipe_of(&open.id), reader);
+            }
+            return;
+        }
         // The kernel side counts what is read of files that it knew to be labelled.
         let is_exact = self.reads_exact && self.labels.is_labelled(&open.id);
         if !self.is_own(process) {
@@ -62,6 +70,9 @@ impl Enricher {
         seen.class = self.labels.classes.of(&open.path);
         let Some(handle) = seen.workload else { return };
         let is_read = open.reads() && open.file_type == FileType::Regular;
+        if is_read && seen.label.is_none() {
+            seen.label = self.derive_now(&open.id, open.size_bytes, seen);
+        }
         let is_new = is_read && self.is_first_read(handle, open.id);
         let label = seen.label.and_then(|label| self.labels.get(label)).cloned();
         if open.writes() && open.file_type == FileType::Regular && !self.is_own(process) {

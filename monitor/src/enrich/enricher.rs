@@ -10,12 +10,14 @@ use super::far::{FarEnd, FarKey, FarLooks};
 use super::file::ReadSum;
 use super::flow::{First, Flows};
 use super::gpu::GpuNode;
+use super::handed::Handed;
 use super::label::{LabelChange, LabelSeed, Labelled, Labels};
 use super::limit::{
-    CONTAINERS_MAX, FIRST_BYTES_FLOWS_MAX, LINK_PAIRS_MAX, PLACES_MAX, PROCESSES_MAX, READS_MAX,
-    WRITTEN_MAX,
+    CONTAINERS_MAX, FIRST_BYTES_FLOWS_MAX, LINK_PAIRS_MAX, PIPES_MAX, PLACES_MAX, PROCESSES_MAX,
+    READS_MAX, WRITTEN_MAX,
 };
-use super::link::Passed;
+use super::link::{Pair, Passed};
+use super::pipe::{Pipe, PipeId};
 use super::place::Place;
 use super::process::{Process, Processes};
 use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
@@ -148,7 +150,13 @@ pub struct Enricher {
     pub(super) firsts: Table<u64, First>,
     pub(super) questions: Questions,
     /// What workloads that have read weights passed on to others, and whether these had asked.
-    pub(super) links: Table<(Handle<Workload>, Handle<Workload>, bool), Passed>,
+    pub(super) links: Table<Pair, Passed>,
+    /// Who may have been given memory without a name.
+    pub(super) handed: Handed,
+    /// Files that are followed no longer.
+    pub(super) unfollowed: Vec<FileId>,
+    /// Pipes, by who reads them.
+    pub(super) pipes: Table<PipeId, Pipe>,
     /// Who was found at the far end of a local channel.
     pub(super) far_ends: Table<FarKey, FarEnd>,
     pub(super) far_looks: FarLooks,
@@ -198,6 +206,9 @@ impl Enricher {
             firsts: Table::new(FIRST_BYTES_FLOWS_MAX),
             questions: Questions::new(),
             links: Table::new(LINK_PAIRS_MAX),
+            handed: Handed::default(),
+            unfollowed: Vec::new(),
+            pipes: Table::new(PIPES_MAX),
             far_ends: Table::new(LINK_PAIRS_MAX),
             far_looks: FarLooks::default(),
             found: Vec::new(),

@@ -326,6 +326,9 @@ impl Facts for Enriched<'_> {
             FieldId::ProcParentExe => known(self.parent().map(|image| image.exe.as_str())),
             FieldId::ProcAncestors => list(process.map(|process| process.lineage.names())),
             FieldId::ProcAncestorExes => list(process.map(|process| process.lineage.exes())),
+            FieldId::ProcWorkloadAncestorExes => {
+                list(process.map(|process| self.enricher.exes_within(process)))
+            }
             FieldId::ProcExitCode => int(self.exit().map(|exit| exit.code)),
 
             FieldId::ExecArgsBytes => int(self.exec().map(|exec| exec.args_bytes)),

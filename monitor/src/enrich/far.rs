@@ -10,6 +10,9 @@ use super::table::Handle;
 use super::workload::{Workload, workload_id};
 use crate::model::{BootNs, CgroupId, Link, ProcessKey, Tgid};
 
+/// Processes of all cgroups, as a cgroup.
+pub(super) const ANY_CGROUP: CgroupId = CgroupId(0);
+
 /// What is asked for: the cgroup that the socket was made in, and its inode.
 pub(super) type FarKey = (CgroupId, u64);
 
@@ -30,7 +33,7 @@ pub(super) struct FarLooks {
 
 impl FarLooks {
     /// Whether one more look is within the bound; it counts.
-    fn may(&mut self, time: BootNs) -> bool {
+    pub(super) fn may(&mut self, time: BootNs) -> bool {
         if time.since(self.since) >= 1_000_000_000 {
             *self = Self { since: time, looks: 0 };
         }

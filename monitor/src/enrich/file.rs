@@ -26,6 +26,9 @@ impl Enricher {
     /// the file has. Where opens are booked with the whole size, they stand already.
     pub(super) fn file_read(&mut self, read: &FileRead, time: BootNs, seen: &mut Observation) {
         seen.label = self.labels.known(&read.id, &mut seen.label_changes);
+        if seen.label.is_none() {
+            seen.label = self.derive_now(&read.id, read.size_bytes, seen);
+        }
         let Some(label) = seen.label.and_then(|label| self.labels.get(label)).cloned() else {
             return;
         };

@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use super::descriptor::{ACCESS_MODE, WRITE_ONLY};
 use super::label::LabelSeed;
 use super::limit::{DESCRIPTORS_MAX, HOLDERS_LOOKED_AT_MAX, MAPS_BYTES_MAX};
-use super::procfs::{FDINFO_BYTES, Procfs};
+use super::procfs::Procfs;
 use super::scan::kernel_device;
 use crate::model::{FileId, Tgid};
 
@@ -68,19 +69,11 @@ fn mapped(line: &str) -> Option<(u32, u64)> {
 
 /// Device and inode of each regular file that a process has open for reading.
 fn opened(procfs: &Procfs, process: Tgid) -> impl Iterator<Item = (u32, u64)> + '_ {
-    /// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
-    const ACCESS: u32 = 3;
-    const WRITE_ONLY: u32 = 1;
     let entries = fs::read_dir(procfs.path(process, "fd")).into_iter().flatten().flatten();
     entries.take(DESCRIPTORS_MAX).filter_map(move |entry| {
         let meta = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
-        let number = entry.file_name();
-        let name = format!("fdinfo/{}", number.to_str()?);
-        let (info, _) = procfs.bytes(process, &name, FDINFO_BYTES)?;
-        let info = String::from_utf8_lossy(&info).into_owned();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-        let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
-        (flags & ACCESS != WRITE_ONLY).then(|| (kernel_device(meta.dev()), meta.ino()))
+        let flags = procfs.open_flags(process, entry.file_name().to_str()?)?;
+        (flags & ACCESS_MODE != WRITE_ONLY).then(|| (kernel_device(meta.dev()), meta.ino()))
     })
 }
 

@@ -102,6 +102,22 @@ pub const FIRST_BYTES_FLOWS_MAX: usize = 1_024;
 /// Pairs of workloads of which one passes on what it has read.
 pub const LINK_PAIRS_MAX: usize = 1_024;
 
+/// Processes that may have been given memory without a name, and are looked at when they send.
+pub const HANDED_MAX: usize = 64;
+
+/// Time for which they are, in nanoseconds.
+pub const HANDED_SPAN_NS: u64 = 60_000_000_000;
+
+/// Bytes through a pipe from which they count whatever the model's size; of a smaller model, its
+/// size. Jobs print less within ten minutes.
+pub const PIPED_BYTES_MIN: u64 = 64 << 20;
+
+/// Pipes whose readers are known.
+pub const PIPES_MAX: usize = 4_096;
+
+/// Readers that are known of one pipe.
+pub const PIPE_READERS_MAX: usize = 4;
+
 /// Time in which as much as a model must be passed on to count, in nanoseconds.
 pub const LINK_SPAN_NS: u64 = 600_000_000_000;
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fstat, open};
 
+use super::descriptor::ACCESS_MODE;
 use super::limit::{CGROUP_BYTES_MAX, DESCRIPTORS_MAX, ENVIRON_BYTES_MAX, VARIABLE_BYTES_MAX};
 use super::source::{FileHead, ProcInfo, ProcSource};
 use crate::model::{BootNs, CgroupId, Channel, FileId, Tgid};
@@ -132,6 +133,14 @@ impl ProcSource for Procfs {
         })
     }
 
+    fn nameless(&self, process: Tgid) -> Vec<(FileId, u64)> {
+        self.nameless_of(process)
+    }
+
+    fn open_size(&self, process: Tgid, id: &FileId) -> Option<u64> {
+        Some(self.descriptor_of(process, id)?.size_bytes)
+    }
+
     fn directory(&self, process: Tgid, descriptor: i32) -> Option<String> {
         let name = match u32::try_from(descriptor) {
             Ok(descriptor) => format!("fd/{descriptor}"),
@@ -150,17 +159,14 @@ impl ProcSource for Procfs {
                 let link = entry.ok()?.path();
                 let number = link.file_name()?.to_str()?.to_owned();
                 let meta = fs::metadata(&link).ok().filter(fs::Metadata::is_file)?;
-                let (info, _) = self.bytes(process, &format!("fdinfo/{number}"), FDINFO_BYTES)?;
-                let info = String::from_utf8_lossy(&info).into_owned();
-                let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-                let flags = u32::from_str_radix(flags.trim(), 8).ok()?;
+                let flags = self.open_flags(process, &number)?;
                 let path = fs::read_link(&link).ok()?.to_string_lossy().into_owned();
                 let id = FileId {
                     device: super::kernel_device(meta.dev()),
                     inode: meta.ino(),
                     generation: 0,
                 };
-                (flags & 3 != 0).then_some((path, id, meta.len()))
+                (flags & ACCESS_MODE != 0).then_some((path, id, meta.len()))
             })
             .collect()
     }
@@ -192,6 +198,10 @@ impl ProcSource for Procfs {
 
     fn holder(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
         self.holder_of(processes, socket)
+    }
+
+    fn pipe_reader(&self, processes: &[Tgid], pipe: u64) -> Option<Tgid> {
+        self.reader_of(processes, pipe)
     }
 
     fn datagram_socket(&self, process: Tgid, port: u16) -> Option<u64> {

@@ -54,6 +54,14 @@ pub trait ProcSource: Send {
     fn stat(&self, _process: Tgid, _path: &str) -> Option<FileHead> {
         None
     }
+    /// Files without a name, in memory or removed, that a process has open, with their sizes.
+    fn nameless(&self, _process: Tgid) -> Vec<(FileId, u64)> {
+        Vec::new()
+    }
+    /// Size of a regular file that the process has open, whatever its name is.
+    fn open_size(&self, _process: Tgid, _id: &FileId) -> Option<u64> {
+        None
+    }
     /// Where a relative name of a process starts from: its working directory, or a directory that
     /// it has open.
     fn directory(&self, _process: Tgid, _descriptor: i32) -> Option<String> {
@@ -89,6 +97,10 @@ pub trait ProcSource: Send {
     }
     /// Which of these processes has a socket open, by its inode; of several, the first.
     fn holder(&self, _processes: &[Tgid], _socket: u64) -> Option<Tgid> {
+        None
+    }
+    /// Which of these processes has a pipe open for reading, by its identity; the first of several.
+    fn pipe_reader(&self, _processes: &[Tgid], _pipe: u64) -> Option<Tgid> {
         None
     }
     /// Inode of the UDP socket that has a port, in the network namespace of a process.

@@ -89,6 +89,8 @@ impl Enricher {
         let (Some(handle), Some(workload)) = (seen.process, seen.workload) else { return };
         let Some(process) = self.processes.get_mut(handle) else { return };
         process.streams.take(stdio);
+        self.pipe_is_input(stdio, handle);
+        let Some(process) = self.processes.get(handle) else { return };
         let is_suspect = process.streams.outward().is_some();
         if leads_out(stdio.remote) {
             self.speaks(handle, workload, time);

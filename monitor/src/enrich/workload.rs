@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::account::Account;
+use super::enricher::Enricher;
 use super::limit::{WORKLOAD_SCAN_MAX, WORKLOADS_MAX};
 use super::place::{Place, WorkloadKind};
-use super::process::Process;
+use super::process::{Ancestor, Process};
 use super::profile::{Names, ProfileView};
 use super::resolver::Resolvers;
 use super::table::{Handle, Table};
@@ -192,6 +193,20 @@ pub(super) fn keeps_workload(workload: &Workload, process: &Process, to: Workloa
         process.has_read_weights
     };
     workload.kind().confines() || workload.is_isolated() || (!to.confines() && has_read)
+}
+
+impl Enricher {
+    /// Executables of the ancestors of a process up to the border of its workload, parent first.
+    /// An ancestor that is forgotten counts as one inside.
+    pub(super) fn exes_within<'e>(&'e self, process: &'e Process) -> &'e [String] {
+        let is_outside = |ancestor: &Ancestor| {
+            let workload = self.processes.lookup(ancestor.key).and_then(|known| known.workload);
+            workload.is_some() && workload != process.workload
+        };
+        let exes = process.lineage.exes();
+        let border = process.lineage.ancestors().iter().position(is_outside);
+        exes.get(..border.unwrap_or(exes.len())).unwrap_or_default()
+    }
 }
 
 /// Whether a place is somebody's login: a process tree, or the scope that logind makes of a

@@ -168,6 +168,7 @@ catalogue! {
     ProcParentExe "proc.parent.exe" Str ACTED "Executable of the parent." "proc.parent.exe == \"/usr/sbin/sshd\"";
     ProcAncestors "proc.ancestors" List ACTED "Names of the ancestors, parent first; kept when they have ended." "\"sshd\" in proc.ancestors";
     ProcAncestorExes "proc.ancestor_exes" List ACTED "Executables of the ancestors, parent first." "\"/usr/bin/bash\" in proc.ancestor_exes";
+    ProcWorkloadAncestorExes "proc.workload_ancestor_exes" List ACTED "Executables of those ancestors that are in the same workload, parent first: not of the engine that started the container, nor of who started that." "proc.workload_ancestor_exes.exists(exe, exe.endsWith(\"/ollama\"))";
     ProcStdioSocket "proc.stdio_socket" Bool ACTED "Whether a standard stream of the process is a network socket." "proc.stdio_socket";
     ProcStdioRelay "proc.stdio_relay" Bool ACTED "Whether the standard streams are pipes, a pty or a local socket whose other end is held by a process with a flow to another host." "proc.stdio_relay";
     ProcExeAgeSeconds "proc.exe_age_seconds" Float ACTED "Seconds between the last change of the executable and its execution; missing when not known." "proc.exe_age_seconds < 600.0";

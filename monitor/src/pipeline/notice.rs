@@ -28,6 +28,8 @@ const TOLD_NS: u64 = 2_000_000_000;
 const TOLD_MAX: usize = 8_192;
 /// Notices that wait at once; beyond, the oldest is told as it is.
 const WAITING_MAX: usize = 4_096;
+/// Label of memory without a name that is followed and belongs to no model yet.
+const FOLLOWED_LABEL: u32 = u32::MAX;
 /// Notices taken before frames are looked at again.
 const NOTICE_BATCH_MAX: usize = 256;
 
@@ -170,10 +172,11 @@ impl Engine {
         self.tell_notice(notice, Body::FileOpen(open));
     }
 
-    /// A labelled file was written or cut, or a followed one was closed.
+    /// A labelled file was written or cut, or a followed one was closed; of one without a name, it
+    /// is noticed when it grows too.
     fn noticed_writing(&mut self, notice: &Notice) {
         let enricher = &mut self.stages.enricher;
-        if notice.is_closed {
+        if notice.is_closed || enricher.label_bytes(&notice.id).is_none() {
             let events = enricher.closed(&notice.id, &notice.path, notice.size_bytes, notice.time);
             if !events.is_empty() {
                 for event in &events {
@@ -259,8 +262,23 @@ impl Engine {
         {
             self.desk.tell(process, open.id, event.time);
         }
+        self.forget_followed();
         for (id, process, path) in self.stages.enricher.take_followed() {
+            // A memfd tells its marks nothing (from 6.13 on): the kernel side tells who opens or
+            // maps it, and needs a label for that.
+            if path.starts_with("/memfd:") && self.stages.enricher.label_bytes(&id).is_none() {
+                self.stages.maps.label(inode_key(id), Some(FOLLOWED_LABEL));
+            }
             self.request_mark(id, process, &path, false);
+        }
+    }
+
+    fn forget_followed(&mut self) {
+        for id in self.stages.enricher.take_unfollowed() {
+            if self.stages.enricher.label_bytes(&id).is_none() {
+                // Most had none.
+                self.stages.maps.label(inode_key(id), None);
+            }
         }
     }
 

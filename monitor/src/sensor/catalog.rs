@@ -178,6 +178,7 @@ pub const CATALOG: &[Sensor] = &[
                             "sys_exit_openat2",
                             "sys_exit_creat",
                             "sys_exit_open_by_handle_at",
+                            "sys_exit_memfd_create",
                         ],
                     },
                 )],
@@ -202,9 +203,8 @@ pub const CATALOG: &[Sensor] = &[
         sees: "opens, reads and writes of labelled files by any road: other system calls, passed \
                and older descriptors, any name, mount or root",
         roads: &[base(&[program("label_watch", Hook::Fanotify)])],
-        bound: "file systems without marks, and mappings of descriptors that were passed, are not \
-                seen; at most 8192 files; of a file that is opened or read without a pause, a \
-                tenth of the time",
+        bound: "file systems without marks are not seen; at most 8192 files; of a file that is \
+                opened or read without a pause, a tenth of the time",
         lost: "opens of labelled files by 32-bit system calls, readers of passed descriptors, the \
                end of writing",
         required: false,
@@ -397,6 +397,7 @@ pub const CATALOG: &[Sensor] = &[
         lost: "moves between cgroups until the process's next record",
         required: false,
     },
+    act::PIPE_WRITE,
     act::UNIX_CONNECT,
     act::FLOW_SEEN,
     Sensor {

@@ -6,7 +6,7 @@
 //! programs have told already is told once (`pipeline::notice`).
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -19,6 +19,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat, fstatfs, open};
 
 use super::label_change::Changes;
 use super::label_reader::Reader;
+use crate::enrich::Procfs;
 use crate::model::{BootNs, Clock, FileId, FileOp, Tgid};
 
 /// Marks that are set at most. Each keeps its inode in memory: some kibibyte of the kernel's.
@@ -225,16 +226,11 @@ impl Marker {
 
     /// Marks the inode that a path leads to, once it has proved to be the one that is meant.
     fn mark(&self, request: &MarkRequest) -> Result<(), String> {
-        let look = OFlags::PATH | OFlags::CLOEXEC;
-        let inside = PathBuf::from(format!("/proc/{}/root", request.process.0))
-            .join(request.path.trim_start_matches('/'));
-        let file = open(&inside, look, Mode::empty())
-            .or_else(|_| open(request.path.as_str(), look, Mode::empty()))
-            .map_err(|error| error.to_string())?;
+        let (file, is_named) = match by_name(request) {
+            Ok(file) => (file, true),
+            Err(why) => (by_descriptor(request).ok_or(why)?, false),
+        };
         let stat = fstat(&file).map_err(|error| error.to_string())?;
-        if stat.st_ino != request.id.inode {
-            return Err("another file has its name by now".to_owned());
-        }
         let key = (stat.st_dev, stat.st_ino);
         let is_new = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,7 +241,9 @@ impl Marker {
             }
             is_new
         };
-        let mask = if request.is_labelled {
+        // Of a file without a name nothing but its inode is left once whoever made it lets go: it
+        // is watched from the start as if it had a label.
+        let mask = if request.is_labelled || !is_named {
             MaskFlags::FAN_OPEN
                 | MaskFlags::FAN_ACCESS
                 | MaskFlags::FAN_MODIFY
@@ -296,6 +294,27 @@ impl Marker {
         (self.wake)();
         Ok(())
     }
+}
+
+/// The file that a path leads to, if it is the one that is meant.
+fn by_name(request: &MarkRequest) -> Result<OwnedFd, String> {
+    let look = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = PathBuf::from(format!("/proc/{}/root", request.process.0))
+        .join(request.path.trim_start_matches('/'));
+    let file = open(&inside, look, Mode::empty())
+        .or_else(|_| open(request.path.as_str(), look, Mode::empty()))
+        .map_err(|error| error.to_string())?;
+    let stat = fstat(&file).map_err(|error| error.to_string())?;
+    let is_it = stat.st_ino == request.id.inode;
+    is_it.then_some(file).ok_or_else(|| "another file has its name by now".to_owned())
+}
+
+/// The same among what the process has open: a file in memory, one without a name yet or any more.
+fn by_descriptor(request: &MarkRequest) -> Option<OwnedFd> {
+    let look = OFlags::PATH | OFlags::CLOEXEC;
+    let link = Procfs::default().descriptor_of(request.process, &request.id)?.link;
+    let file = open(&link, look, Mode::empty()).ok()?;
+    (fstat(&file).ok()?.st_ino == request.id.inode).then_some(file)
 }
 
 #[cfg(test)]
@@ -353,6 +372,30 @@ mod tests {
         let notice = wait(&watch, |notice| notice.is_opened).expect("the open is noticed");
         assert_eq!((notice.process.0, notice.id, notice.size_bytes), (child.id(), id, 7));
         assert_eq!(notice.path, path.to_string_lossy());
+        assert!(child.wait().expect("it ends").success());
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_marked_by_its_descriptor_and_tells_of_its_readers() {
+        let Some(watch) = started() else { return };
+        let file = tempfile::tempfile().expect("a file without a name");
+        std::io::Write::write_all(&mut &file, b"weights").expect("written");
+        let meta = file.metadata().expect("it is open");
+        let device = crate::enrich::kernel_device(meta.dev());
+        let id = FileId { device, inode: meta.ino(), generation: 0 };
+        let (path, process) = ("/#1234".to_owned(), Tgid(std::process::id()));
+        watch.mark(MarkRequest { id, process, path, is_labelled: false });
+        let size = wait(&watch, |notice| notice.is_closed).expect("its size is told");
+        assert_eq!((size.id, size.size_bytes), (id, 7));
+        std::io::Seek::rewind(&mut &file).expect("it can be sought in");
+        // The child is given the descriptor, and opens nothing.
+        let mut child = std::process::Command::new("cat")
+            .stdin(file)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("cat is there");
+        let notice = wait(&watch, |notice| notice.is_read).expect("the read is noticed");
+        assert_eq!((notice.process.0, notice.id, notice.is_opened), (child.id(), id, false));
         assert!(child.wait().expect("it ends").success());
     }
 

@@ -475,12 +475,12 @@ impl SharedMaps {
 
     /// The cgroup whose records were refused most often, and how often.
     pub fn noisiest(&self) -> Option<(u64, u64)> {
-        const HIGH_BIT: u64 = 1 << 63;
+        const LANE_BITS: u64 = monitor_common::RATE_HIGH_BIT | monitor_common::RATE_MESSAGE_BIT;
         self.rates
             .iter()
             .filter_map(Result::ok)
             .map(|(key, windows)| {
-                (key & !HIGH_BIT, windows.iter().map(|window| window.refused).sum::<u64>())
+                (key & !LANE_BITS, windows.iter().map(|window| window.refused).sum::<u64>())
             })
             .filter(|(_, refused)| *refused > 0)
             .max_by_key(|(_, refused)| *refused)

@@ -79,10 +79,8 @@ fn the_signature_is_one_that_openssl_makes() {
     assert!(head.contains(&format!("gpuwarden-signature: sha256={digest}")), "{head}");
 }
 
-/// Submits alerts for ever and prints the number of each that is persisted. Run by the test below
-/// as its own process, and killed by it.
-#[test]
-#[ignore = "the child process of the kill test"]
+/// Submits alerts for ever and prints the number of each that is persisted. The test below runs
+/// itself once more as this, in a process of its own, and kills it.
 fn exporter_child() {
     let read = |name: &str| std::env::var(name).expect("set by the parent");
     let port: u16 = read(PORT).parse().expect("a port");
@@ -105,7 +103,7 @@ fn exporter_child() {
 
 fn child(port: u16, dir: &std::path::Path, first: u64) -> Child {
     Command::new(std::env::current_exe().expect("this test"))
-        .args(["webhook::exporter_child", "--exact", "--ignored", "--nocapture"])
+        .args([KILL_TEST, "--exact", "--nocapture"])
         .env(PORT, port.to_string())
         .env(DIR, dir)
         .env(FIRST, first.to_string())
@@ -115,8 +113,13 @@ fn child(port: u16, dir: &std::path::Path, first: u64) -> Child {
         .expect("a child starts")
 }
 
+const KILL_TEST: &str = "webhook::kill_minus_nine_loses_nothing_that_was_persisted";
+
 #[test]
 fn kill_minus_nine_loses_nothing_that_was_persisted() {
+    if std::env::var_os(FIRST).is_some() {
+        return exporter_child();
+    }
     let dir = tempfile::tempdir().expect("a folder");
     let port = free_port();
     let mut persisted = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! What the watched process does: one act a name, by real system calls.
 
 mod file;
+mod pipe;
 mod process;
 mod send;
 mod uring;
@@ -36,6 +37,7 @@ pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
             checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) })?;
             Ok(())
         }
+        way if way.starts_with("pipe_") => pipe::fill(way, arg(0), number(1)),
         "uring_open" => uring::open(arg(0)),
         "uring_read" => uring::read(arg(0), number(1)),
         "ptrace" | "vm_read" | "proc_mem" | "pidfd_getfd" => process::reach(name),

@@ -1,6 +1,6 @@
 //! The base tier on every kernel.
 
-use monitor::model::{Body, Event, FlowPhase};
+use monitor::model::{Body, Event, FlowPhase, LinkKind};
 
 use crate::host;
 use crate::suite::Test;
@@ -35,6 +35,11 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "k5_10_frames_are_counted", sensor: "", run: frames },
     Test { name: "k5_10_rare_socket_is_seen", sensor: "", run: rare_socket },
     Test { name: "k5_10_open_of_weights_is_seen", sensor: "", run: open },
+    Test {
+        name: "k5_10_what_a_reader_of_weights_puts_into_a_pipe_is_told",
+        sensor: "pipe_write",
+        run: piped,
+    },
 ];
 
 pub(crate) fn by(event: &Event, pid: u32) -> bool {
@@ -177,4 +182,21 @@ fn open(watch: &mut Watch) -> Result<(), String> {
     })?;
     let Body::FileOpen(open) = &event.body else { return Err("no open".into()) };
     if open.size_bytes == 4096 { Ok(()) } else { Err(format!("{open:?}")) }
+}
+
+fn piped(watch: &mut Watch) -> Result<(), String> {
+    let path = "/tmp/piped.safetensors";
+    std::fs::write(path, [7; 8192]).map_err(|error| error.to_string())?;
+    watch.label(path, 7)?;
+    for way in ["pipe_write", "pipe_writev", "pipe_splice", "pipe_sendfile", "pipe_vmsplice"] {
+        let pid = Watch::play(way, &[path, "3000"])?;
+        let event = watch.wait(way, |event| {
+            by(event, pid) && matches!(&event.body, Body::Link(link) if link.kind == LinkKind::Pipe)
+        })?;
+        let Body::Link(link) = &event.body else { return Err("no link".into()) };
+        if link.bytes != 3000 || link.peer_socket == 0 {
+            return Err(format!("{way}: {link:?}"));
+        }
+    }
+    Ok(())
 }

@@ -43,8 +43,8 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("prometheus-alertmanager", "the Alertmanager sink"),
     package("rsyslog", "the syslog sink over UDP and TCP"),
     package("rsyslog-gnutls", "the syslog sink over TLS"),
-    package("podman", "cgroup paths as container engines make them"),
-    package("runc", "cgroup paths as Kubernetes makes them"),
+    package("podman", "containers of the suites, as engines make them"),
+    package("runc", "containers of the suites, as Kubernetes has them made"),
     package("bpftrace", "the peer in benchmarks"),
 ];
 

@@ -145,14 +145,14 @@ fn start(
     let is_python = script.extension().is_some_and(|extension| extension == "py");
     command.arg(if is_python { "/usr/bin/python3" } else { "/bin/bash" });
     command.arg(script).args(&actor.run[1..]);
-    tell(ground, case, &mut command)?;
+    tell(ground, case, cgroup, &mut command)?;
     let logs = ground.directory.join("logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
     Player::start(&format!("{}-{}", case.id, actor.name), &mut command, &logs)
 }
 
 /// What an actor is told, in its environment.
-fn tell(ground: &mut Ground<'_>, case: &Case, command: &mut Command) -> Result<()> {
+fn tell(ground: &mut Ground<'_>, case: &Case, cgroup: &str, command: &mut Command) -> Result<()> {
     let room: PathBuf = ground.directory.join("rooms").join(&case.id);
     std::fs::create_dir_all(&room).with_context(|| format!("create {}", room.display()))?;
     command
@@ -160,6 +160,7 @@ fn tell(ground: &mut Ground<'_>, case: &Case, command: &mut Command) -> Result<(
         .env("PYTHONPATH", ground.tree.path("tests/stand"))
         .env("STAND_MODEL", ground.model(case))
         .env("STAND_ROOM", room)
+        .env("STAND_CGROUP", cgroup)
         .env("STAND_DIR", ground.directory.as_path())
         .env("STAND_SOURCES", ground.tree.path("tests") as PathBuf);
     command.env("STAND_GPUWARDEN", ground.binary());

@@ -2,6 +2,8 @@
 //! on a process's behalf.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::macros::tracepoint;
+use aya_ebpf::programs::TracePointContext;
 use monitor_common::KIND_FILE_OPEN;
 
 use super::{slot, twin};
@@ -29,4 +31,10 @@ fn opening(arg: impl Fn(usize) -> u64) {
         Some(slot) => file::opened_file(arg(0), unsafe { &mut *slot }),
         None => count(KIND_FILE_OPEN, Outcome::MapFull),
     }
+}
+
+/// `memfd_create`: a file that is made open, and that nobody opens.
+#[tracepoint]
+pub fn memory_made(ctx: TracePointContext) -> u32 {
+    file::descriptor_given(&ctx)
 }

@@ -74,18 +74,7 @@ proptest! {
         cuts in prop::collection::vec(0_usize..150, 0..6),
     ) {
         let whole = feed(&mut engine(rules()), &rows);
-        let mut in_batches = engine(rules());
-        let mut findings = vec![];
-        let mut rest = &rows[..];
-        for cut in cuts {
-            let (batch, after) = rest.split_at(cut.min(rest.len()));
-            findings.extend(feed(&mut in_batches, batch));
-            // What a daemon does between batches: it looks at the counts and writes a snapshot.
-            let _ = (in_batches.stats(), in_batches.snapshot("boot"));
-            rest = after;
-        }
-        findings.extend(feed(&mut in_batches, rest));
-        prop_assert_eq!(whole, findings);
+        prop_assert_eq!(whole, feed_in_batches(&mut engine(rules()), &rows, cuts));
     }
 
     #[test]

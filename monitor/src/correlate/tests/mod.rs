@@ -127,6 +127,24 @@ pub(super) fn feed(engine: &mut Engine, rows: &[FactRow]) -> Vec<Finding> {
     out
 }
 
+/// What `feed` gives in batches of `cuts` rows and a rest. Between them is done what a daemon does
+/// between batches: it looks at the counts and writes a snapshot.
+pub(super) fn feed_in_batches(
+    engine: &mut Engine,
+    rows: &[FactRow],
+    cuts: Vec<usize>,
+) -> Vec<Finding> {
+    let (mut findings, mut rest) = (vec![], rows);
+    for cut in cuts {
+        let (batch, after) = rest.split_at(cut.min(rest.len()));
+        findings.extend(feed(engine, batch));
+        let _ = (engine.stats(), engine.snapshot("boot"));
+        rest = after;
+    }
+    findings.extend(feed(engine, rest));
+    findings
+}
+
 /// Rule ids and whole seconds of the findings.
 pub(super) fn fired(findings: &[Finding]) -> Vec<(&str, u64)> {
     findings.iter().map(|f| (f.rule.id.as_str(), f.time.0 / SECOND)).collect()

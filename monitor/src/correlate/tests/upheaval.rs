@@ -98,15 +98,7 @@ proptest! {
         let mut whole = engine_within(rules(), cramped());
         let expected = feed(&mut whole, &rows);
         let mut in_batches = engine_within(rules(), cramped());
-        let (mut findings, mut rest) = (vec![], &rows[..]);
-        for cut in cuts {
-            let (batch, after) = rest.split_at(cut.min(rest.len()));
-            findings.extend(feed(&mut in_batches, batch));
-            let _ = (in_batches.stats(), in_batches.snapshot("boot"));
-            rest = after;
-        }
-        findings.extend(feed(&mut in_batches, rest));
-        prop_assert_eq!(expected, findings);
+        prop_assert_eq!(expected, feed_in_batches(&mut in_batches, &rows, cuts));
         prop_assert_eq!(whole.stats(), in_batches.stats(), "what was given up is counted alike");
     }
 

@@ -122,6 +122,38 @@ fn files_of_one_size_are_pieces_of_a_copy_once_they_carry_a_model() {
 }
 
 #[test]
+fn files_of_differing_sizes_are_pieces_once_they_are_as_long_as_a_whole_model() {
+    let mut stage = Stage::new();
+    stage.enricher.label(&seed("/models/small/w.safetensors", 5, 48 * MIB));
+    stage.act(actor(10), Body::FileOpen(open("/models/small/w.safetensors", 5, 48 * MIB)));
+    let piece = |stage: &mut Stage, number: u64, size| {
+        let path = format!("/tmp/p/{number}");
+        stage.act(actor(10), Body::FileOpen(written(&path, 100 + number)));
+        stage.grows(&path, 100 + number, size).len()
+    };
+    for (number, size) in [(0, 11 * MIB), (1, 12 * MIB), (2, 13 * MIB), (3, 11 * MIB + 1)] {
+        assert_eq!(piece(&mut stage, number, size), 0, "{number}: logs and caches are as long");
+    }
+    assert_eq!(piece(&mut stage, 4, 60 << 10), 0, "too short to be one");
+    assert_eq!(piece(&mut stage, 5, MIB), 5, "as long as the model, and all are told");
+    let id = open("", 102, 0).id;
+    assert!(stage.enricher.label_path(&id).is_some());
+}
+
+#[test]
+fn a_file_without_a_name_is_followed_by_what_its_writer_has_open() {
+    let mut stage = reading();
+    stage.act(actor(10), Body::FileOpen(written("/memfd:cache", 9)));
+    stage.host.0.lock().unwrap().open_files.insert(9, 60 * MIB);
+    stage.now += 2 * SECOND;
+    let told = stage.enricher.written(BootNs(stage.now));
+    let [event] = told.as_slice() else { panic!("{told:?}") };
+    stage.enricher.observe(event);
+    let read = stage.act(actor(50), Body::FileOpen(open("/proc/10/fd/3", 9, 60 * MIB)));
+    assert_eq!(stage.text(&read, FieldId::FileDerivedFrom), "llama");
+}
+
+#[test]
 fn a_copy_in_the_kernel_carries_the_label_and_a_rename_keeps_it() {
     let mut stage = reading();
     let change = FileChange {

@@ -39,6 +39,23 @@ fn lineage_tells_what_the_parent_ran_when_the_child_was_born() {
 }
 
 #[test]
+fn ancestors_of_a_workload_end_at_its_border() {
+    let mut stage = Stage::new();
+    stage.cgroup(40, "/system.slice/deploy.service");
+    stage.exec(40, "/usr/bin/python3");
+    stage.fork(40, 41);
+    let pod = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555/";
+    stage.cgroup(41, &format!("{pod}{}", "c".repeat(64)));
+    let first = stage.exec(41, "/usr/bin/dash");
+    assert_eq!(stage.text(&first, FieldId::ProcAncestorExes), "/usr/bin/python3");
+    assert_eq!(stage.text(&first, FieldId::ProcWorkloadAncestorExes), "");
+    stage.fork(41, 42);
+    let below = stage.exec(42, "/usr/bin/curl");
+    assert_eq!(stage.text(&below, FieldId::ProcWorkloadAncestorExes), "/usr/bin/dash");
+    assert_eq!(stage.text(&below, FieldId::ProcAncestorExes), "/usr/bin/dash,/usr/bin/python3");
+}
+
+#[test]
 fn a_child_runs_what_its_creator_ran_until_it_executes() {
     let mut stage = Stage::new();
     stage.exec(10, "/usr/bin/python3");

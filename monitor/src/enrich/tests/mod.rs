@@ -4,6 +4,7 @@ mod budget;
 mod derived;
 mod dns;
 mod gpu;
+mod hand;
 mod label;
 mod law;
 mod lineage;
@@ -37,6 +38,10 @@ struct Host {
     files: HashMap<String, (u64, Vec<u8>)>,
     /// Size by path of files that are being written.
     sizes: HashMap<String, (u64, u64)>,
+    /// Files without a name that each process has open, with their sizes.
+    nameless: HashMap<u32, Vec<(FileId, u64)>>,
+    /// Size by inode of files that have no name and are open.
+    open_files: HashMap<u64, u64>,
     /// What each process has open for writing: path and inode.
     written: HashMap<u32, Vec<(String, u64)>>,
     /// `LD_PRELOAD` of each process.
@@ -89,6 +94,18 @@ impl ProcSource for FakeSource {
         host.looks += 1;
         let holder = Tgid(*host.sockets.get(&socket)?);
         processes.contains(&holder).then_some(holder)
+    }
+
+    fn nameless(&self, process: Tgid) -> Vec<(FileId, u64)> {
+        self.0.lock().unwrap().nameless.get(&process.0).cloned().unwrap_or_default()
+    }
+
+    fn open_size(&self, _process: Tgid, id: &FileId) -> Option<u64> {
+        self.0.lock().unwrap().open_files.get(&id.inode).copied()
+    }
+
+    fn pipe_reader(&self, processes: &[Tgid], pipe: u64) -> Option<Tgid> {
+        self.holder(processes, pipe)
     }
 
     fn datagram_socket(&self, _process: Tgid, port: u16) -> Option<u64> {

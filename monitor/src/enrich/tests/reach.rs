@@ -5,7 +5,7 @@ use crate::model::{
     AccessMethod, CgroupMove, Channel, MemoryAccess, Stdio, StreamKind, Tamper, TamperOp,
 };
 
-fn stdio(pipes: [u64; 3]) -> Body {
+pub(super) fn stdio(pipes: [u64; 3]) -> Body {
     let pipe = |id| (id != 0).then_some(Channel { kind: StreamKind::Pipe, id, inode: id });
     Body::Stdio(Stdio { is_whole: true, channels: pipes.map(pipe), ..Stdio::default() })
 }
@@ -205,7 +205,7 @@ fn who_is_moved_into_a_running_container_has_entered_it_and_its_first_process_ha
     }
 }
 
-fn link(peer: u32, bytes: u64) -> Body {
+pub(super) fn link(peer: u32, bytes: u64) -> Body {
     use crate::model::{Link, LinkKind};
     Body::Link(Link {
         kind: LinkKind::Unix,

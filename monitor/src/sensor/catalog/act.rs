@@ -13,6 +13,26 @@ pub(super) const SENT_IN_PACKETS: Road = Road {
            processes sent what on one stream, and bytes that wait in a socket when it is destroyed",
 };
 
+/// What goes into pipes.
+pub(super) const PIPE_WRITE: Sensor = Sensor {
+    name: "pipe_write",
+    sees: "how much a workload that has read weights puts into pipes and FIFOs",
+    roads: &[base(&[
+        program("pipe_written", syscalls(&["sys_enter_write"])),
+        program("pipe_gathered", syscalls(&["sys_enter_writev", "sys_enter_pwritev2"])),
+        program("page_entered", entries(&["sys_enter_vmsplice", "sys_enter_sendfile64"])),
+        program("page_done", syscalls(&["sys_exit_vmsplice", "sys_exit_sendfile64"])),
+        program("tee_entered", entries(&["sys_enter_tee"])),
+        program("tee_done", syscalls(&["sys_exit_tee"])),
+        program("splice_entered", entries(&["sys_enter_splice"])),
+        program("splice_done", syscalls(&["sys_exit_splice"])),
+    ])],
+    bound: "of a write what was asked for counts, of one that may not wait a MiB at most; 32-bit \
+            system calls are not seen",
+    lost: "what is passed on to other workloads through pipes and FIFOs",
+    required: false,
+};
+
 /// Unix sockets that are connected.
 pub(super) const UNIX_CONNECT: Sensor = Sensor {
     name: "unix_connect",

@@ -11,9 +11,11 @@ const fn fentry(programs: &'static [Program]) -> Road {
     Road { tier: Tier::Fentry, programs, lost: "" }
 }
 
-pub(super) const OPEN_LSM: Road = lsm(&[program("open_lsm", Hook::Lsm("file_open"))]);
+/// Files in memory, which are made open.
+const MEMORY_MADE: Program = program("memory_made", syscalls(&["sys_exit_memfd_create"]));
+pub(super) const OPEN_LSM: Road = lsm(&[program("open_lsm", Hook::Lsm("file_open")), MEMORY_MADE]);
 pub(super) const OPEN_FENTRY: Road =
-    fentry(&[program("open_fentry", Hook::Fentry("security_file_open"))]);
+    fentry(&[program("open_fentry", Hook::Fentry("security_file_open")), MEMORY_MADE]);
 
 pub(super) const SOCKET_LSM: Road = lsm(&[program("socket_lsm", Hook::Lsm("socket_create"))]);
 pub(super) const SOCKET_FENTRY: Road =
