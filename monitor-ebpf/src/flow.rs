@@ -21,6 +21,7 @@ use crate::lane::Lane;
 use crate::maps::{FLOW_SCRATCH, FLOWS, RAW_PEERS, SEND_PEERS, SOCKETS};
 use crate::opinion;
 use crate::read::{self, Fault, sock, task};
+use crate::words;
 
 /// Key of a flow: the socket, and for one that is no stream a hash of the peer.
 #[repr(C)]
@@ -199,8 +200,7 @@ pub(crate) fn start_in(
 ) -> Result<(), Fault> {
     // SAFETY: a live map value that nobody else writes now; see `Starter`.
     let state = unsafe { &mut *slot };
-    // SAFETY: all members are integers, for which zero is a value.
-    unsafe { core::ptr::write_bytes(state, 0, 1) };
+    words::clear(state);
     if opening.direction != DIRECTION_INGRESS {
         match opening.starter {
             Starter::Packet => task::packet_actor(opening.task, &mut state.actor)?,
@@ -376,14 +376,14 @@ pub(crate) fn report(state: &FlowState, phase: u16, before: u64) -> bool {
         record.header.len = size_of::<FlowRecord>() as u32;
         // SAFETY: a helper without preconditions.
         record.header.boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-        record.header.actor = state.actor;
+        words::copy(&state.actor, &mut record.header.actor);
         record.flow_id = state.flow_id;
         record.owner_tgid = state.owner_tgid;
         record.phase = phase;
         record.direction = state.direction;
         record.owner_start_boot_ns = state.owner_start_boot_ns;
-        record.local = state.local;
-        record.remote = state.remote;
+        words::copy(&state.local, &mut record.local);
+        words::copy(&state.remote, &mut record.remote);
         record.bytes_out = state.bytes_out;
         record.bytes_out_before = before;
         record.sends = state.sends;
@@ -443,28 +443,13 @@ pub(crate) fn peer_of(sk: u64, family: u16, remote: &mut Endpoint) -> Result<u64
         if kept.holder != task::current() {
             return Ok(1);
         }
-        copy(&kept.peer.end, remote);
+        words::copy(&kept.peer.end, remote);
     } else {
         // SAFETY: the value is copied out at once.
         let Some(peer) = (unsafe { RAW_PEERS.get(sk) }) else { return Ok(1) };
-        copy(&peer.end, remote);
+        words::copy(&peer.end, remote);
     }
     Ok(peer_hash(remote))
-}
-
-/// Copies an end by its words. Of a plain copy the compiler may make a call of `memmove`, which
-/// leaves an address of the stack in the register of results, and the verifier refuses that
-/// ("cannot return stack pointer to the caller").
-#[inline(always)]
-fn copy(from: &Endpoint, to: &mut Endpoint) {
-    const { assert!(size_of::<Endpoint>() == 24 && align_of::<Endpoint>() == 8) };
-    let (from, to) = (core::ptr::from_ref(from).cast::<u64>(), core::ptr::from_mut(to).cast());
-    // SAFETY: both ends are three aligned words, and the references say that they are there.
-    unsafe {
-        core::ptr::write_volatile(to, core::ptr::read_volatile(from));
-        core::ptr::write_volatile(to.add(1), core::ptr::read_volatile(from.add(1)));
-        core::ptr::write_volatile(to.add(2), core::ptr::read_volatile(from.add(2)));
-    }
 }
 
 /// A fault of a flow hook.

@@ -15,6 +15,7 @@
 //! | `relay` | bytes that workloads which have read weights pass on within the host |
 //! | `opinion` | bytes by cgroup, as the socket layer says and as packets show |
 //! | `reader` | the sums of bytes read of labelled files |
+//! | `words` | values cleared and copied by their words |
 //! | `hook` | the programs |
 #![feature(asm_experimental_arch)]
 #![no_std]
@@ -32,6 +33,7 @@ mod opinion;
 mod read;
 mod reader;
 mod relay;
+mod words;
 
 /// The verifier refuses an endless loop, so a reachable panic is a load failure and not silence.
 #[cfg(not(test))]

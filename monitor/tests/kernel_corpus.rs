@@ -63,7 +63,7 @@ fn stored_inputs_are_what_the_kernel_side_sends() {
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut tree = vec![child.id()];
     while Instant::now() < deadline {
-        while high.next(&mut frame) || bulk.next(&mut frame) {
+        while high.next(&mut frame).or_else(|| bulk.next(&mut frame)).is_some() {
             let Ok(event) = decode::decode(&frame) else { continue };
             let Some(actor) = &event.actor else { continue };
             if !tree.contains(&actor.process.tgid.0) {

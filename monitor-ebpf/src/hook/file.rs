@@ -133,18 +133,17 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     if kind != S_IFREG {
         return Ok(None);
     }
-    let mut reason = 0;
     let size = head.size()?;
     if size == 0 && file::is_process_memory(file, head)? {
         super::memory::proc_mem_opened(file);
         return Ok(None);
     }
-    if size >= BIG_FILE_BYTES.load() {
-        reason |= OPEN_BIG_FILE;
-    }
+    let record = &mut scratch.record;
+    let is_big = size >= BIG_FILE_BYTES.load();
+    set_reason(record, if is_big { OPEN_BIG_FILE } else { 0 });
     let label = label_of(head)?;
     if label != 0 {
-        reason |= OPEN_LABELLED;
+        add_reason(record, OPEN_LABELLED);
     }
     let access = flags & O_ACCMODE;
     if label != 0 && access != O_WRONLY {
@@ -152,7 +151,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     }
     let is_written = access != 0;
     if is_written && open_to_write(head)? {
-        reason |= OPEN_MARKED;
+        add_reason(record, OPEN_MARKED);
     }
     // It is told of for its label alone, so nothing else need be looked at to know that it was.
     if label != 0 && open_is_repeated(access, head)? {
@@ -160,20 +159,40 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     }
     let dentry = file::dentry(file)?;
     if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
-        reason |= OPEN_WATCHED_DIR;
+        add_reason(record, OPEN_WATCHED_DIR);
     }
     if name_is_watched(dentry, is_written, scratch)? {
-        reason |= OPEN_WATCHED_NAME;
+        add_reason(&mut scratch.record, OPEN_WATCHED_NAME);
     }
     let name_class =
         if size >= NAME_CLASS_BYTES.load() { named_class(dentry, size, label, access)? } else { 0 };
     if name_class != 0 {
-        reason |= OPEN_NAME_CLASS;
+        add_reason(&mut scratch.record, OPEN_NAME_CLASS);
     }
+    let reason = reason(&scratch.record);
     if reason == 0 {
         return Ok(None);
     }
     Ok(Some(Opened { file, dentry, reason, name_class, label }))
+}
+
+/// Why an open is told, so far. In memory and never in a register: of each combination of reasons
+/// that it knows the verifier followed all that comes after (a hundred times the look at the name).
+#[inline(always)]
+fn reason(record: &FileOpenRecord) -> u16 {
+    // SAFETY: our own field; volatile so that it is read from memory.
+    unsafe { core::ptr::read_volatile(&raw const record.reason) }
+}
+
+#[inline(always)]
+fn set_reason(record: &mut FileOpenRecord, reason: u16) {
+    // SAFETY: our own field; volatile so that it is written to memory.
+    unsafe { core::ptr::write_volatile(&raw mut record.reason, reason) }
+}
+
+#[inline(always)]
+fn add_reason(record: &mut FileOpenRecord, one: u16) {
+    set_reason(record, reason(record) | one);
 }
 
 /// Class of a file by the end of its name; zero for none.

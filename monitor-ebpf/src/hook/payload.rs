@@ -9,6 +9,7 @@ use monitor_common::{
 use crate::count::{Outcome, count};
 use crate::filter;
 use crate::lane::{Lane, QUIET};
+use crate::words;
 
 /// A payload record with its bytes.
 #[repr(C)]
@@ -75,10 +76,10 @@ fn send<const BYTES: usize>(
     record.header.len = size_of::<Slot<BYTES>>() as u32;
     // SAFETY: a helper without preconditions.
     record.header.boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-    record.header.actor = *sides.actor;
+    words::copy(sides.actor, &mut record.header.actor);
     record.flow_id = sides.flow_id;
-    record.local = *sides.local;
-    record.remote = *sides.remote;
+    words::copy(sides.local, &mut record.local);
+    words::copy(sides.remote, &mut record.remote);
     record.owner_tgid = sides.owner_tgid;
     record.owner_start_boot_ns = sides.owner_start_boot_ns;
     record.payload_total = part.total;

@@ -258,22 +258,6 @@ pub(crate) fn extension(dentry: u64) -> Result<Option<Extension>, Fault> {
     }
     // The last 16 bytes of the name. A name shorter than that lives inside its dentry, behind the
     // other members, so what is read before its start is memory of the same dentry, and is ignored.
-    let tail: [u8; EXTENSION_BYTES] = super::at(name + u64::from(length) - EXTENSION_BYTES as u64)?;
-    let first = (EXTENSION_BYTES as u32).saturating_sub(length);
-    let mut out = [0u8; EXTENSION_BYTES];
-    let mut found = false;
-    // Indices are constants: 5.10 refuses variable offsets into the stack.
-    macro_rules! step {
-        ($($index:literal)*) => {$(
-            if !found && $index > first {
-                if tail[$index] == b'.' {
-                    found = true;
-                } else {
-                    out[$index] = tail[$index].to_ascii_lowercase();
-                }
-            }
-        )*};
-    }
-    step!(15 14 13 12 11 10 9 8 7 6 5 4 3 2 1);
-    Ok((found && out[EXTENSION_BYTES - 1] != 0).then_some(Extension(out)))
+    let tail: [u64; 2] = super::at(name + u64::from(length) - EXTENSION_BYTES as u64)?;
+    Ok(Extension::of_tail(tail, length))
 }

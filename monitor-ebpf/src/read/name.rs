@@ -5,15 +5,21 @@ use monitor_common::{OFFSET_ABSENT, WATCH_NAME_BYTES, WatchName, name_slot};
 
 use super::{Fault, field, word};
 use crate::globals::{OFF_DENTRY_LEN, OFF_DENTRY_NAME, OFF_DENTRY_PARENT, Place, TYPE_CAST};
+use crate::words;
 
 /// Bytes read at once from the start of a `struct dentry`: parent, name and a short name's text.
 const DENTRY_HEAD_BYTES: usize = 64;
+
+/// A name as a key, aligned so that it can be cleared by its words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Key(WatchName);
 
 /// A dentry, and room for its name. Where its fields cannot be read by plain loads, its start is
 /// read at once. Lives in a scratch slot.
 #[repr(C)]
 pub(crate) struct NameHead {
-    key: WatchName,
+    key: Key,
     address: u64,
     bytes: [u8; DENTRY_HEAD_BYTES],
 }
@@ -74,15 +80,15 @@ impl NameHead {
     #[inline(always)]
     pub(crate) fn key(&mut self) -> Result<&WatchName, Fault> {
         let text = self.text()?;
-        self.key = WatchName([0; WATCH_NAME_BYTES]);
+        words::clear(&mut self.key);
         // SAFETY: the key is that many bytes long; the helper accepts any source address.
         let read = unsafe {
             bpf_probe_read_kernel_str(
-                self.key.0.as_mut_ptr().cast(),
+                self.key.0.0.as_mut_ptr().cast(),
                 WATCH_NAME_BYTES as u32,
                 text as *const core::ffi::c_void,
             )
         };
-        if read < 0 { Err(Fault) } else { Ok(&self.key) }
+        if read < 0 { Err(Fault) } else { Ok(&self.key.0) }
     }
 }

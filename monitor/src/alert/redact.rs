@@ -189,47 +189,58 @@ fn is_name_char(c: char) -> bool {
 }
 
 fn name_kind(name: &str) -> NameKind {
-    let words = words(name);
-    let Some(last) = words.last().map(String::as_str) else { return NameKind::Plain };
-    let before = words.len().checked_sub(2).map_or("", |at| words[at].as_str());
-    if last == "pwd" && words.len() == 1 {
+    let LastWords { last, before } = last_words(name);
+    let is_in = |words: &[&str], word: &str| words.iter().any(|one| one.eq_ignore_ascii_case(word));
+    let is_last = |word: &str| last.eq_ignore_ascii_case(word);
+    if is_last("pwd") && before.is_empty() {
         return NameKind::Plain;
     }
-    if last == "pass" && words.len() == 1 && !name.starts_with('-') {
+    if is_last("pass") && before.is_empty() && !name.starts_with('-') {
         return NameKind::Plain;
     }
-    if last == "token" && VOCABULARY_WORDS.contains(&before) {
+    if is_last("token") && is_in(VOCABULARY_WORDS, before) {
         return NameKind::Plain;
     }
-    if SECRET_ENDS.iter().any(|end| last.ends_with(end)) {
+    if SECRET_ENDS.iter().any(|end| ends_with(last, end)) || is_in(SECRET_WORDS, last) {
         return NameKind::Secret;
     }
-    if SECRET_WORDS.contains(&last) || SECRET_PAIRS.contains(&(before, last)) {
+    if SECRET_PAIRS.iter().any(|(a, b)| before.eq_ignore_ascii_case(a) && is_last(b)) {
         return NameKind::Secret;
     }
-    if KEYLIKE_WORDS.contains(&last) { NameKind::Keylike } else { NameKind::Plain }
+    if is_in(KEYLIKE_WORDS, last) { NameKind::Keylike } else { NameKind::Plain }
 }
 
-/// `--hfApi_TOKEN` → `hf`, `api`, `token`.
-fn words(name: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
+fn ends_with(word: &str, end: &str) -> bool {
+    let from = word.len().checked_sub(end.len());
+    from.and_then(|from| word.get(from..)).is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+}
+
+/// The last word of a name and the one before it; empty for none.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct LastWords<'a> {
+    last: &'a str,
+    before: &'a str,
+}
+
+/// `--hfApi_TOKEN` → `Api`, `TOKEN`: an alert asks this of each word of each argument of a whole
+/// ancestry, so nothing is copied.
+fn last_words(name: &str) -> LastWords<'_> {
+    let (mut last, mut before) = (0..0, 0..0);
     let mut is_new = true;
     let mut was_lower = false;
-    for c in name.chars() {
+    for (at, c) in name.char_indices() {
         if !c.is_ascii_alphanumeric() {
             is_new = true;
             continue;
         }
         if is_new || (was_lower && c.is_ascii_uppercase()) {
-            words.push(String::new());
+            before = std::mem::replace(&mut last, at..at);
         }
-        if let Some(word) = words.last_mut() {
-            word.push(c.to_ascii_lowercase());
-        }
+        last.end = at + 1;
         is_new = false;
         was_lower = c.is_ascii_lowercase();
     }
-    words
+    LastWords { last: &name[last], before: &name[before] }
 }
 
 /// Whether a run of name characters is a token by its form.

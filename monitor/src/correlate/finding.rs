@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{BootNs, FactRow, Facts as _, FieldId, Severity, Value};
+use crate::model::{BootNs, Severity};
 use crate::rule::spec::{RuleMeta, Vars};
 
 /// A rule matched, once, before dedupe.
@@ -14,8 +14,8 @@ pub struct Finding {
     pub time: BootNs,
     /// Time of the first event in the window; `time` without one.
     pub first_time: BootNs,
-    /// The event that completed the match, as the rule saw it.
-    pub facts: FactRow,
+    /// Whether the role of the workload, at that moment, was guessed.
+    pub is_role_guessed: bool,
     /// The window's values at that moment.
     pub vars: Vars,
     /// The rendered sentence.
@@ -35,8 +35,7 @@ impl Finding {
         if self.is_doubted {
             return self.rule.severity.min(Severity::Low);
         }
-        let guessed = self.facts.field(FieldId::WorkloadRoleInferred) == Value::Bool(true);
-        if self.rule.on_role && guessed {
+        if self.rule.on_role && self.is_role_guessed {
             self.rule.severity.min(Severity::Medium)
         } else {
             self.rule.severity

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::state::{Input, Verdict};
 use super::stats::RuleStats;
 use super::table::KeyTable;
-use crate::model::{BootNs, EventKind, FactRow, Facts, FieldId, Value};
+use crate::model::{BootNs, EventKind, Facts, FieldId, Value};
 use crate::rule::spec::{Correlation, CorrelationKind, Rule, Vars};
 
 /// How an event stands to a rule.
@@ -332,7 +332,7 @@ fn finding(
         rule: Arc::clone(&rule.meta),
         time: facts.time(),
         first_time,
-        facts: FactRow::snapshot(facts),
+        is_role_guessed: facts.field(FieldId::WorkloadRoleInferred) == Value::Bool(true),
         vars,
         message,
         is_doubted: doubt.is_some(),

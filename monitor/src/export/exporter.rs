@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::config::{ExportConfig, SinkConfig};
 use super::dead_letter::DeadLetters;
 use super::health::{Counters, ExportHealth, SinkHealth};
-use super::local::{LOCAL_QUEUE_MAX, LocalWorker};
+use super::local::{Handed, LOCAL_QUEUE_MAX, LocalWorker};
 use super::queue::Queue;
 use super::remote::RemoteWorker;
 use super::sink::{Sink, SinkError};
@@ -23,7 +23,7 @@ use super::spool::{Reader, Spool, SpoolError};
 use super::stop::Stop;
 use super::writer::Writer;
 use crate::alert::Alert;
-use crate::model::Severity;
+use crate::model::{BootNs, Delay, DelayCounts, Severity};
 
 /// Alerts that wait to be written to the spool; more are dropped, counted and announced. Deep
 /// enough for a burst while the disk syncs.
@@ -66,7 +66,7 @@ pub(super) struct Slot {
     pub(super) config: SinkConfig,
     pub(super) counters: Arc<Counters>,
     /// The queue of a local sink.
-    pub(super) queue: Option<Arc<Queue<Arc<Alert>>>>,
+    pub(super) queue: Option<Arc<Queue<Handed>>>,
     /// What a remote sink has yet to read.
     pub(super) reader: Option<Reader>,
     /// The last backlog, for when the disk makes everybody wait.
@@ -78,6 +78,8 @@ pub(super) struct Shared {
     pub(super) slots: Vec<Slot>,
     pub(super) queue: Queue<Arc<Alert>>,
     pub(super) spool: Option<Spool>,
+    /// From the record in the kernel to the line of a local sink.
+    pub(super) written: Arc<Delay>,
 }
 
 /// The running exporter. Dropping it stops its threads without waiting for delivery; what is in
@@ -113,7 +115,8 @@ impl Exporter {
             return Err(errors);
         }
         let slots = config.sinks.iter().map(|sink| slot(sink, spool.as_ref())).collect();
-        let shared = Arc::new(Shared { slots, queue: Queue::new(QUEUE_DEPTH_MAX), spool });
+        let (queue, written) = (Queue::new(QUEUE_DEPTH_MAX), Arc::default());
+        let shared = Arc::new(Shared { slots, queue, spool, written });
         let mut exporter = Self { shared, stop: Arc::default(), threads: Vec::new() };
         let sinks = sinks.into_iter().filter_map(Result::ok).collect();
         exporter.spawn(config, sinks).map_err(|error| vec![error])?;
@@ -129,9 +132,15 @@ impl Exporter {
             match (sink, &slot.queue, reader) {
                 (Sink::Local(sink), Some(queue), _) => {
                     let queue = Arc::clone(queue);
-                    let retry = config.retry;
-                    let worker =
-                        LocalWorker { name: name.clone(), sink, queue, counters, stop, retry };
+                    let worker = LocalWorker {
+                        name: name.clone(),
+                        sink,
+                        queue,
+                        counters,
+                        written: Arc::clone(&shared.written),
+                        stop,
+                        retry: config.retry,
+                    };
                     self.thread(&name, move || worker.run())?;
                 }
                 (Sink::Remote(sink), _, Some(reader)) => {
@@ -166,9 +175,15 @@ impl Exporter {
         Ok(())
     }
 
-    /// Takes an alert for every sink. Waits at most [`SUBMIT_WAIT_MAX`].
-    pub fn submit(&self, alert: Alert) -> Submitted {
-        self.shared.submit(Arc::new(alert), SUBMIT_WAIT_MAX)
+    /// Takes an alert for every sink, and with it when the kernel wrote the record that it comes
+    /// from. Waits at most [`SUBMIT_WAIT_MAX`].
+    pub fn submit(&self, alert: Alert, record: Option<BootNs>) -> Submitted {
+        self.shared.submit(Arc::new(alert), record, SUBMIT_WAIT_MAX)
+    }
+
+    /// How long it took from a record in the kernel to the line of a sink on this host.
+    pub fn written(&self) -> DelayCounts {
+        self.shared.written.read()
     }
 
     /// The highest number of [`Submitted::Accepted`] up to which every alert is in the spool's
@@ -278,13 +293,21 @@ impl Slot {
 }
 
 impl Shared {
-    pub(super) fn submit(&self, alert: Arc<Alert>, wait: Duration) -> Submitted {
+    pub(super) fn submit(
+        &self,
+        alert: Arc<Alert>,
+        record: Option<BootNs>,
+        wait: Duration,
+    ) -> Submitted {
         let mut is_accepted = true;
         for slot in &self.slots {
             let Some(queue) = &slot.queue else { continue };
             if alert.severity < slot.config.min_severity {
                 Counters::add(&slot.counters.filtered);
-            } else if queue.push(Arc::clone(&alert), Duration::ZERO).is_err() {
+                continue;
+            }
+            let handed = Handed { alert: Arc::clone(&alert), record };
+            if queue.push(handed, Duration::ZERO).is_err() {
                 Counters::add(&slot.counters.dropped_queue);
                 is_accepted = false;
             }

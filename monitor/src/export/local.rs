@@ -9,6 +9,7 @@ use super::queue::Queue;
 use super::sink::Write;
 use super::stop::{Pauses, Stop};
 use crate::alert::Alert;
+use crate::model::{BootNs, Clock, Delay};
 
 /// Alerts that wait for a local sink; more are dropped and counted. At the rate limit of the
 /// alerter this is a quarter of an hour of a full disk.
@@ -16,11 +17,19 @@ pub const LOCAL_QUEUE_MAX: usize = 1024;
 /// How often the thread looks whether it shall stop.
 const WAKE_EVERY: Duration = Duration::from_millis(200);
 
+/// An alert, and when the kernel wrote the record that it comes from; `None` where it comes from
+/// none, as the count of an older alert.
+pub(super) struct Handed {
+    pub(super) alert: Arc<Alert>,
+    pub(super) record: Option<BootNs>,
+}
+
 pub(super) struct LocalWorker {
     pub(super) name: String,
     pub(super) sink: Box<dyn Write>,
-    pub(super) queue: Arc<Queue<Arc<Alert>>>,
+    pub(super) queue: Arc<Queue<Handed>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) written: Arc<Delay>,
     pub(super) stop: Arc<Stop>,
     pub(super) retry: RetryConfig,
 }
@@ -30,12 +39,15 @@ impl LocalWorker {
     pub(super) fn run(mut self) {
         let mut pauses = Pauses::new(self.retry);
         loop {
-            let alerts = self.queue.take(1, WAKE_EVERY);
-            if alerts.is_empty() && self.stop.is_said() {
+            let handed = self.queue.take(1, WAKE_EVERY);
+            if handed.is_empty() && self.stop.is_said() {
                 return;
             }
-            for alert in alerts {
+            for Handed { alert, record } in handed {
                 let is_done = self.write(&alert, &mut pauses);
+                if let Some(record) = record.filter(|_| is_done) {
+                    self.written.add(Clock::boot_now().since(record));
+                }
                 self.queue.done(1);
                 if !is_done {
                     return;

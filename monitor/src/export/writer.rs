@@ -82,7 +82,7 @@ impl Writer {
         alert.count = total;
         alert.summary = format!("alerts were lost before they were sent: {}", parts.join(", "));
         tracing::error!(summary = alert.summary, "alerts were lost");
-        self.shared.submit(Arc::new(alert), Duration::ZERO);
+        self.shared.submit(Arc::new(alert), None, Duration::ZERO);
     }
 }
 

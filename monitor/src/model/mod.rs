@@ -8,6 +8,7 @@
 //! | [`Evidence`] | what an alert shows a person |
 
 mod act;
+mod delay;
 mod event;
 mod evidence;
 mod field;
@@ -23,6 +24,7 @@ pub use act::{
     AccessMethod, AsyncIo, AsyncOp, CgroupMove, Channel, FileChange, FileOp, Link, LinkKind,
     MemoryAccess, NamespaceChange, NamespaceOp, SensorNote, Stdio, StreamKind, Tamper, TamperOp,
 };
+pub use delay::{DELAY_BOUNDS_US, Delay, DelayCounts};
 pub use event::{
     Actor, Body, Event, ExeWriter, Exec, Exit, FileId, FileOpen, FileRead, FileType, Flow,
     FlowPhase, Loss, LossReason, ProcessSeen, SeenOrigin, SocketNew, TaskNew,

@@ -20,7 +20,9 @@ use crate::decode::{self, DecodeStats};
 use crate::enrich::{Enricher, LabelChange, gpu_minor};
 use crate::export::{Exporter, Submitted};
 use crate::gpu::{FeatureTable, GpuBatch, GpuSampler, TreeReading};
-use crate::model::{Body, Clock, Completeness, Event, FileId, GpuUuid, Severity, Tgid};
+use crate::model::{
+    Body, BootNs, Clock, Completeness, Delay, Event, FileId, GpuUuid, Severity, Tgid,
+};
 use crate::recording::Tap;
 use crate::rule::RuleSet;
 use crate::sensor::label_watch::LabelWatch;
@@ -67,12 +69,28 @@ pub(super) struct Stages {
     pub(super) directory: Arc<Directory>,
 }
 
+/// When the kernel wrote a record, and when it was taken from its ring.
+#[derive(Clone, Copy, Debug)]
+struct RecordTimes {
+    written: BootNs,
+    taken: BootNs,
+}
+
+/// From a record in the kernel to its alert: how long until the record was taken, and until the
+/// alert was made.
+#[derive(Debug, Default)]
+pub(super) struct Delays {
+    pub(super) taken: Delay,
+    pub(super) judged: Delay,
+}
+
 /// Counts that no stage keeps itself.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) decode: DecodeStats,
     pub(super) alerts: std::collections::BTreeMap<(String, Severity), u64>,
     pub(super) alerts_dropped: u64,
+    pub(super) delays: Delays,
     pub(super) labels_refused: u64,
     pub(super) directories_refused: u64,
     pub(super) reload_failed: bool,
@@ -97,6 +115,8 @@ pub(super) struct Engine {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     findings: Vec<Finding>,
+    /// The record that is at work, for the time that its alert takes.
+    record: Option<RecordTimes>,
     pub(super) last_batch: Option<GpuBatch>,
     clock: Clock,
 }
@@ -120,6 +140,7 @@ impl Engine {
             metrics,
             readiness,
             findings: Vec::new(),
+            record: None,
             last_batch: None,
             clock,
         }
@@ -222,27 +243,27 @@ impl Engine {
     fn take_frames(&mut self, frame: &mut Frame) -> bool {
         let mut moved = false;
         for _ in 0..HIGH_BATCH_MAX {
-            if !self.inputs.high.next(frame) {
-                break;
-            }
+            let Some(taken) = self.inputs.high.next(frame) else { break };
             moved = true;
-            self.take_frame(frame);
+            self.take_frame(frame, taken);
         }
         for _ in 0..BULK_BATCH_MAX {
-            if !self.inputs.bulk.next(frame) {
-                break;
-            }
+            let Some(taken) = self.inputs.bulk.next(frame) else { break };
             moved = true;
-            self.take_frame(frame);
+            self.take_frame(frame, taken);
         }
         moved
     }
 
-    fn take_frame(&mut self, frame: &Frame) {
+    fn take_frame(&mut self, frame: &Frame, taken: BootNs) {
         let result = decode::decode(frame);
         self.tally.decode.count(&result);
         match result {
-            Ok(event) => self.take_record(event),
+            Ok(event) => {
+                self.record = Some(RecordTimes { written: event.time, taken });
+                self.take_record(event);
+                self.record = None;
+            }
             Err(error) => tracing::debug!(%error, "a record was refused"),
         }
     }
@@ -338,7 +359,12 @@ impl Engine {
             let key = (alert.rule.id.clone(), alert.severity);
             *self.tally.alerts.entry(key).or_default() += 1;
         }
-        if self.stages.exporter.submit(alert) == Submitted::Dropped {
+        let written = self.record.map(|record| record.written);
+        if let Some(record) = self.record {
+            self.tally.delays.taken.add(record.taken.since(record.written));
+            self.tally.delays.judged.add(Clock::boot_now().since(record.written));
+        }
+        if self.stages.exporter.submit(alert, written) == Submitted::Dropped {
             self.tally.alerts_dropped += 1;
         }
     }

@@ -49,6 +49,11 @@ pub(super) fn snapshot(
             .iter()
             .map(|((rule, severity), count)| (rule.clone(), *severity, *count))
             .collect(),
+        delays: vec![
+            ("taken", tally.delays.taken.read()),
+            ("judged", tally.delays.judged.read()),
+            ("written", stages.exporter.written()),
+        ],
         findings_alerted: alerts.alerted,
         findings_repeated: alerts.repeated,
         findings_rate_limited: alerts.rate_limited,

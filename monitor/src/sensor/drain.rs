@@ -13,6 +13,8 @@ use ringbuf::traits::{Consumer as _, Observer as _, Producer as _, Split as _};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 use rustix::event::{EventfdFlags, epoll};
 
+use crate::model::{BootNs, Clock};
+
 /// Bytes of the queue behind the high-priority ring.
 pub const QUEUE_HIGH_BYTES_MAX: usize = 8 << 20;
 /// Bytes of the queue behind the bulk ring.
@@ -25,8 +27,8 @@ const POLL_BUSY: Duration = Duration::from_millis(2);
 const IDLE_AFTER: u32 = 2;
 /// How long it sleeps then, whether it is woken or not.
 const POLL_IDLE: Duration = Duration::from_millis(250);
-/// Bytes in front of each frame: its length.
-const LENGTH_BYTES: usize = 4;
+/// Bytes in front of each frame: its length, and when it was taken.
+const HEAD_BYTES: usize = 12;
 
 /// What the reader counts.
 #[derive(Debug, Default)]
@@ -50,25 +52,38 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes the next frame into `frame`; `false` when there is none.
-    pub fn next(&mut self, frame: &mut Frame) -> bool {
-        let mut length = [0; LENGTH_BYTES];
-        if self.queue.peek_slice(&mut length) < LENGTH_BYTES {
-            return false;
+    /// Takes the next frame into `frame`, and says when it was taken from its ring; `None` when
+    /// there is none.
+    pub fn next(&mut self, frame: &mut Frame) -> Option<BootNs> {
+        let mut head = [0; HEAD_BYTES];
+        if self.queue.peek_slice(&mut head) < HEAD_BYTES {
+            return None;
         }
-        let length = u32::from_le_bytes(length) as usize;
-        if self.queue.occupied_len() < LENGTH_BYTES + length {
-            return false;
+        let (length, taken) = split(&head);
+        if self.queue.occupied_len() < HEAD_BYTES + length {
+            return None;
         }
-        self.queue.skip(LENGTH_BYTES);
+        self.queue.skip(HEAD_BYTES);
         frame.resize(length, 0);
-        self.queue.pop_slice(frame) == length
+        (self.queue.pop_slice(frame) == length).then_some(taken)
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
+}
+
+fn head(length: u32, taken: BootNs) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..4].copy_from_slice(&length.to_le_bytes());
+    head[4..].copy_from_slice(&taken.0.to_le_bytes());
+    head
+}
+
+fn split(head: &[u8; HEAD_BYTES]) -> (usize, BootNs) {
+    let [a, b, c, d, taken @ ..] = *head;
+    (u32::from_le_bytes([a, b, c, d]) as usize, BootNs(u64::from_le_bytes(taken)))
 }
 
 struct Lane {
@@ -82,15 +97,19 @@ impl Lane {
     /// Moves records while there are any and the queue has room. Returns how many.
     fn drain(&mut self, stats: &DrainStats) -> usize {
         let mut moved = 0;
+        let mut taken = BootNs(0);
         self.is_stalled = false;
         while moved < DRAIN_BATCH_MAX {
-            if self.queue.vacant_len() < LENGTH_BYTES + RECORD_BYTES_MAX {
+            if self.queue.vacant_len() < HEAD_BYTES + RECORD_BYTES_MAX {
                 self.is_stalled = true;
                 stats.stalls.fetch_add(1, Ordering::Relaxed);
                 break;
             }
             let Some(record) = self.ring.next() else { break };
             moved += 1;
+            if moved == 1 {
+                taken = Clock::boot_now();
+            }
             let Some(length) = u32::try_from(record.len())
                 .ok()
                 .filter(|length| *length as usize <= RECORD_BYTES_MAX)
@@ -98,7 +117,7 @@ impl Lane {
                 stats.oversized.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
-            self.queue.push_slice(&length.to_le_bytes());
+            self.queue.push_slice(&head(length, taken));
             self.queue.push_slice(&record);
         }
         moved
@@ -238,13 +257,13 @@ mod tests {
         let (mut queue, out) = HeapRb::<u8>::new(64).split();
         let mut frames = Frames { queue: out };
         let mut frame = Frame::new();
-        assert!(!frames.next(&mut frame));
-        queue.push_slice(&3u32.to_le_bytes());
-        assert!(!frames.next(&mut frame), "the length alone is no frame");
+        assert_eq!(frames.next(&mut frame), None);
+        queue.push_slice(&head(3, BootNs(70)));
+        assert_eq!(frames.next(&mut frame), None, "the head alone is no frame");
         queue.push_slice(b"ab");
-        assert!(!frames.next(&mut frame), "two of three bytes are no frame");
+        assert_eq!(frames.next(&mut frame), None, "two of three bytes are no frame");
         queue.push_slice(b"c");
-        assert!(frames.next(&mut frame));
+        assert_eq!(frames.next(&mut frame), Some(BootNs(70)));
         assert_eq!(frame, b"abc");
         assert!(frames.is_empty());
     }

@@ -11,6 +11,8 @@ pub enum Kind {
     Counter,
     /// A value at the moment of the scrape.
     Gauge,
+    /// How many values lay in which class, in seconds.
+    Histogram,
 }
 
 /// How values are brought together, in the series for what is over the bound and where two rows
@@ -88,6 +90,10 @@ families! {
         "Alerts of a rule.";
     FINDINGS = "gpuwarden_findings_total", Counter, ["outcome"], Sum,
         "Findings by outcome: alerted, repeated (merged into an alert), rate_limited.";
+
+    ALERT_DELAY = "gpuwarden_alert_delay_seconds", Histogram, ["stage"], Sum,
+        "From a record in the kernel to its alert, by what was reached: taken (from the ring), \
+         judged (the alert is made), written (by a sink on this host).";
 
     SINK_UP = "gpuwarden_sink_up", Gauge, ["sink", "kind"], Max,
         "Whether the last delivery to a sink, if there was one, went well.";
@@ -220,6 +226,7 @@ pub fn markdown() -> String {
         let kind = match family.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = labels.join(", ");

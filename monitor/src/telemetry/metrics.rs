@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use thiserror::Error;
 
@@ -13,6 +15,7 @@ use super::process::ProcessStats;
 use super::ready::Readiness;
 use super::sheet::{Rows, Sheet};
 use super::snapshot::Snapshot;
+use crate::model::{DELAY_BOUNDS_US, DelayCounts};
 
 /// Series of one metric at most. With some forty metrics a scrape stays under some 5 MB and a
 /// Prometheus is not surprised; a node runs far fewer than a thousand workloads.
@@ -123,24 +126,64 @@ impl Collector for SnapshotCollector {
         let State { snapshot, admission } = &mut *state;
         sheet.fill(snapshot);
         admission.bound(&mut sheet);
+        let delays = snapshot.delays.clone();
         drop(state);
         FAMILIES
             .iter()
-            .filter_map(|family| Some((family, sheet.families.remove(family.name)?)))
-            .filter(|(_, rows)| !rows.is_empty())
-            .map(|(family, rows)| family_of(family, rows))
+            .filter_map(|family| match family.kind {
+                Kind::Histogram => histograms_of(family, &delays),
+                Kind::Counter | Kind::Gauge => {
+                    let rows = sheet.families.remove(family.name)?;
+                    (!rows.is_empty()).then(|| family_of(family, rows))
+                }
+            })
             .collect()
     }
 }
 
-fn family_of(family: &Family, rows: Rows) -> MetricFamily {
+/// A family without metrics.
+fn head_of(family: &Family) -> MetricFamily {
     let mut out = MetricFamily::default();
     out.set_name(family.name.to_owned());
     out.set_help(family.help.to_owned());
     out.set_field_type(match family.kind {
         Kind::Counter => MetricType::COUNTER,
         Kind::Gauge => MetricType::GAUGE,
+        Kind::Histogram => MetricType::HISTOGRAM,
     });
+    out
+}
+
+/// One histogram a stage; there are as many as the daemon has stages, so no bound is asked.
+fn histograms_of(family: &Family, rows: &[(&str, DelayCounts)]) -> Option<MetricFamily> {
+    let mut out = head_of(family);
+    let metrics = rows.iter().map(|(stage, counts)| {
+        let mut below = 0;
+        let classes = DELAY_BOUNDS_US.iter().zip(counts.classes).map(|(bound_us, count)| {
+            below += count;
+            let mut class = Bucket::default();
+            class.set_upper_bound(f64::from(*bound_us) / 1e6);
+            class.set_cumulative_count(below);
+            class
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(classes.collect());
+        histogram.set_sample_count(counts.count());
+        #[expect(clippy::cast_precision_loss, reason = "the text format has floats only")]
+        histogram.set_sample_sum(counts.sum_ns as f64 / 1e9);
+        let mut pair = LabelPair::default();
+        pair.set_name(family.labels.first().copied().unwrap_or_default().to_owned());
+        pair.set_value((*stage).to_owned());
+        let mut metric = Metric::from_label(vec![pair]);
+        metric.set_histogram(histogram);
+        metric
+    });
+    out.set_metric(metrics.collect());
+    (!rows.is_empty()).then_some(out)
+}
+
+fn family_of(family: &Family, rows: Rows) -> MetricFamily {
+    let mut out = head_of(family);
     let metrics = rows.into_iter().map(|(labels, value)| {
         let pairs = family.labels.iter().zip(labels).map(|(name, value)| {
             let mut pair = LabelPair::default();
@@ -155,7 +198,7 @@ fn family_of(family: &Family, rows: Rows) -> MetricFamily {
                 counter.set_value(value);
                 metric.set_counter(counter);
             }
-            Kind::Gauge => {
+            Kind::Gauge | Kind::Histogram => {
                 let mut gauge = Gauge::default();
                 gauge.set_value(value);
                 metric.set_gauge(gauge);

@@ -2,7 +2,7 @@
 //! in it any more is not in the metrics any more.
 
 use crate::export::ExportHealth;
-use crate::model::Severity;
+use crate::model::{DelayCounts, Severity};
 
 /// Everything that is measured. Counters are those since the daemon started.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub rule_matches: Vec<(String, u64)>,
     /// Alerts: (rule, severity, count).
     pub alerts: Vec<(String, Severity, u64)>,
+    /// From a record in the kernel to each stage of its alert: (stage, delays).
+    pub delays: Vec<(&'static str, DelayCounts)>,
     /// Findings that became an alert.
     pub findings_alerted: u64,
     /// Findings merged into an alert.

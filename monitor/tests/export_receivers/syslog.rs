@@ -111,12 +111,12 @@ fn rsyslog_gets_every_alert_over_tls_through_its_death() {
     let exporter =
         Exporter::start(&config(dir.path(), "siem", syslog(port, ca))).expect("it starts");
     for n in 0..10 {
-        exporter.submit(numbered(n));
+        exporter.submit(numbered(n), None);
     }
     wait_for(dir.path(), 9);
     drop(first);
     for n in 10..20 {
-        exporter.submit(numbered(n));
+        exporter.submit(numbered(n), None);
     }
     std::thread::sleep(Duration::from_millis(300));
     let _second = rsyslog(dir.path(), port);
@@ -144,7 +144,7 @@ fn a_receiver_with_a_strange_certificate_gets_nothing() {
     let ca = Some(other.path().join("ca.pem"));
     let exporter =
         Exporter::start(&config(dir.path(), "siem", syslog(port, ca))).expect("it starts");
-    exporter.submit(numbered(1));
+    exporter.submit(numbered(1), None);
     assert!(!exporter.flush(Instant::now() + Duration::from_secs(1)));
     let sink = &exporter.health().sinks[0];
     let reason = sink.last_error.as_deref().unwrap_or_default();

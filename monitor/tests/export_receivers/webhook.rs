@@ -37,13 +37,13 @@ fn a_receiver_that_was_down_gets_everything_once_in_order() {
     let config = config(dir.path(), "hook", SinkTarget::Webhook(webhook(port)));
     let exporter = Exporter::start(&config).expect("it starts");
     for n in 0..50 {
-        assert!(matches!(exporter.submit(numbered(n)), Submitted::Accepted(_)));
+        assert!(matches!(exporter.submit(numbered(n), None), Submitted::Accepted(_)));
     }
     assert!(!exporter.flush(Instant::now() + Duration::from_millis(500)), "nobody listens");
     assert!(exporter.health().sinks[0].failed > 0);
     let seen = receive(port);
     for n in 50..100 {
-        exporter.submit(numbered(n));
+        exporter.submit(numbered(n), None);
     }
     assert!(exporter.flush(soon()), "{:?}", exporter.health());
     let ids: Vec<String> = seen.try_iter().map(|seen| id(&seen)).collect();
@@ -62,7 +62,7 @@ fn the_signature_is_one_that_openssl_makes() {
     let target = WebhookConfig { hmac_secret_file: Some(secret), ..webhook(port) };
     let config = config(dir.path(), "hook", SinkTarget::Webhook(target));
     let exporter = Exporter::start(&config).expect("it starts");
-    exporter.submit(numbered(1));
+    exporter.submit(numbered(1), None);
     assert!(exporter.flush(soon()));
     let Seen { head, body } = seen.recv().expect("a request");
     let mut openssl = Command::new("openssl")
@@ -90,7 +90,7 @@ fn exporter_child() {
     let exporter = Exporter::start(&config).expect("it starts");
     let mut out = std::io::stdout();
     for n in first.. {
-        let Submitted::Accepted(number) = exporter.submit(numbered(n)) else {
+        let Submitted::Accepted(number) = exporter.submit(numbered(n), None) else {
             panic!("a queue was full");
         };
         while exporter.persisted() < number {

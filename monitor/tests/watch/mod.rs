@@ -67,7 +67,7 @@ impl Watch {
                 let mut frame = Frame::new();
                 loop {
                     let stopping = stop.load(Ordering::Acquire);
-                    while high.next(&mut frame) || bulk.next(&mut frame) {
+                    while high.next(&mut frame).or_else(|| bulk.next(&mut frame)).is_some() {
                         let result = decode::decode(&frame);
                         stats.lock().expect("not poisoned").count(&result);
                         events.lock().expect("not poisoned").push(result.expect("decodes"));

@@ -94,7 +94,7 @@ impl Watch {
     /// Takes what has come.
     pub(crate) fn drain(&mut self) {
         let mut frame = Frame::new();
-        while self.high.next(&mut frame) || self.bulk.next(&mut frame) {
+        while self.high.next(&mut frame).or_else(|| self.bulk.next(&mut frame)).is_some() {
             match decode::decode(&frame) {
                 Ok(event) => self.take(event),
                 Err(error) => self.refused.push(error.to_string()),

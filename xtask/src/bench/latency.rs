@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::ground::{self, Ground, MARK, Order};
 use super::statistic::quantile;
 use crate::actor::Operation;
-use crate::stage::Monitor;
+use crate::stage::{Metrics, Monitor};
 
 /// Operations that are measured in each case.
 const OPERATIONS: u32 = 500;
@@ -21,6 +21,12 @@ const PER_SECOND: f64 = 50.0;
 const LOAD_PER_SECOND: f64 = 200_000.0;
 /// Time for the labelling of files that are there.
 const SETTLE: Duration = Duration::from_secs(1);
+/// What the monitor says of the way of an alert: the time from the record in the kernel until each
+/// stage was reached.
+const DELAY: &str = "gpuwarden_alert_delay_seconds";
+const STAGES: [&str; 3] = ["taken", "judged", "written"];
+/// Longer than the monitor takes to bring its page up to date.
+const PAGE: Duration = Duration::from_millis(1_200);
 /// Patience with the last alert.
 const LAST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,6 +40,9 @@ pub(super) struct Row {
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
+    /// Of the monitor's own count, from the record in the kernel: median until the record was
+    /// taken from its ring, until the alert was made, until its line was written.
+    stages_ms: [f64; 3],
 }
 
 pub(super) fn measure(ground: &Ground) -> Result<Vec<Row>> {
@@ -82,6 +91,8 @@ fn case(
 ) -> Result<Row> {
     eprintln!("    … latency: {name}");
     monitor.lines()?;
+    sleep(PAGE);
+    let before = monitor.metrics()?;
     ground.generate(Order {
         operation,
         count: OPERATIONS,
@@ -100,6 +111,8 @@ fn case(
         }
         Ok(read.len() >= starts.len())
     })?;
+    sleep(PAGE);
+    let after = monitor.metrics()?;
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of minutes fit 53 bits")]
     let latencies: Vec<f64> = starts
         .iter()
@@ -113,7 +126,36 @@ fn case(
             monitor.said()
         );
     };
-    Ok(Row { case: name, operations: OPERATIONS, alerts: latencies.len(), p50_ms, p99_ms, max_ms })
+    let stages_ms = STAGES.map(|stage| median_ms(&before, &after, stage));
+    let alerts = latencies.len();
+    Ok(Row { case: name, operations: OPERATIONS, alerts, p50_ms, p99_ms, max_ms, stages_ms })
+}
+
+/// The median of what was added to a histogram between two pages, within its class by proportion.
+fn median_ms(before: &Metrics, after: &Metrics, stage: &str) -> f64 {
+    let series = format!("{DELAY}_bucket");
+    let stage = format!("stage=\"{stage}\"");
+    let mut classes: Vec<(f64, f64)> = after
+        .values_of(&series, "le")
+        .iter()
+        .filter_map(|le| {
+            let labels = [stage.clone(), format!("le=\"{le}\"")];
+            let labels = labels.each_ref().map(String::as_str);
+            let count = after.sum(&series, &labels)? - before.sum(&series, &labels).unwrap_or(0.0);
+            Some((le.parse().ok()?, count))
+        })
+        .collect();
+    classes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let half = classes.last().map_or(0.0, |(_, all)| all / 2.0);
+    let mut lower = (0.0, 0.0);
+    for (bound, below) in classes {
+        if below >= half && below > lower.1 {
+            let share = (half - lower.1) / (below - lower.1);
+            return (lower.0 + (bound - lower.0) * share) * 1e3;
+        }
+        lower = (bound, below);
+    }
+    f64::NAN
 }
 
 /// The id in an alert's summary.
@@ -132,15 +174,34 @@ pub(super) fn print(rows: &[Row]) {
     println!("{:<40} {:>10} {:>10} {:>10} {:>12}", "", "p50", "p99", "max", "alerts");
     for row in rows {
         println!(
-            "{:<40} {:>7.2} ms {:>7.2} ms {:>7.2} ms {:>5} / {}",
+            "{:<40} {:>7.3} ms {:>7.3} ms {:>7.3} ms {:>5} / {}",
             row.case, row.p50_ms, row.p99_ms, row.max_ms, row.alerts, row.operations
         );
+    }
+    println!("\nof which, from the record in the kernel, medians of the monitor's own count");
+    println!("{:<40} {:>10} {:>10} {:>10}", "until", "taken", "judged", "written");
+    for Row { case, stages_ms: [taken, judged, written], .. } in rows {
+        println!("{case:<40} {taken:>7.3} ms {judged:>7.3} ms {written:>7.3} ms");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn median_is_that_of_what_came_between() {
+        let page = |within: [u32; 3]| {
+            let line =
+                |(le, count)| format!("{DELAY}_bucket{{stage=\"judged\",le=\"{le}\"}} {count}");
+            let lines: Vec<_> = ["0.0001", "0.0002", "+Inf"].iter().zip(within).map(line).collect();
+            Metrics::parse(&lines.join("\n"))
+        };
+        let median = median_ms(&page([50, 50, 50]), &page([50, 70, 70]), "judged");
+        assert!((median - 0.15).abs() < 1e-9, "{median}");
+        let none = median_ms(&page([5, 5, 5]), &page([5, 5, 5]), "judged");
+        assert!(none.is_nan(), "{none}");
+    }
 
     #[test]
     fn id_is_read_off_the_summary() {

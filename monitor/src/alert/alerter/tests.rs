@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{EventKind, FactRow, GpuEvidence, ProcessEvidence, RuleId};
+use crate::model::{GpuEvidence, ProcessEvidence, RuleId};
 use crate::rule::spec::Tags;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -19,13 +19,11 @@ fn finding(rule: &str, key: &str, at_s: u64, severity: Severity) -> Finding {
         runbook: String::new(),
         source: "rules/x.yaml".into(),
     };
-    let mut object = serde_json::Map::new();
-    object.insert("evt.kind".into(), EventKind::Exec.as_str().into());
     Finding {
         rule: Arc::new(meta),
         time: BootNs(at_s * SECOND_NS),
         first_time: BootNs(at_s * SECOND_NS),
-        facts: FactRow::from_json(&object).unwrap(),
+        is_role_guessed: false,
         vars: crate::rule::spec::Vars::default(),
         message: "it ran --token abc".into(),
         is_doubted: false,
@@ -199,10 +197,7 @@ fn rule_that_rests_on_a_guessed_role_makes_no_more_than_a_medium_alert() {
     let with_role = |on_role: bool, inferred: bool| {
         let mut finding = finding("r", "a", 10, Severity::Critical);
         finding.rule = Arc::new(RuleMeta { on_role, ..(*finding.rule).clone() });
-        let mut object = finding.facts.to_json();
-        object.insert("workload.role".into(), "training".into());
-        object.insert("workload.role_inferred".into(), inferred.into());
-        finding.facts = FactRow::from_json(&object).unwrap();
+        finding.is_role_guessed = inferred;
         let mut alerter = alerter(AlertConfig::default());
         alerter.on_finding(finding, Evidence::default()).unwrap().severity
     };

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{REDACTED, redact_args, redact_text};
+use super::{LastWords, REDACTED, last_words, redact_args, redact_text};
 
 fn args(line: &[&str]) -> Vec<String> {
     line.iter().map(|arg| (*arg).to_owned()).collect()
@@ -8,6 +8,20 @@ fn args(line: &[&str]) -> Vec<String> {
 
 fn redacted(line: &[&str]) -> Vec<String> {
     redact_args(&args(line))
+}
+
+#[test]
+fn words_end_at_other_characters_and_at_capitals() {
+    for (name, before, last) in [
+        ("--hfApi_TOKEN", "Api", "TOKEN"),
+        ("X-Api-Key", "Api", "Key"),
+        ("token", "", "token"),
+        ("a.b.", "a", "b"),
+        ("APIKey2", "", "APIKey2"),
+        ("--", "", ""),
+    ] {
+        assert_eq!(last_words(name), LastWords { last, before }, "{name}");
+    }
 }
 
 #[test]

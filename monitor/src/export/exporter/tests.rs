@@ -127,7 +127,7 @@ fn every_sink_gets_every_alert() {
     ];
     let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     for n in 0..5 {
-        assert!(matches!(exporter.submit(numbered(n)), Submitted::Accepted(_)));
+        assert!(matches!(exporter.submit(numbered(n), None), Submitted::Accepted(_)));
     }
     assert!(exporter.flush(soon()));
     assert_eq!(exporter.persisted(), 5);
@@ -156,7 +156,7 @@ fn a_dead_sink_holds_nobody_up_and_keeps_its_alerts() {
     let exporter = Exporter::start(&config(dir.path(), sinks.clone())).unwrap();
     let start = Instant::now();
     for n in 0..20 {
-        exporter.submit(numbered(n));
+        exporter.submit(numbered(n), None);
     }
     assert!(start.elapsed() < Duration::from_secs(1));
     let end = soon();
@@ -188,8 +188,8 @@ fn a_refused_alert_is_put_aside_and_the_next_one_goes() {
         http_server(|n| reply(if n == 0 { "422 Unprocessable" } else { "200 OK" }));
     let sinks = vec![("hook", webhook(port))];
     let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
-    exporter.submit(numbered(1));
-    exporter.submit(numbered(2));
+    exporter.submit(numbered(1), None);
+    exporter.submit(numbered(2), None);
     assert!(exporter.flush(soon()));
     let health = &exporter.health().sinks[0];
     assert_eq!((health.refused, health.sent), (1, 1));
@@ -211,7 +211,7 @@ fn the_receivers_retry_after_is_honoured() {
     });
     let exporter = Exporter::start(&config(dir.path(), vec![("hook", webhook(port))])).unwrap();
     let start = Instant::now();
-    exporter.submit(numbered(1));
+    exporter.submit(numbered(1), None);
     assert!(exporter.flush(soon()));
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(requests.try_iter().count(), 2);
@@ -224,7 +224,7 @@ fn lines_on_a_stream_that_breaks_are_sent_again() {
     let sinks = vec![("log", syslog(SyslogTransport::Tcp, listener.local_addr().unwrap().port()))];
     let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     for n in 0..3 {
-        exporter.submit(numbered(n));
+        exporter.submit(numbered(n), None);
     }
     // The first connection is taken and dies with everything in it.
     let stream = accept(&listener);
@@ -249,7 +249,7 @@ fn a_clean_stop_needs_no_settling_time() {
     let port = listener.local_addr().unwrap().port();
     let sinks = vec![("log", syslog(SyslogTransport::Tcp, port))];
     let exporter = Exporter::start(&config(dir.path(), sinks.clone())).unwrap();
-    exporter.submit(numbered(1));
+    exporter.submit(numbered(1), None);
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
         accept(&listener).read_to_string(&mut text).unwrap();
@@ -271,9 +271,9 @@ fn a_sink_gets_only_what_matters_enough_to_it() {
     let mut config = config(dir.path(), vec![("file", file(dir.path())), ("hook", webhook(port))]);
     config.sinks[1].min_severity = Severity::Critical;
     let exporter = Exporter::start(&config).unwrap();
-    exporter.submit(Alert { severity: Severity::Medium, ..numbered(1) });
-    exporter.submit(Alert { severity: Severity::Critical, ..numbered(2) });
-    exporter.submit(Alert { severity: Severity::Info, ..numbered(3) });
+    exporter.submit(Alert { severity: Severity::Medium, ..numbered(1) }, None);
+    exporter.submit(Alert { severity: Severity::Critical, ..numbered(2) }, None);
+    exporter.submit(Alert { severity: Severity::Info, ..numbered(3) }, None);
     assert!(exporter.flush(soon()));
     let health = exporter.health();
     assert_eq!((health.sinks[0].sent, health.sinks[0].filtered), (2, 1));
@@ -294,7 +294,7 @@ fn a_full_local_queue_drops_counts_and_announces() {
     let exporter = Exporter::start(&config(dir.path(), sinks)).unwrap();
     let mut dropped = 0;
     for n in 0..LOCAL_QUEUE_MAX as u64 + 100 {
-        dropped += u64::from(exporter.submit(numbered(n)) == Submitted::Dropped);
+        dropped += u64::from(exporter.submit(numbered(n), None) == Submitted::Dropped);
     }
     assert!(dropped > 0);
     let end = soon();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::export::{ExportHealth, SinkHealth};
-use crate::model::Severity;
+use crate::model::{Delay, Severity};
 use crate::telemetry::snapshot::*;
 
 fn metrics() -> Metrics {
@@ -25,6 +25,24 @@ fn value(text: &str, series: &str) -> Option<f64> {
 
 fn series(text: &str, name: &str) -> usize {
     text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count()
+}
+
+#[test]
+fn delays_come_out_as_a_histogram_in_seconds() {
+    let delay = Delay::default();
+    for ns in [15_000, 140_000, 2_000_000_000] {
+        delay.add(ns);
+    }
+    let metrics = metrics();
+    metrics.set(Snapshot { delays: vec![("judged", delay.read())], ..Snapshot::default() });
+    let text = metrics.scrape().unwrap();
+    for (le, expected) in [("0.00001", 0.0), ("0.00002", 1.0), ("0.00015", 2.0), ("+Inf", 3.0)] {
+        let series =
+            format!("gpuwarden_alert_delay_seconds_bucket{{stage=\"judged\",le=\"{le}\"}}");
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
+    let sum = value(&text, "gpuwarden_alert_delay_seconds_sum{stage=\"judged\"}");
+    assert_eq!(sum, Some(2.000_155));
 }
 
 #[test]
