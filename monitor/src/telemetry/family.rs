@@ -74,7 +74,7 @@ families! {
     SENSOR_STATE = "gpuwarden_sensor_state", Gauge, ["sensor", "state"], Max,
         "1 for the state a sensor is in (attached, fallback, off), 0 for the others.";
     FILE_MARKS = "gpuwarden_file_marks_total", Counter, ["outcome"], Sum,
-        "Files by what became of their fanotify mark: set, gone, file_system (takes no marks), bound, behind.";
+        "Files by what became of their mark: set, gone, file_system (takes none), bound, behind.";
     STATE_ENTRIES = "gpuwarden_state_entries", Gauge, ["table"], Sum,
         "Entries in a table of the daemon.";
     STATE_ENTRIES_MAX = "gpuwarden_state_entries_max", Gauge, ["table"], Sum,
