@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use monitor::export::{ExportHealth, SinkHealth, spool::SpoolHealth};
-use monitor::model::Severity;
+use monitor::model::{Delay, DelayCounts, Severity};
 use monitor::telemetry::{
     BuildInfo, FAMILIES, GpuBackendMetrics, GpuMetrics, GpuQuantity, GpuReading, KernelCounts,
     Metrics, Readiness, SensorMetrics, SensorState, Snapshot, TableMetrics, WorkloadGpuMetrics,
@@ -47,6 +47,13 @@ fn backend() -> GpuBackendMetrics {
 }
 
 /// A snapshot with something in every place.
+/// One alert that took 300 microseconds.
+fn delay() -> DelayCounts {
+    let delay = Delay::default();
+    delay.add(300_000);
+    delay.read()
+}
+
 fn snapshot() -> Snapshot {
     let gpu = GpuMetrics {
         gpu: "0".into(),
@@ -63,6 +70,8 @@ fn snapshot() -> Snapshot {
         drain: vec![("received", 1)],
         decode: vec![("decoded", 1)],
         sensors: vec![SensorMetrics { sensor: "exec".into(), state: SensorState::Attached }],
+        file_marks: vec![("set", 1)],
+        delays: vec![("judged", delay())],
         tables: vec![TableMetrics { table: "processes", entries: 1, entries_max: 2, evicted: 0 }],
         rules_active: 1,
         rule_matches: vec![("a \"rule\"\\\n".into(), 1)],
