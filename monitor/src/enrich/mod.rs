@@ -13,6 +13,7 @@
 //! | `label`, `content`, `scan`, `held` | which files are weights; who held them at start |
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
 //! | `link`, `far` | what workloads that have read weights pass on within the host, and to whom |
+//! | `pipe`, `handed` | the same through pipes and FIFOs, and of memory without a name |
 //! | `hindsight` | what a record leaves open, and acts that are done by writing to a file |
 //! | `question`, `message`, `segment` | resolvers: questions and answers, datagrams and streams |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
