@@ -216,7 +216,8 @@ pub(crate) fn layer_inode(file: u64) -> Result<u64, Fault> {
         return Ok(0);
     }
     let layer = inode(held)?;
-    // An overlay may be a layer of another, once (`FILESYSTEM_MAX_STACK_DEPTH`, include/linux/fs.h).
+    // An overlay may be a layer of another, once (include/linux/fs.h,
+    // `FILESYSTEM_MAX_STACK_DEPTH`).
     if fs_magic(layer)? == OVERLAYFS_SUPER_MAGIC { inode(layer_file(held)?) } else { Ok(layer) }
 }
 
