@@ -88,7 +88,7 @@ macro_rules! for_each_offset {
             OFF_PATH_DENTRY "path" "dentry" 8 ["process_exec", "file_open"];
             OFF_FILES_FDT "files_struct" "fdt" 8 ["file_open", "socket_new"];
             OFF_FDT_FD "fdtable" "fd" 8 ["file_open", "socket_new"];
-            OFF_FDT_MAX "fdtable" "max_fds" 4 ["pipe_write"];
+            OFF_FDT_MAX "fdtable" "max_fds" 4 ["file_open", "socket_new"];
             OFF_FILE_PATH "file" "f_path" 0 ["process_exec", "file_open"];
             OFF_FILE_INODE "file" "f_inode" 8 ["process_exec", "file_open"];
             OFF_FILE_FLAGS "file" "f_flags" 4 ["file_open"];

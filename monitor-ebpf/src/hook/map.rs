@@ -19,7 +19,7 @@ pub fn exec_mapped(ctx: TracePointContext) -> u32 {
     if descriptor < 0 {
         return 0;
     }
-    let Ok(opened) = file::from_any_descriptor(task::current(), descriptor as u32) else {
+    let Ok(opened) = file::from_descriptor(task::current(), descriptor as u32) else {
         return 0;
     };
     if protection & PROT_EXEC == 0 {

@@ -128,7 +128,7 @@ fn filled(descriptor: u64, bytes: u64) {
 /// The pipe behind a descriptor of the current process; what cannot be read is none.
 #[inline(always)]
 fn of_descriptor(descriptor: u64) -> Result<Option<Pipe>, Fault> {
-    of_file(file::from_any_descriptor(task::current(), descriptor as u32)?)
+    of_file(file::from_descriptor(task::current(), descriptor as u32)?)
 }
 
 /// The pipe behind an open file; nothing for any other file.

@@ -221,14 +221,14 @@ pub fn module_done(ctx: TracePointContext) -> u32 {
     if !is_refused(returned(&ctx)) {
         return 0;
     }
-    // A number that is no descriptor names no module.
-    let Ok(file) = read::file::from_descriptor(task::current(), call.args[0] as u32) else {
-        return 0;
+    // Who may not load modules is refused before the kernel looks at the number, so it may be no
+    // descriptor; the attempt is told all the same.
+    let file = read::file::from_descriptor(task::current(), call.args[0] as u32);
+    let name = match file.and_then(read::file::name) {
+        Ok(name) => Name::Kernel(name),
+        Err(Fault) => Name::None,
     };
-    match read::file::name(file) {
-        Ok(name) => send(&Act::new(TAMPER_MODULE_REFUSED), Name::Kernel(name)),
-        Err(Fault) => count(KIND_TAMPER, Outcome::ReadFault),
-    }
+    send(&Act::new(TAMPER_MODULE_REFUSED), name);
     0
 }
 

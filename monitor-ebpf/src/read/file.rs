@@ -164,26 +164,21 @@ pub(crate) fn changed_s(inode: u64) -> Result<i64, Fault> {
     field(inode, &OFF_INODE_CTIME)
 }
 
-/// The open file behind a descriptor of `task`.
+/// The open file behind a descriptor of `task`; a fault where there is none.
+///
+/// The bound is asked for even where the table itself gave the descriptor out: a number that is
+/// read back at a call's end stands in the caller's memory, where another thread can write, and
+/// one beyond the table would name some other process's file.
 #[inline(always)]
 pub(crate) fn from_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> {
-    let files: u64 = field(task, &OFF_TASK_FILES)?;
-    let table: u64 = field(files, &OFF_FILES_FDT)?;
-    // No bound is asked for: the descriptor was just given out by this very table.
-    let slots: u64 = field(table, &OFF_FDT_FD)?;
-    let file: u64 = super::word(slots + u64::from(descriptor) * 8)?;
-    if file == 0 { Err(Fault) } else { Ok(file) }
-}
-
-/// The open file behind a descriptor that a caller named: it may be none.
-#[inline(always)]
-pub(crate) fn from_any_descriptor(task: u64, descriptor: u32) -> Result<u64, Fault> {
     let files: u64 = field(task, &OFF_TASK_FILES)?;
     let table: u64 = field(files, &OFF_FILES_FDT)?;
     if descriptor >= field::<u32>(table, &OFF_FDT_MAX)? {
         return Err(Fault);
     }
-    from_descriptor(task, descriptor)
+    let slots: u64 = field(table, &OFF_FDT_FD)?;
+    let file: u64 = super::word(slots + u64::from(descriptor) * 8)?;
+    if file == 0 { Err(Fault) } else { Ok(file) }
 }
 
 /// The inode of an open file.

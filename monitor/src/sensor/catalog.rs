@@ -369,7 +369,7 @@ pub const CATALOG: &[Sensor] = &[
         name: "tamper_freeze",
         sees: "cgroups that are frozen, the monitor's own among them",
         roads: &[base(&[program("cgroup_frozen", Hook::BtfTracepoint("cgroup_freeze"))])],
-        bound: "the freezer of cgroup version 1 is not seen; the gap that it leaves is",
+        bound: "the freezer of cgroup version 1 is known by the open of its file only",
         lost: "frozen cgroups",
         required: false,
     },

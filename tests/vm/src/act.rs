@@ -1,6 +1,7 @@
 //! What the watched process does: one act a name, by real system calls.
 
 mod file;
+mod module;
 mod pipe;
 mod process;
 mod send;
@@ -9,6 +10,8 @@ mod uring;
 use std::io::{Error, Result};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+
+pub(crate) use self::module::{NAME as MODULE_NAME, TABLES as MODULE_TABLES};
 
 /// Plays the act `name`.
 pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
@@ -38,6 +41,7 @@ pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
             Ok(())
         }
         way if way.starts_with("pipe_") => pipe::fill(way, arg(0), number(1)),
+        way if way.starts_with("module_") => module::play(way, arg(0)),
         "uring_open" => uring::open(arg(0)),
         "uring_read" => uring::read(arg(0), number(1)),
         "ptrace" | "vm_read" | "proc_mem" | "pidfd_getfd" => process::reach(name),

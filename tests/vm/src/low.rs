@@ -5,7 +5,7 @@ use monitor::sensor::State;
 
 use crate::suite::{self, Test};
 use crate::watch::Watch;
-use crate::{attack, base, full};
+use crate::{attack, base, full, module};
 
 /// Tests of `base` that say something else here.
 const OTHERWISE: &[&str] =
@@ -21,7 +21,7 @@ const LATER: &[(&str, (u32, u32))] =
 /// The tests: those of both tiers, and these.
 pub(crate) fn tests() -> impl Iterator<Item = &'static Test> {
     let both = base::TESTS.iter().filter(|test| !OTHERWISE.contains(&test.name));
-    both.chain(attack::TESTS).chain(TESTS)
+    both.chain(attack::TESTS).chain(module::TESTS).chain(TESTS)
 }
 
 const TESTS: &[Test] = &[

@@ -9,6 +9,7 @@ mod base;
 mod full;
 mod host;
 mod low;
+mod module;
 mod suite;
 mod watch;
 

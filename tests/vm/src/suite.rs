@@ -6,7 +6,7 @@ use monitor::kernel::support;
 use monitor::sensor::State;
 
 use crate::watch::Watch;
-use crate::{attack, base, full, host, low};
+use crate::{attack, base, full, host, low, module};
 
 /// A test. Its name starts with the kernel from which on the thing must be there.
 pub(crate) struct Test {
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<bool, String> {
     pass(
         "",
         &mut load(true)?,
-        base::TESTS.iter().chain(attack::TESTS).chain(full::TESTS),
+        base::TESTS.iter().chain(attack::TESTS).chain(module::TESTS).chain(full::TESTS),
         &mut tally,
     );
     pass(" (base tier)", &mut load(false)?, low::tests(), &mut tally);
