@@ -99,6 +99,19 @@ impl Enricher {
         }
     }
 
+    /// The kernel side tells of every file opened for writing in a cgroup from now on. What was
+    /// opened since its readers were looked at, and before this, is followed too.
+    pub fn cgroup_is_marked(&mut self, cgroup: CgroupId, time: BootNs) {
+        for (process, workload) in self.processes.living_in(cgroup, WRITERS_LOOKED_AT_MAX) {
+            let Some(workload) = workload.filter(|it| self.derived_label(*it).is_some()) else {
+                continue;
+            };
+            for (path, id, _) in self.source.written(process.tgid) {
+                self.follow_file(id, &path, 0, process, workload, time);
+            }
+        }
+    }
+
     /// Marks the cgroup of a process whose workload has read weights, so that the kernel side
     /// tells of every file opened for writing in it. Returns whether it is new.
     pub(super) fn mark_cgroup(&mut self, cgroup: CgroupId) -> bool {

@@ -133,8 +133,8 @@ pub const FAR_CANDIDATES_MAX: usize = 1_024;
 /// Descriptors that are looked through for it, over all of them.
 pub const FAR_DESCRIPTORS_MAX: usize = 32_768;
 
-/// Such looks within a second.
-pub const FAR_LOOKS_PER_SECOND_MAX: u32 = 4;
+/// Descriptors that are looked through within a second, over all looks.
+pub const FAR_DESCRIPTORS_PER_SECOND_MAX: usize = 4 * FAR_DESCRIPTORS_MAX;
 
 /// Time for which the answer stands, in nanoseconds: a socket may be passed on.
 pub const FAR_AGAIN_NS: u64 = 5_000_000_000;
