@@ -48,6 +48,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     package("bpftrace", "the peer in benchmarks"),
     package("xz-utils", "kernel modules as their packages have them"),
     package("e2fsprogs", "a file system in a file"),
+    package("btrfs-progs", "a file system that clones files"),
 ];
 
 #[cfg(test)]
