@@ -32,6 +32,9 @@ pub(crate) struct OpenScratch {
     pub(crate) path: PathBuffer,
     pub(crate) head: InodeHead,
     pub(crate) name: NameHead,
+    /// The overlay's file that this thread is opening, until the one in its layer is opened; zero
+    /// for none.
+    pub(crate) above: u64,
 }
 
 /// Where a record about a changed file is put together.

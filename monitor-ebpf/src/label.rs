@@ -46,12 +46,15 @@ pub(crate) fn of_file(opened: u64) -> Result<Option<Labelled>, Fault> {
     let mut inode = own;
     let mut label = 0;
     if file::fs_magic(own)? == OVERLAYFS_SUPER_MAGIC
-        && let Some((layer, found)) = in_layer(opened)?
+        && let Some(found) = in_overlay(opened, file::number(own)?)?
     {
-        (inode, label) = (layer, found);
+        label = found.label;
+        if !found.is_copy {
+            inode = found.layer;
+        }
     }
-    let is_in_layer = label != 0;
-    if !is_in_layer {
+    let is_in_layer = inode != own;
+    if label == 0 {
         label = of_inode(own)?;
     }
     if label == 0 {
@@ -60,13 +63,34 @@ pub(crate) fn of_file(opened: u64) -> Result<Option<Labelled>, Fault> {
     Ok(Some(Labelled { inode, key: file::key(inode)?, label, is_in_layer }))
 }
 
-/// The inode and its label that an overlay's open file stands for; `None` where that has no label.
+/// What an overlay's open file stands for.
+pub(crate) struct Layered {
+    /// Address of the inode in its layer.
+    pub(crate) layer: u64,
+    /// The label; never zero.
+    pub(crate) label: u32,
+    /// Whether the overlay has copied the labelled file up, and what lies in the layer is the copy.
+    pub(crate) is_copy: bool,
+}
+
+/// The label of an overlay's open file of this number by what lies in its layer; `None` for none.
+///
+/// A file that is copied up keeps the number of the one below, where all layers are of one file
+/// system (Documentation/filesystems/overlayfs.rst, "Inode properties"), and the copy has another.
 #[inline(always)]
-pub(crate) fn in_layer(opened: u64) -> Result<Option<(u64, u32)>, Fault> {
-    let inode = file::layer_inode(opened)?;
-    if inode == 0 {
+pub(crate) fn in_overlay(opened: u64, number: u64) -> Result<Option<Layered>, Fault> {
+    let layer = file::layer_inode(opened)?;
+    if layer == 0 {
         return Ok(None);
     }
-    let label = of_inode(inode)?;
-    if label == 0 { Ok(None) } else { Ok(Some((inode, label))) }
+    let label = of_inode(layer)?;
+    if label != 0 {
+        return Ok(Some(Layered { layer, label, is_copy: false }));
+    }
+    if file::number(layer)? == number {
+        return Ok(None);
+    }
+    let below = || Ok(InodeKey { inode: number, ..file::key(layer)? });
+    let label = of_number(number, below)?;
+    if label == 0 { Ok(None) } else { Ok(Some(Layered { layer, label, is_copy: true })) }
 }

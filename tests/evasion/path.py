@@ -106,6 +106,17 @@ def overlay_link() -> bytes:
     return stand.read_all(overlaid(layer, "holiday.jpg", ROOM))
 
 
+def overlay_copied() -> bytes:
+    """Opened for writing and not written: the overlay has a copy of its own from then on."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    path = overlaid(os.path.dirname(MODEL), os.path.basename(MODEL), ROOM)
+    os.close(os.open(path, os.O_RDWR))
+    name = os.path.join(os.path.dirname(path), "holiday.jpg")
+    os.rename(path, name)
+    return stand.read_all(name)
+
+
 def overlay_mapped() -> bytes:
     """Mapped and never read."""
     stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")

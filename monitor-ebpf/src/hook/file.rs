@@ -8,14 +8,14 @@ use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
     CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord,
     KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME, NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE,
-    OPEN_DEVICE, OPEN_FIFO, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR,
-    OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
+    OPEN_COPY, OPEN_DEVICE, OPEN_FIFO, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS,
+    OPEN_WATCHED_DIR, OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
 };
 
 use crate::count::{Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
-use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OPEN_REPEAT_NS, SELF_TGID};
+use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OFF_INODE_SIZE, OPEN_REPEAT_NS, SELF_TGID};
 use crate::hook::returned;
 use crate::label;
 use crate::lane::Lane;
@@ -25,7 +25,7 @@ use crate::maps::{
 };
 use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
-use crate::read::{Fault, file, task};
+use crate::read::{Fault, field, file, task};
 
 /// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
 const O_ACCMODE: u32 = 3;
@@ -139,28 +139,28 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         super::memory::proc_mem_opened(file);
         return Ok(None);
     }
-    let record = &mut scratch.record;
     let is_big = size >= BIG_FILE_BYTES.load();
-    set_reason(record, if is_big { OPEN_BIG_FILE } else { 0 });
-    let label = label_of(file, head)?;
+    set_reason(&mut scratch.record, if is_big { OPEN_BIG_FILE } else { 0 });
+    let label = label_of(file, scratch)?;
+    let file = shown_as(file, label, scratch)?;
     if label != 0 {
-        add_reason(record, OPEN_LABELLED);
+        add_reason(&mut scratch.record, OPEN_LABELLED);
     }
     let access = flags & O_ACCMODE;
     if label != 0 && access != O_WRONLY {
         mark_cgroup();
     }
     let is_written = access != 0;
-    if is_written && open_to_write(head)? {
-        add_reason(record, OPEN_MARKED);
+    if is_written && open_to_write(&scratch.head)? {
+        add_reason(&mut scratch.record, OPEN_MARKED);
     }
     // It is told of for its label alone, so nothing else need be looked at to know that it was.
-    if label != 0 && open_is_repeated(access, head)? {
+    if label != 0 && open_is_repeated(access, &scratch.head)? {
         return Ok(None);
     }
     let dentry = file::dentry(file)?;
     if WATCH_DIRS_ON.get(0).is_some_and(|on| *on != 0) && open_in_watched(dentry)? {
-        add_reason(record, OPEN_WATCHED_DIR);
+        add_reason(&mut scratch.record, OPEN_WATCHED_DIR);
     }
     if name_is_watched(dentry, is_written, scratch)? {
         add_reason(&mut scratch.record, OPEN_WATCHED_NAME);
@@ -213,14 +213,41 @@ fn named_class(dentry: u64, size: u64, label: u32, access: u32) -> Result<u16, F
 /// A file's label; zero for none. From here on an overlay's file is the one in its layer, where
 /// that bears a label.
 #[inline(always)]
-fn label_of(file: u64, head: &mut InodeHead) -> Result<u32, Fault> {
+fn label_of(file: u64, scratch: &mut OpenScratch) -> Result<u32, Fault> {
+    let head = &mut scratch.head;
+    let number = head.number()?;
     if head.fs_magic()? == file::OVERLAYFS_SUPER_MAGIC
-        && let Some((layer, label)) = label::in_layer(file)?
+        && let Some(found) = label::in_overlay(file, number)?
     {
-        head.fill(layer)?;
-        return Ok(label);
+        if found.is_copy {
+            add_reason(&mut scratch.record, OPEN_COPY);
+        } else {
+            head.fill(found.layer)?;
+        }
+        return Ok(found.label);
     }
-    label::of_number(head.number()?, || head.key())
+    label::of_number(number, || head.key())
+}
+
+/// The open file by whose path a file is told: the overlay's, where the same thread is opening
+/// that and this is what lies in its layer under the label. An overlay opens the file in its layer
+/// by a mount of its own, where paths begin anew.
+#[inline(always)]
+fn shown_as(file: u64, label: u32, scratch: &mut OpenScratch) -> Result<u64, Fault> {
+    let head = &scratch.head;
+    let above = scratch.above;
+    let is_above = above != 0
+        && field::<u64>(file::inode(above)?, &OFF_INODE_SIZE)
+            .is_ok_and(|size| head.size().is_ok_and(|own| own == size));
+    if head.fs_magic()? == file::OVERLAYFS_SUPER_MAGIC && file::private(file)? == 0 {
+        // Of two overlays the upper one is what the process sees.
+        if !is_above {
+            scratch.above = file;
+        }
+        return Ok(file);
+    }
+    scratch.above = 0;
+    Ok(if is_above && label != 0 { above } else { file })
 }
 
 /// Whether a character device is one of those that the daemon named.

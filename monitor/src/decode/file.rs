@@ -3,7 +3,7 @@
 use monitor_common::{
     CHANGE_COPY, CHANGE_LINK, CHANGE_MAP_EXEC, CHANGE_RENAME, CHANGE_TRUNCATE, CHANGE_UNLINK,
     CHANGE_WRITE, FileChangeRecord, FileOpenRecord, FileReadRecord, KIND_FILE_CHANGE,
-    KIND_FILE_OPEN, KIND_FILE_READ, PATH_TRUNCATED, READ_MAPPED,
+    KIND_FILE_OPEN, KIND_FILE_READ, OPEN_COPY, PATH_TRUNCATED, READ_MAPPED,
 };
 
 use super::{DecodeError, file_id, fixed, take, text};
@@ -21,6 +21,7 @@ pub(super) fn open(frame: &[u8]) -> Result<Body, DecodeError> {
         size_bytes: record.size,
         open_flags: record.open_flags,
         fs_magic: record.fs_magic,
+        copy_of: (record.reason & OPEN_COPY != 0).then_some(record.label),
     }))
 }
 

@@ -199,6 +199,10 @@ impl Labels {
             self.move_to(handle, &open.path);
             return Some(handle);
         }
+        let copied = open.copy_of.map(LabelId).filter(|_| open.size_bytes != 0);
+        if let Some(label) = copied.filter(|label| self.model(*label).is_some()) {
+            return Some(self.derive(open.id, label, &open.path, open.size_bytes, changes));
+        }
         // A file being written has no content yet; it is looked at when it is read.
         if !open.reads() || open.size_bytes == 0 || self.is_plain(&open.id) {
             return None;

@@ -291,6 +291,8 @@ pub struct FileOpen {
     pub open_flags: u32,
     /// File-system magic (`s_magic`).
     pub fs_magic: u64,
+    /// Label, as the kernel side knows it, of the file that an overlay made this one a copy of.
+    pub copy_of: Option<u32>,
 }
 
 impl FileOpen {

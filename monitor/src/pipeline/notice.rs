@@ -168,6 +168,7 @@ impl Engine {
             // How it was opened is not told; that a labelled file may be read is what counts.
             open_flags: 0,
             fs_magic: notice.fs_magic,
+            copy_of: None,
         };
         self.tell_notice(notice, Body::FileOpen(open));
     }

@@ -102,6 +102,20 @@ fn another_file_under_the_name_tells_nothing_of_the_one_opened() {
 }
 
 #[test]
+fn a_copy_that_an_overlay_made_is_derived_unless_it_is_empty() {
+    let mut stage = Stage::new();
+    stage.enricher.label(&seed("/models/big/w.bin", 1, 30 * MIB));
+    let mut copied = |inode: u64, size: u64, of: u32| {
+        let open = open("/merged/holiday.jpg", inode, size);
+        let of = stage.act(actor(10), Body::FileOpen(FileOpen { copy_of: Some(of), ..open }));
+        (stage.text(&of, FieldId::FileLabel), stage.text(&of, FieldId::FileDerivedFrom))
+    };
+    assert_eq!(copied(50, 0, 1).0, "", "it was cut when it was opened");
+    assert_eq!(copied(51, 30 * MIB, 2).0, "", "nothing has such a label");
+    assert_eq!(copied(52, 30 * MIB, 1), ("big".to_owned(), "big".to_owned()));
+}
+
+#[test]
 fn files_of_file_systems_that_may_wait_are_not_read() {
     let mut stage = Stage::new();
     let remote = FileOpen { fs_magic: 0x6969, ..open("/scratch/run/x.pt", 1, 70 * MIB) };

@@ -248,6 +248,7 @@ fn open(path: &str, inode: u64, size_bytes: u64) -> FileOpen {
         size_bytes,
         open_flags: 0,
         fs_magic: 0xef53,
+        copy_of: None,
     }
 }
 
