@@ -93,6 +93,7 @@ macro_rules! for_each_offset {
             OFF_FILE_INODE "file" "f_inode" 8 ["process_exec", "file_open"];
             OFF_FILE_FLAGS "file" "f_flags" 4 ["file_open"];
             OFF_FILE_PRIVATE "file" "private_data" 8 ["socket_new"];
+            OFF_BACKING_FILE "backing_file" "file" 0 [];
             OFF_DENTRY_PARENT "dentry" "d_parent" 8 ["process_exec", "file_open"];
             OFF_DENTRY_NAME "dentry" "d_name.name|__d_name.name" 8 ["process_exec", "file_open"];
             OFF_DENTRY_LEN "dentry" "d_name.len|__d_name.len" 4 ["process_exec", "file_open"];

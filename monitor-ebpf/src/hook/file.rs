@@ -17,10 +17,11 @@ use crate::emit::{self, OpenScratch};
 use crate::filter;
 use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OPEN_REPEAT_NS, SELF_TGID};
 use crate::hook::returned;
+use crate::label;
 use crate::lane::Lane;
 use crate::maps::{
-    DEVICE_NODES, DEVICES, LABELS, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
-    OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
+    DEVICE_NODES, DEVICES, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER, OPEN_SCRATCH,
+    OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
 };
 use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
@@ -141,7 +142,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     let record = &mut scratch.record;
     let is_big = size >= BIG_FILE_BYTES.load();
     set_reason(record, if is_big { OPEN_BIG_FILE } else { 0 });
-    let label = label_of(head)?;
+    let label = label_of(file, head)?;
     if label != 0 {
         add_reason(record, OPEN_LABELLED);
     }
@@ -209,14 +210,17 @@ fn named_class(dentry: u64, size: u64, label: u32, access: u32) -> Result<u16, F
     Ok(class)
 }
 
-/// A file's label; zero for none.
+/// A file's label; zero for none. From here on an overlay's file is the one in its layer, where
+/// that bears a label.
 #[inline(always)]
-fn label_of(head: &InodeHead) -> Result<u32, Fault> {
-    if !filter::may_be_marked(head.number()?) {
-        return Ok(0);
+fn label_of(file: u64, head: &mut InodeHead) -> Result<u32, Fault> {
+    if head.fs_magic()? == file::OVERLAYFS_SUPER_MAGIC
+        && let Some((layer, label)) = label::in_layer(file)?
+    {
+        head.fill(layer)?;
+        return Ok(label);
     }
-    // SAFETY: the value is copied out at once.
-    Ok(unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label))
+    label::of_number(head.number()?, || head.key())
 }
 
 /// Whether a character device is one of those that the daemon named.

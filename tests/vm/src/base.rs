@@ -1,6 +1,10 @@
 //! The base tier on every kernel.
 
+use std::ffi::CString;
+use std::path::Path;
+
 use monitor::model::{Body, Event, FlowPhase, LinkKind};
+use rustix::mount::MountFlags;
 
 use crate::host;
 use crate::suite::Test;
@@ -35,6 +39,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "k5_10_frames_are_counted", sensor: "", run: frames },
     Test { name: "k5_10_rare_socket_is_seen", sensor: "", run: rare_socket },
     Test { name: "k5_10_open_of_weights_is_seen", sensor: "", run: open },
+    Test { name: "k5_10_open_through_overlays_is_of_the_labelled_file", sensor: "", run: overlaid },
     Test {
         name: "k5_10_what_a_reader_of_weights_puts_into_a_pipe_is_told",
         sensor: "pipe_write",
@@ -182,6 +187,42 @@ fn open(watch: &mut Watch) -> Result<(), String> {
     })?;
     let Body::FileOpen(open) = &event.body else { return Err("no open".into()) };
     if open.size_bytes == 4096 { Ok(()) } else { Err(format!("{open:?}")) }
+}
+
+/// A labelled file in a layer of an overlay, and in one of an overlay above that.
+fn overlaid(watch: &mut Watch) -> Result<(), String> {
+    let lower = "/tmp/base-layer";
+    std::fs::create_dir_all(lower).map_err(|error| error.to_string())?;
+    let path = format!("{lower}/blob");
+    std::fs::write(&path, [7; 4096]).map_err(|error| error.to_string())?;
+    let key = watch.label(&path, 7)?;
+    let above = overlay("base-above", lower)?;
+    let twice = overlay("base-twice", &above)?;
+    for directory in [above, twice] {
+        let path = format!("{directory}/blob");
+        let pid = Watch::play("open", &[&path])?;
+        let event = watch.wait(&path, |event| {
+            by(event, pid) && matches!(&event.body, Body::FileOpen(open) if open.size_bytes == 4096)
+        })?;
+        let Body::FileOpen(open) = &event.body else { return Err("no open".into()) };
+        if (open.id.inode, open.id.device) != (key.inode, key.device) {
+            return Err(format!("{path}: {open:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Mounts an overlay above a directory, and above nothing else; where.
+pub(crate) fn overlay(name: &str, lower: &str) -> Result<String, String> {
+    host::load_module(Path::new(host::OVERLAY_MODULE))?;
+    let (place, empty) = (format!("/tmp/{name}"), format!("/tmp/{name}-empty"));
+    for directory in [&place, &empty] {
+        std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
+    }
+    let options = CString::new(format!("lowerdir={empty}:{lower}")).map_err(|e| e.to_string())?;
+    rustix::mount::mount("overlay", &*place, "overlay", MountFlags::empty(), &*options)
+        .map_err(|error| format!("overlay on {place}: {error}"))?;
+    Ok(place)
 }
 
 fn piped(watch: &mut Watch) -> Result<(), String> {
