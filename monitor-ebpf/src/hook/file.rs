@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
-    CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord,
+    CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord, InodeKey,
     KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME, NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE,
     OPEN_COPY, OPEN_DEVICE, OPEN_FIFO, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS,
     OPEN_WATCHED_DIR, OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
@@ -155,7 +155,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         add_reason(&mut scratch.record, OPEN_MARKED);
     }
     // It is told of for its label alone, so nothing else need be looked at to know that it was.
-    if label != 0 && open_is_repeated(access, &scratch.head)? {
+    if label != 0 && open_is_repeated(access, scratch.head.key()?) {
         return Ok(None);
     }
     let dentry = file::dentry(file)?;
@@ -360,12 +360,11 @@ pub(crate) struct OpenKey {
 /// Whether the same process opened the same file the same way a moment ago. Opening it again says
 /// nothing new, and a loop that does nothing else must not cost a record each time.
 #[inline(always)]
-fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
+pub(crate) fn open_is_repeated(access: u32, file: InodeKey) -> bool {
     let span = OPEN_REPEAT_NS.load();
     if span == 0 {
-        return Ok(false);
+        return false;
     }
-    let file = head.key()?;
     // SAFETY: helpers without preconditions.
     let (cgroup_id, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
     let key = OpenKey {
@@ -380,14 +379,14 @@ fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
         // SAFETY: the map's value lives while the program runs.
         let last = unsafe { &mut *last };
         if now.wrapping_sub(*last) < span {
-            return Ok(true);
+            return true;
         }
         *last = now;
-        return Ok(false);
+        return false;
     }
     // A full map forgets who opened longest ago, and tells of it once more than needed.
     let _kept = OPENS.insert(key, now, u64::from(BPF_ANY));
-    Ok(false)
+    false
 }
 
 /// The same for a file without a label; of one with a label it was asked before.
@@ -396,7 +395,7 @@ fn open_is_old(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
     if opened.label != 0 {
         return Ok(false);
     }
-    open_is_repeated(file::open_flags(opened.file)? & O_ACCMODE, head)
+    Ok(open_is_repeated(file::open_flags(opened.file)? & O_ACCMODE, head.key()?))
 }
 
 #[inline(always)]

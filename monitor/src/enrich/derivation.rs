@@ -97,6 +97,7 @@ impl Enricher {
                 self.follow_file(id, &path, 0, process, workload, time);
             }
         }
+        self.follow_segments(workload, time);
     }
 
     /// The kernel side tells of every file opened for writing in a cgroup from now on. What was
@@ -141,6 +142,9 @@ impl Enricher {
     }
 
     fn look_at_written(&mut self, id: FileId, now: BootNs) -> Vec<Event> {
+        if let Some(size) = self.segments.size_bytes(&id) {
+            return self.written_is(id, Some(size), now);
+        }
         let known = self.written.find(&id).and_then(|known| self.written.get(known));
         let Some(written) = known else { return Vec::new() };
         let process = written.process.tgid;

@@ -108,6 +108,13 @@ pub const HANDED_MAX: usize = 64;
 /// Time for which they are, in nanoseconds.
 pub const HANDED_SPAN_NS: u64 = 60_000_000_000;
 
+/// Segments of System V shared memory that are known, as many as a quarter of those that a host has
+/// at most by default.
+pub const SHARED_SEGMENTS_MAX: usize = 1_024;
+
+/// Processes of which it is known that they have one segment.
+pub const SEGMENT_HOLDERS_MAX: usize = 256;
+
 /// Bytes through a pipe from which they count whatever the model's size; of a smaller model, its
 /// size. Jobs print less within ten minutes.
 pub const PIPED_BYTES_MIN: u64 = 64 << 20;

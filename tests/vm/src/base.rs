@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use monitor::model::{Body, Event, FlowPhase, LinkKind};
+use monitor::model::{Body, Event, FileType, FlowPhase, LinkKind};
 use rustix::mount::MountFlags;
 
 use crate::host;
@@ -45,6 +45,7 @@ pub(crate) const TESTS: &[Test] = &[
         sensor: "pipe_write",
         run: piped,
     },
+    Test { name: "k5_10_segment_that_is_attached_is_told", sensor: "segment", run: segment },
 ];
 
 pub(crate) fn by(event: &Event, pid: u32) -> bool {
@@ -238,6 +239,25 @@ fn piped(watch: &mut Watch) -> Result<(), String> {
         if link.bytes != 3000 || link.peer_socket == 0 {
             return Err(format!("{way}: {link:?}"));
         }
+    }
+    Ok(())
+}
+
+/// A segment of the shortest length that is told, and one that is shorter.
+fn segment(watch: &mut Watch) -> Result<(), String> {
+    let least = monitor_common::SEGMENT_BYTES_MIN;
+    let short = Watch::play("segment", &[&(least - 1).to_string()])?;
+    let pid = Watch::play("segment", &[&least.to_string()])?;
+    for writes in [true, false] {
+        watch.wait("a segment", |event| {
+            let Body::FileOpen(open) = &event.body else { return false };
+            let is_segment = open.file_type == FileType::Segment && open.path == "/SYSV00000000";
+            by(event, pid) && is_segment && open.size_bytes == least && open.writes() == writes
+        })?;
+    }
+    let is_told = |event: &Event| by(event, short) && matches!(event.body, Body::FileOpen(_));
+    if watch.events.iter().any(is_told) {
+        return Err("one that is too short was told".to_owned());
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod lineage;
 mod network;
 mod place;
 mod reach;
+mod shared_memory;
 mod standing;
 
 use std::collections::HashMap;
