@@ -15,7 +15,9 @@ use monitor_common::{
 use crate::count::{Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
-use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OFF_INODE_SIZE, OPEN_REPEAT_NS, SELF_TGID};
+use crate::globals::{
+    BIG_FILE_BYTES, NAME_CLASS_BYTES, OFF_FILE_INODE, OFF_INODE_SIZE, OPEN_REPEAT_NS, SELF_TGID,
+};
 use crate::hook::returned;
 use crate::label;
 use crate::lane::Lane;
@@ -25,7 +27,7 @@ use crate::maps::{
 };
 use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
-use crate::read::{Fault, field, file, task};
+use crate::read::{Fault, file, optional, task};
 
 /// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
 const O_ACCMODE: u32 = 3;
@@ -142,7 +144,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     let is_big = size >= BIG_FILE_BYTES.load();
     set_reason(&mut scratch.record, if is_big { OPEN_BIG_FILE } else { 0 });
     let label = label_of(file, scratch)?;
-    let file = shown_as(file, label, scratch)?;
+    let file = shown_as(file, size, label, scratch)?;
     if label != 0 {
         add_reason(&mut scratch.record, OPEN_LABELLED);
     }
@@ -233,13 +235,11 @@ fn label_of(file: u64, scratch: &mut OpenScratch) -> Result<u32, Fault> {
 /// that and this is what lies in its layer under the label. An overlay opens the file in its layer
 /// by a mount of its own, where paths begin anew.
 #[inline(always)]
-fn shown_as(file: u64, label: u32, scratch: &mut OpenScratch) -> Result<u64, Fault> {
-    let head = &scratch.head;
+fn shown_as(file: u64, size: u64, label: u32, scratch: &mut OpenScratch) -> Result<u64, Fault> {
     let above = scratch.above;
-    let is_above = above != 0
-        && field::<u64>(file::inode(above)?, &OFF_INODE_SIZE)
-            .is_ok_and(|size| head.size().is_ok_and(|own| own == size));
-    if head.fs_magic()? == file::OVERLAYFS_SUPER_MAGIC && file::private(file)? == 0 {
+    let inode = optional(above, &OFF_FILE_INODE);
+    let is_above = above != 0 && optional(inode, &OFF_INODE_SIZE) == size;
+    if scratch.head.fs_magic()? == file::OVERLAYFS_SUPER_MAGIC && file::private(file)? == 0 {
         // Of two overlays the upper one is what the process sees.
         if !is_above {
             scratch.above = file;
