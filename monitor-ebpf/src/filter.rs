@@ -109,14 +109,14 @@ pub(crate) fn may_be_marked(number: u64) -> bool {
     MARKS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
-/// Whether weights were read in a cgroup. One read where no cgroup is marked.
+/// Whether weights were read in the cgroup that `cgroup` finds. One read where none is marked.
 #[inline(always)]
-pub(crate) fn is_marked(cgroup: u64) -> bool {
+pub(crate) fn is_marked(cgroup: impl FnOnce() -> u64) -> bool {
     if MARKED_ON.get(0).is_none_or(|on| *on == 0) {
         return false;
     }
     // SAFETY: only presence is asked.
-    unsafe { MARKED_CGROUPS.get(cgroup) }.is_some()
+    unsafe { MARKED_CGROUPS.get(cgroup()) }.is_some()
 }
 
 /// Whether an address, IPv6 or IPv4-mapped, is a loopback address.

@@ -45,7 +45,7 @@ pub(crate) struct Passed {
 pub(crate) fn unix(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
     // SAFETY: a helper without preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    if !filter::is_marked(cgroup) {
+    if !filter::is_marked(|| cgroup) {
         return Ok(None);
     }
     let Some(bytes) = add(sk, bytes) else { return Ok(None) };
@@ -66,7 +66,7 @@ pub(crate) fn unix(sk: u64, bytes: u64) -> Result<Option<Passed>, Fault> {
 pub(crate) fn loopback(sk: u64, state: &FlowState, bytes: u64) -> Option<Passed> {
     // SAFETY: a helper without preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    if !filter::is_marked(cgroup) {
+    if !filter::is_marked(|| cgroup) {
         return None;
     }
     let bytes = add(sk, bytes)?;
@@ -90,7 +90,7 @@ pub(crate) fn loopback(sk: u64, state: &FlowState, bytes: u64) -> Option<Passed>
 pub(crate) fn datagram(sk: u64, state: &FlowState, bytes: u64) -> Option<Passed> {
     // SAFETY: a helper without preconditions.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    if !filter::is_marked(cgroup) {
+    if !filter::is_marked(|| cgroup) {
         return None;
     }
     let bytes = add(sk, bytes)?;

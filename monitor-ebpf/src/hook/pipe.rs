@@ -106,7 +106,7 @@ fn descriptor<const N: usize>(asked: &impl Arguments) -> Option<Call> {
 #[inline(always)]
 fn is_watched() -> bool {
     // SAFETY: a helper without preconditions.
-    filter::is_marked(unsafe { bpf_get_current_cgroup_id() })
+    filter::is_marked(|| unsafe { bpf_get_current_cgroup_id() })
 }
 
 /// A write of so many bytes begins: if the pipe may not be waited for, no more than fits into one.
