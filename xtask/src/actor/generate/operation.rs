@@ -2,6 +2,7 @@
 //! libc in between.
 
 use std::fs::{self, File};
+use std::io::{PipeReader, PipeWriter};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +20,8 @@ const DATAGRAM_BYTES: usize = 1024;
 const BACKLOG: i32 = 4096;
 /// Bytes of one pread.
 const PREAD_BYTES: usize = 4096;
+/// Bytes of one write.
+const WRITE_BYTES: usize = 64;
 
 /// What is done over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -40,6 +43,10 @@ pub(crate) enum Operation {
     Pread,
     /// getppid, which touches nothing
     Getppid,
+    /// write of 64 bytes to /dev/null
+    Write,
+    /// write of 64 bytes to a pipe, and read of them: 2 system calls
+    Pipe,
 }
 
 /// Everything an operation needs, made before the clock starts.
@@ -48,6 +55,8 @@ pub(super) struct Stand {
     directory: PathBuf,
     path: PathBuf,
     file: File,
+    null: File,
+    pipe: (PipeReader, PipeWriter),
     sender: UdpSocket,
     /// Takes datagrams that nobody reads.
     _receiver: UdpSocket,
@@ -78,6 +87,8 @@ impl Stand {
             directory: directory.to_path_buf(),
             path,
             file,
+            null: File::create("/dev/null").context("open /dev/null")?,
+            pipe: std::io::pipe().context("make a pipe")?,
             sender: UdpSocket::bind("127.0.0.1:0").context("bind")?,
             _receiver: receiver,
             port,
@@ -136,6 +147,14 @@ impl Stand {
                 rustix::io::pread(&self.file, &mut self.buffer[..], 0) == Ok(PREAD_BYTES)
             }
             Operation::Getppid => rustix::process::getppid().is_some(),
+            Operation::Write => {
+                rustix::io::write(&self.null, &self.buffer[..WRITE_BYTES]) == Ok(WRITE_BYTES)
+            }
+            Operation::Pipe => {
+                let (reader, writer) = &self.pipe;
+                rustix::io::write(writer, &self.buffer[..WRITE_BYTES]) == Ok(WRITE_BYTES)
+                    && rustix::io::read(reader, &mut self.buffer[..WRITE_BYTES]) == Ok(WRITE_BYTES)
+            }
         }
     }
 }
