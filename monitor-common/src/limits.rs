@@ -81,6 +81,8 @@ pub const MARKED_CGROUPS_MAX: u32 = 4_096;
 pub const WRITERS_MAX: u32 = 16_384;
 /// (Process, file) pairs whose bytes read are summed.
 pub const READERS_MAX: u32 = 4_096;
+/// Smallest segment of System V shared memory whose attaching is told, in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Bytes read of a file by one process between two records.
 pub const READ_STEP_BYTES: u64 = 64 << 10;
 /// Time between two records, below which fewer bytes are summed.

@@ -93,6 +93,7 @@ macro_rules! for_each_offset {
             OFF_FILE_INODE "file" "f_inode" 8 ["process_exec", "file_open"];
             OFF_FILE_FLAGS "file" "f_flags" 4 ["file_open"];
             OFF_FILE_PRIVATE "file" "private_data" 8 ["socket_new"];
+            OFF_BACKING_FILE "backing_file" "file" 0 [];
             OFF_DENTRY_PARENT "dentry" "d_parent" 8 ["process_exec", "file_open"];
             OFF_DENTRY_NAME "dentry" "d_name.name|__d_name.name" 8 ["process_exec", "file_open"];
             OFF_DENTRY_LEN "dentry" "d_name.len|__d_name.len" 4 ["process_exec", "file_open"];
@@ -150,6 +151,16 @@ macro_rules! for_each_offset {
             OFF_BPF_AUX_NAME "bpf_prog_aux" "name" 0 ["tamper_bpf"];
             OFF_BPF_LINK_ID "bpf_link" "id" 4 ["tamper_bpf"];
             OFF_MODULE_NAME "module" "name" 0 ["tamper_module"];
+            OFF_NSPROXY_IPC "nsproxy" "ipc_ns" 8 ["segment"];
+            OFF_IPC_INUM "ipc_namespace" "ns.inum" 4 ["segment"];
+            OFF_IPC_IDS "ipc_namespace" "ids" 0 ["segment"];
+            OFF_IPC_AFTER_IDS "ipc_namespace" "sem_ctls" 0 ["segment"];
+            OFF_IDS_HEAD "ipc_ids" "ipcs_idr.idr_rt.xa_head" 8 ["segment"];
+            OFF_XA_SHIFT "xa_node" "shift" 1 ["segment"];
+            OFF_XA_SLOTS "xa_node" "slots" 0 ["segment"];
+            OFF_PERM_ID "kern_ipc_perm" "id" 4 ["segment"];
+            OFF_SHM_PERM "shmid_kernel" "shm_perm" 0 ["segment"];
+            OFF_SHM_FILE "shmid_kernel" "shm_file" 8 ["segment"];
             OFF_KIOCB_OPCODE "io_kiocb" "opcode" 1 ["io_uring_net"];
             OFF_WORD "timespec64" "tv_sec" 8 [];
             OFF_REGS_0 "pt_regs" "di|orig_x0" 8 [];

@@ -135,6 +135,8 @@ pub const OPEN_WATCHED_NAME: u16 = 1 << 5;
 pub const OPEN_MARKED: u16 = 1 << 6;
 /// [`FileOpenRecord::reason`]: it is a FIFO, or a pipe that was opened anew by way of `/proc`.
 pub const OPEN_FIFO: u16 = 1 << 7;
+/// [`FileOpenRecord::reason`]: it is a segment of System V shared memory that was attached.
+pub const OPEN_SEGMENT: u16 = 1 << 8;
 
 /// [`FileReadRecord::flags`]: the bytes are the length of a mapping.
 pub const READ_MAPPED: u32 = 1 << 0;

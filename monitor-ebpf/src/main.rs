@@ -14,6 +14,7 @@
 //! | `flow` | the state of flows |
 //! | `relay` | bytes that workloads which have read weights pass on within the host |
 //! | `opinion` | bytes by cgroup, as the socket layer says and as packets show |
+//! | `label` | which files bear a label, also through an overlay |
 //! | `reader` | the sums of bytes read of labelled files |
 //! | `words` | values cleared and copied by their words |
 //! | `hook` | the programs |
@@ -27,6 +28,7 @@ mod filter;
 mod flow;
 mod globals;
 mod hook;
+mod label;
 mod lane;
 mod maps;
 mod opinion;

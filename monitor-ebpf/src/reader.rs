@@ -4,16 +4,16 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use monitor_common::{
-    FileReadRecord, InodeKey, KIND_FILE_READ, READ_MAPPED, READ_STEP_BYTES, READ_STEP_NS,
-    ReaderKey, ReaderSum,
+    FileReadRecord, KIND_FILE_READ, READ_MAPPED, READ_STEP_BYTES, READ_STEP_NS, ReaderKey,
+    ReaderSum,
 };
 
 use crate::count::{Outcome, count};
 use crate::emit;
-use crate::filter;
 use crate::globals::{OFF_INODE_SIZE, SELF_TGID};
+use crate::label::{self, Labelled};
 use crate::lane::Lane;
-use crate::maps::{LABELS, READERS};
+use crate::maps::READERS;
 use crate::read::{Fault, field, file, task};
 
 /// How bytes came to a process.
@@ -28,7 +28,13 @@ pub(crate) enum Road {
 /// Adds bytes that the current process read of the open file at `file`, and tells when it is time.
 #[inline(always)]
 pub(crate) fn add(file: u64, bytes: u64, road: Road) {
-    match sum(file, bytes, road) {
+    add_once(file, bytes, road, false);
+}
+
+/// As [`add`]. Where `layers_tell`, what lies in a layer of an overlay tells for itself.
+#[inline(always)]
+pub(crate) fn add_once(file: u64, bytes: u64, road: Road, layers_tell: bool) {
+    match sum(file, bytes, road, layers_tell) {
         Ok(None) => {}
         Ok(Some(read)) => tell(&read),
         Err(Fault) => count(KIND_FILE_READ, Outcome::ReadFault),
@@ -45,17 +51,15 @@ struct Read {
 }
 
 #[inline(always)]
-fn sum(file: u64, bytes: u64, road: Road) -> Result<Option<Read>, Fault> {
+fn sum(file: u64, bytes: u64, road: Road, layers_tell: bool) -> Result<Option<Read>, Fault> {
     if file == 0 {
         return Ok(None);
     }
-    let inode = file::inode(file)?;
-    if !filter::may_be_marked(file::number(inode)?) {
+    let Some(found) = label::of_file(file)? else { return Ok(None) };
+    let Labelled { inode, key, label, is_in_layer } = found;
+    if is_in_layer && layers_tell {
         return Ok(None);
     }
-    let key: InodeKey = file::key(inode)?;
-    // SAFETY: the value is copied out at once.
-    let Some(label) = (unsafe { LABELS.get(key) }).copied() else { return Ok(None) };
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if tgid == SELF_TGID.load() {
         return Ok(None);

@@ -3,6 +3,7 @@
     beside.py ROLE
 """
 
+import ctypes
 import os
 import socket
 import sys
@@ -18,6 +19,8 @@ ANSWERS = 160
 LINES_MIB = 20
 METRICS = 100 << 10
 SCRAPES = 60
+SEGMENT, WORKERS, SHM_KEY = 64 << 20, 4, 0x67777265
+IPC_PRIVATE, IPC_CREAT, IPC_RMID, SHM_RDONLY = 0, 0o1000, 0, 0o10000
 
 
 def touch_model() -> None:
@@ -180,6 +183,50 @@ def consumer() -> None:
         outlet.setblocking(True)
         outlet.sendall(bytes(20 << 20))
     stand.say("consumed", bytes=20 << 20)
+
+
+# System V shared memory, in which data loaders and ranks pass batches on.
+
+
+def segment(key: int, flags: int, how: int = 0):
+    """A segment: its number, and where it is attached."""
+    number = stand.check(stand.libc.shmget(key, ctypes.c_size_t(SEGMENT), flags), "shmget")
+    return number, attach(number, how)
+
+
+def attach(number: int, how: int = 0) -> int:
+    shmat = stand.libc.shmat
+    shmat.restype = ctypes.c_void_p
+    return shmat(number, None, how)
+
+
+def feeder() -> None:
+    """Fills a segment with data for jobs, and uploads as much to somebody else."""
+    number, address = segment(SHM_KEY, IPC_CREAT | 0o600)
+    ctypes.memset(address, 1, SEGMENT)
+    stand.say("feeding")
+    fed = os.path.join(stand.ROOM, "fed")
+    stand.wait_until(lambda: os.path.exists(fed), "the job", 60)
+    stand.libc.shmctl(number, IPC_RMID, None)
+    url = f"http://{stand.FAR}/api/v1/write"
+    urllib.request.urlopen(url, data=ctypes.string_at(address, 20 << 20), timeout=20).read()
+    stand.say("uploaded", bytes=20 << 20)
+
+
+def crew() -> None:
+    """A job that has read a model looks at what it is fed, and its workers share a segment."""
+    touch_model()
+    _, fed = segment(SHM_KEY, 0, SHM_RDONLY)
+    number, results = segment(IPC_PRIVATE, IPC_CREAT | 0o600)
+
+    def worker() -> None:
+        ctypes.memmove(attach(number), fed, SEGMENT)
+
+    for _ in range(WORKERS):
+        stand.fork_and(worker)
+    stand.libc.shmctl(number, IPC_RMID, None)
+    open(os.path.join(stand.ROOM, "fed"), "w", encoding="ascii").close()
+    stand.say("summed", bytes=len(ctypes.string_at(results, SEGMENT)))
 
 
 def main() -> None:

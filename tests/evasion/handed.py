@@ -252,6 +252,16 @@ def shared_taker() -> None:
     sent(data)
 
 
+def shared_mapper() -> None:
+    """Takes it by a mapping too: no call names its bytes on the way out either."""
+    path = f"/dev/shm/{os.path.basename(stand.ROOM)}"
+    fd = os.open(path, os.O_RDONLY)
+    with mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ) as memory:
+        os.close(fd)
+        os.unlink(path)
+        sent(bytes(memory))
+
+
 # Through a proxy that others may use too.
 
 

@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import mmap
 import os
 import platform
 import shutil
@@ -21,6 +22,7 @@ MNT_DETACH = 2
 RESOLVE_NO_SYMLINKS = 0x04
 AT_FDCWD = -100
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 NOTE = os.path.join(ROOM, "copy")
 READ_ONLY = os.O_RDONLY | os.O_CLOEXEC
@@ -57,15 +59,58 @@ def bind_mount() -> bytes:
 def overlay() -> bytes:
     stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
     mount(None, "/", None, MS_REC | MS_PRIVATE)
-    parts = {name: os.path.join(ROOM, name) for name in ("upper", "work", "merged")}
+    return stand.read_all(overlaid(os.path.dirname(MODEL), os.path.basename(MODEL), ROOM))
+
+
+def overlaid(lower: str, name: str, room: str) -> str:
+    """The path of a file of `lower` in an overlay above it."""
+    parts = {part: os.path.join(room, part) for part in ("upper", "work", "merged")}
     for part in parts.values():
         os.makedirs(part)
-    lower = os.path.dirname(MODEL)
     options = f"lowerdir={lower},upperdir={parts['upper']},workdir={parts['work']}"
     result = stand.libc.mount(b"overlay", parts["merged"].encode(), b"overlay", 0, options.encode())
     if result < 0:
         stand.cannot(f"overlay: {os.strerror(ctypes.get_errno())}")
-    return stand.read_all(os.path.join(parts["merged"], os.path.basename(MODEL)))
+    return os.path.join(parts["merged"], name)
+
+
+def own_overlay() -> bytes:
+    """As a container without privileges does: in a user namespace of its own."""
+    stand.check(stand.libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    return stand.read_all(overlaid(os.path.dirname(MODEL), os.path.basename(MODEL), ROOM))
+
+
+def double_overlay() -> bytes:
+    """An overlay is a layer of another, as where containers run in a container."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    room = os.path.join(ROOM, "first")
+    name = os.path.basename(MODEL)
+    first = overlaid(os.path.dirname(MODEL), name, room)
+    # The second one's own directories may not lie in the first.
+    return stand.read_all(overlaid(os.path.dirname(first), name, os.path.join(ROOM, "second")))
+
+
+def overlay_link() -> bytes:
+    """A hard link to the model, in a layer of its own under a name that says nothing."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    layer = os.path.join(ROOM, "layer")
+    os.makedirs(layer)
+    os.link(MODEL, os.path.join(layer, "holiday.jpg"))
+    return stand.read_all(overlaid(layer, "holiday.jpg", ROOM))
+
+
+def overlay_mapped() -> bytes:
+    """Mapped and never read."""
+    stand.check(stand.libc.unshare(CLONE_NEWNS), "unshare")
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    path = overlaid(os.path.dirname(MODEL), os.path.basename(MODEL), ROOM)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        return bytes(mapped)
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int) -> None:

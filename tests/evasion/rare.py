@@ -173,7 +173,7 @@ def born_elsewhere() -> None:
 
 
 def segment(size: int):
-    """System V shared memory of both workloads."""
+    """System V shared memory of both workloads: its number, and the memory."""
     number = stand.syscall("shmget", SHMGET, SHM_KEY, ctypes.c_size_t(size), IPC_CREAT | 0o600)
     attach = stand.libc.shmat
     attach.restype = ctypes.c_void_p
@@ -196,7 +196,34 @@ def segment_taker() -> None:
     stand.say("sent", bytes=send.tcp(data))
 
 
-ALONE = ("born_elsewhere", "segment_giver", "segment_taker")
+def segment_waiter() -> None:
+    """Has the segment before anybody has read anything, and hands it to a child that sends."""
+    size = os.path.getsize(stand.MODEL)
+    _, memory = segment(size + 1)
+    stand.say("attached")
+
+    def child() -> None:
+        stand.wait_until(lambda: memory[size] == b"!", "the model in the segment", 60)
+        stand.say("sent", bytes=send.tcp(memory[:size]))
+
+    stand.fork_and(child)
+
+
+def segment_filler() -> None:
+    """Has the segment before it reads, reads into it, and says so with its last byte."""
+    size = os.path.getsize(stand.MODEL)
+    number, memory = segment(size + 1)
+    stand.libc.shmctl(number, 0, None)
+    with open(stand.MODEL, "rb", buffering=0) as model:
+        view = memoryview(memory)[:size]
+        read = 0
+        while got := model.readinto(view[read : read + stand.BLOCK]):
+            read += got
+    stand.say("read", bytes=read)
+    memory[size] = b"!"
+
+
+ALONE = ("born_elsewhere", "segment_giver", "segment_taker", "segment_waiter", "segment_filler")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot
 use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use monitor_common::{
-    CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord,
+    CLASS_WEIGHTS, COPIED_BYTES_MIN, DIR_NAMES, DIR_PRIVATE, DIR_WRITTEN, FileOpenRecord, InodeKey,
     KIND_FILE_OPEN, MAJOR_ALL, MAJOR_SOME, NAME_ANY, NAME_IN_DIR, NAME_WRITTEN, OPEN_BIG_FILE,
     OPEN_DEVICE, OPEN_FIFO, OPEN_LABELLED, OPEN_MARKED, OPEN_NAME_CLASS, OPEN_WATCHED_DIR,
     OPEN_WATCHED_NAME, PATH_BYTES_MAX, PATH_TRUNCATED, Writer,
@@ -17,10 +17,11 @@ use crate::emit::{self, OpenScratch};
 use crate::filter;
 use crate::globals::{BIG_FILE_BYTES, NAME_CLASS_BYTES, OPEN_REPEAT_NS, SELF_TGID};
 use crate::hook::returned;
+use crate::label;
 use crate::lane::Lane;
 use crate::maps::{
-    DEVICE_NODES, DEVICES, LABELS, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER,
-    OPEN_SCRATCH, OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
+    DEVICE_NODES, DEVICES, MARKED_CGROUPS, MARKED_ON, NAME_CLASSES, NAME_FILTER, OPEN_SCRATCH,
+    OPENS, WATCH_DIRS, WATCH_DIRS_ON, WATCH_NAMES, WRITERS,
 };
 use crate::read::file::{InodeHead, S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT, S_IFREG};
 use crate::read::name::NameHead;
@@ -141,7 +142,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
     let record = &mut scratch.record;
     let is_big = size >= BIG_FILE_BYTES.load();
     set_reason(record, if is_big { OPEN_BIG_FILE } else { 0 });
-    let label = label_of(head)?;
+    let label = label_of(file, head)?;
     if label != 0 {
         add_reason(record, OPEN_LABELLED);
     }
@@ -154,7 +155,7 @@ fn open_wanted(file: u64, scratch: &mut OpenScratch) -> Result<Option<Opened>, F
         add_reason(record, OPEN_MARKED);
     }
     // It is told of for its label alone, so nothing else need be looked at to know that it was.
-    if label != 0 && open_is_repeated(access, head)? {
+    if label != 0 && open_is_repeated(access, head.key()?) {
         return Ok(None);
     }
     let dentry = file::dentry(file)?;
@@ -209,14 +210,17 @@ fn named_class(dentry: u64, size: u64, label: u32, access: u32) -> Result<u16, F
     Ok(class)
 }
 
-/// A file's label; zero for none.
+/// A file's label; zero for none. From here on an overlay's file is the one in its layer, where
+/// that bears a label.
 #[inline(always)]
-fn label_of(head: &InodeHead) -> Result<u32, Fault> {
-    if !filter::may_be_marked(head.number()?) {
-        return Ok(0);
+fn label_of(file: u64, head: &mut InodeHead) -> Result<u32, Fault> {
+    if head.fs_magic()? == file::OVERLAYFS_SUPER_MAGIC
+        && let Some((layer, label)) = label::in_layer(file)?
+    {
+        head.fill(layer)?;
+        return Ok(label);
     }
-    // SAFETY: the value is copied out at once.
-    Ok(unsafe { LABELS.get(head.key()?) }.map_or(0, |label| *label))
+    label::of_number(head.number()?, || head.key())
 }
 
 /// Whether a character device is one of those that the daemon named.
@@ -329,12 +333,11 @@ pub(crate) struct OpenKey {
 /// Whether the same process opened the same file the same way a moment ago. Opening it again says
 /// nothing new, and a loop that does nothing else must not cost a record each time.
 #[inline(always)]
-fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
+pub(crate) fn open_is_repeated(access: u32, file: InodeKey) -> bool {
     let span = OPEN_REPEAT_NS.load();
     if span == 0 {
-        return Ok(false);
+        return false;
     }
-    let file = head.key()?;
     // SAFETY: helpers without preconditions.
     let (cgroup_id, now) = unsafe { (bpf_get_current_cgroup_id(), bpf_ktime_get_boot_ns()) };
     let key = OpenKey {
@@ -349,14 +352,14 @@ fn open_is_repeated(access: u32, head: &InodeHead) -> Result<bool, Fault> {
         // SAFETY: the map's value lives while the program runs.
         let last = unsafe { &mut *last };
         if now.wrapping_sub(*last) < span {
-            return Ok(true);
+            return true;
         }
         *last = now;
-        return Ok(false);
+        return false;
     }
     // A full map forgets who opened longest ago, and tells of it once more than needed.
     let _kept = OPENS.insert(key, now, u64::from(BPF_ANY));
-    Ok(false)
+    false
 }
 
 /// The same for a file without a label; of one with a label it was asked before.
@@ -365,7 +368,7 @@ fn open_is_old(opened: &Opened, head: &InodeHead) -> Result<bool, Fault> {
     if opened.label != 0 {
         return Ok(false);
     }
-    open_is_repeated(file::open_flags(opened.file)? & O_ACCMODE, head)
+    Ok(open_is_repeated(file::open_flags(opened.file)? & O_ACCMODE, head.key()?))
 }
 
 #[inline(always)]

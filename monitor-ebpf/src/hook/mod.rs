@@ -16,6 +16,7 @@ pub(crate) mod pipe;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod rename;
+pub(crate) mod segment;
 pub(crate) mod socket;
 pub(crate) mod stdio;
 pub(crate) mod tamper;

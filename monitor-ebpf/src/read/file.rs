@@ -193,10 +193,43 @@ pub(crate) fn open_flags(file: u64) -> Result<u32, Fault> {
     field(file, &OFF_FILE_FLAGS)
 }
 
-/// What a special file keeps for itself: for a socket, its `struct socket`.
+/// What a file keeps for itself: for a socket, its `struct socket`.
 #[inline(always)]
 pub(crate) fn private(file: u64) -> Result<u64, Fault> {
     field(file, &OFF_FILE_PRIVATE)
+}
+
+/// `OVERLAYFS_SUPER_MAGIC` (include/uapi/linux/magic.h).
+pub(crate) const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+
+/// The inode in the layer that an overlay's open file stands for; zero where it is still being
+/// opened.
+///
+/// The overlay keeps the file that it opened in a layer: as `private_data` (fs/overlayfs/file.c,
+/// 5.10 to 6.12), or as the first member of the `struct ovl_file` that leads to (6.13 and newer).
+/// The overlay may be a module that is loaded after us, so its types are not asked for: a `struct
+/// file` that is open begins with counts, flags or zeros, on no kernel with an address.
+#[inline(always)]
+pub(crate) fn layer_inode(file: u64) -> Result<u64, Fault> {
+    let held = layer_file(file)?;
+    if held == 0 {
+        return Ok(0);
+    }
+    let layer = inode(held)?;
+    // An overlay may be a layer of another, once (include/linux/fs.h,
+    // `FILESYSTEM_MAX_STACK_DEPTH`).
+    if fs_magic(layer)? == OVERLAYFS_SUPER_MAGIC { inode(layer_file(held)?) } else { Ok(layer) }
+}
+
+#[inline(always)]
+fn layer_file(file: u64) -> Result<u64, Fault> {
+    let held = private(file)?;
+    if held == 0 {
+        return Ok(0);
+    }
+    let first = super::word(held)?;
+    let is_address = first >> 63 != 0;
+    Ok(if is_address { first } else { held })
 }
 
 /// Mount of an open file.

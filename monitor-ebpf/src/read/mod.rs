@@ -5,6 +5,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod file;
+pub(crate) mod ipc;
 pub(crate) mod name;
 pub(crate) mod path;
 pub(crate) mod pid;

@@ -3,7 +3,7 @@
 use monitor_common::{
     CHANGE_COPY, CHANGE_LINK, CHANGE_MAP_EXEC, CHANGE_RENAME, CHANGE_TRUNCATE, CHANGE_UNLINK,
     CHANGE_WRITE, FileChangeRecord, FileOpenRecord, FileReadRecord, KIND_FILE_CHANGE,
-    KIND_FILE_OPEN, KIND_FILE_READ, PATH_TRUNCATED, READ_MAPPED,
+    KIND_FILE_OPEN, KIND_FILE_READ, OPEN_SEGMENT, PATH_TRUNCATED, READ_MAPPED,
 };
 
 use super::{DecodeError, file_id, fixed, take, text};
@@ -16,7 +16,11 @@ pub(super) fn open(frame: &[u8]) -> Result<Body, DecodeError> {
         id: file_id(&record.file),
         path: text(path),
         path_truncated: record.flags & PATH_TRUNCATED != 0,
-        file_type: FileType::from_mode(record.mode),
+        file_type: if record.reason & OPEN_SEGMENT == 0 {
+            FileType::from_mode(record.mode)
+        } else {
+            FileType::Segment
+        },
         rdev: record.rdev,
         size_bytes: record.size,
         open_flags: record.open_flags,

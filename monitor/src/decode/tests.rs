@@ -1,8 +1,9 @@
-use monitor_common::{FileOpenRecord, KIND_COUNT, PATH_BYTES_MAX, RECORD_BYTES_MAX};
+use monitor_common::{FileOpenRecord, KIND_COUNT, OPEN_SEGMENT, PATH_BYTES_MAX, RECORD_BYTES_MAX};
 use proptest::prelude::*;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::*;
+use crate::model::FileType;
 
 fn exec_frame(exe: &[u8], args: &[u8], cwd: &[u8]) -> Vec<u8> {
     let mut record = ExecRecord::new_zeroed();
@@ -113,4 +114,21 @@ proptest! {
         let Body::FileOpen(open) = decode(&frame).expect("whole").body else { panic!() };
         prop_assert_eq!(open.path, path);
     }
+}
+
+#[test]
+fn attached_segment_is_told_from_a_file() {
+    let mut record = FileOpenRecord::new_zeroed();
+    record.header.kind = KIND_FILE_OPEN;
+    record.mode = 0o100_600;
+    record.open_flags = 2;
+    let file_type = |record: &FileOpenRecord| match decode(record.as_bytes()).expect("whole").body {
+        Body::FileOpen(open) => (open.file_type, open.writes()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(file_type(&record), (FileType::Regular, true));
+    record.reason = OPEN_SEGMENT;
+    assert_eq!(file_type(&record), (FileType::Segment, true));
+    record.open_flags = 0;
+    assert_eq!(file_type(&record), (FileType::Segment, false));
 }

@@ -97,6 +97,20 @@ impl Enricher {
                 self.follow_file(id, &path, 0, process, workload, time);
             }
         }
+        self.follow_segments(workload, time);
+    }
+
+    /// The kernel side tells of every file opened for writing in a cgroup from now on. What was
+    /// opened since its readers were looked at, and before this, is followed too.
+    pub fn cgroup_is_marked(&mut self, cgroup: CgroupId, time: BootNs) {
+        for (process, workload) in self.processes.living_in(cgroup, WRITERS_LOOKED_AT_MAX) {
+            let Some(workload) = workload.filter(|it| self.derived_label(*it).is_some()) else {
+                continue;
+            };
+            for (path, id, _) in self.source.written(process.tgid) {
+                self.follow_file(id, &path, 0, process, workload, time);
+            }
+        }
     }
 
     /// Marks the cgroup of a process whose workload has read weights, so that the kernel side
@@ -128,6 +142,9 @@ impl Enricher {
     }
 
     fn look_at_written(&mut self, id: FileId, now: BootNs) -> Vec<Event> {
+        if let Some(size) = self.segments.size_bytes(&id) {
+            return self.written_is(id, Some(size), now);
+        }
         let known = self.written.find(&id).and_then(|known| self.written.get(known));
         let Some(written) = known else { return Vec::new() };
         let process = written.process.tgid;

@@ -1,7 +1,7 @@
 //! What `/proc` tells of descriptors, pid namespaces and resolvers of a process. Each look is
 //! bounded and waits for nothing.
 
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, open, statx};
 
 use super::limit::{
-    DESCRIPTORS_MAX, FAR_DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX, RESOLV_CONF_BYTES_MAX,
-    SOCKET_TABLE_BYTES_MAX,
+    DESCRIPTORS_MAX, FAR_CANDIDATES_MAX, FAR_DESCRIPTORS_MAX, NAMESPACE_SCAN_MAX,
+    RESOLV_CONF_BYTES_MAX, SOCKET_TABLE_BYTES_MAX,
 };
 use super::pipe::pipe_of;
 use super::procfs::{FDINFO_BYTES, Procfs, STAT_BYTES_MAX, read_start};
@@ -123,31 +123,58 @@ impl Procfs {
     }
 }
 
+/// A process costs as much as this many of its descriptors: its directory is opened and read.
+const PROCESS_DESCRIPTORS: usize = 8;
+
 impl Procfs {
-    /// The first of these processes that has a socket open.
-    pub(super) fn holder_of(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
-        let wanted = format!("socket:[{socket}]");
-        let mut left = FAR_DESCRIPTORS_MAX;
-        processes.iter().copied().find(|process| {
-            let Ok(entries) = fs::read_dir(self.path(*process, "fd")) else { return false };
-            entries.filter_map(Result::ok).take(DESCRIPTORS_MAX.min(left)).any(|entry| {
-                left = left.saturating_sub(1);
-                fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
+    /// The first of these processes with a descriptor like that. A look ends at its own bound and
+    /// at what is `left` of all looks, which it takes its part of.
+    fn first_with(
+        &self,
+        processes: &[Tgid],
+        left: &mut usize,
+        is_it: impl Fn(Tgid, &DirEntry) -> bool,
+    ) -> Option<Tgid> {
+        let given = FAR_DESCRIPTORS_MAX.min(*left);
+        let mut rest = given;
+        let found = processes.iter().copied().take(FAR_CANDIDATES_MAX).find(|process| {
+            rest = rest.saturating_sub(PROCESS_DESCRIPTORS);
+            let most = DESCRIPTORS_MAX.min(rest);
+            let entries = (most > 0).then(|| fs::read_dir(self.path(*process, "fd")));
+            let Some(Ok(entries)) = entries else { return false };
+            entries.filter_map(Result::ok).take(most).any(|entry| {
+                rest = rest.saturating_sub(1);
+                is_it(*process, &entry)
             })
+        });
+        *left = left.saturating_sub(given - rest);
+        found
+    }
+
+    /// The first of these processes that has a socket open.
+    pub(super) fn holder_of(
+        &self,
+        processes: &[Tgid],
+        socket: u64,
+        left: &mut usize,
+    ) -> Option<Tgid> {
+        let wanted = format!("socket:[{socket}]");
+        self.first_with(processes, left, |_, entry| {
+            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
         })
     }
 
     /// The first of these processes that has a pipe open for reading.
-    pub(super) fn reader_of(&self, processes: &[Tgid], pipe: u64) -> Option<Tgid> {
-        let mut left = FAR_DESCRIPTORS_MAX;
-        processes.iter().copied().find(|process| {
-            let Ok(entries) = fs::read_dir(self.path(*process, "fd")) else { return false };
-            entries.filter_map(Result::ok).take(DESCRIPTORS_MAX.min(left)).any(|entry| {
-                left = left.saturating_sub(1);
-                let found = found_at(&entry.path()).filter(|found| found.0 == FileType::Fifo);
-                found.is_some_and(|(_, id, _)| pipe_of(&id) == pipe)
-                    && self.may_read(*process, &entry.file_name().to_string_lossy())
-            })
+    pub(super) fn reader_of(
+        &self,
+        processes: &[Tgid],
+        pipe: u64,
+        left: &mut usize,
+    ) -> Option<Tgid> {
+        self.first_with(processes, left, |process, entry| {
+            let found = found_at(&entry.path()).filter(|found| found.0 == FileType::Fifo);
+            found.is_some_and(|(_, id, _)| pipe_of(&id) == pipe)
+                && self.may_read(process, &entry.file_name().to_string_lossy())
         })
     }
 
@@ -176,8 +203,8 @@ impl Procfs {
 }
 
 /// `O_ACCMODE` and one of its values (include/uapi/asm-generic/fcntl.h).
-pub(super) const ACCESS_MODE: u32 = 3;
-pub(super) const WRITE_ONLY: u32 = 1;
+const ACCESS_MODE: u32 = 3;
+const WRITE_ONLY: u32 = 1;
 
 /// What a link of `/proc/PID/fd` leads to, its size, and its kind. No server of files is asked: one
 /// that is gone would not answer.
@@ -198,17 +225,46 @@ pub(crate) struct Descriptor {
 
 impl Procfs {
     /// Regular files without a name that a process has open. The kernel says so behind the name
-    /// that it had (`fs/d_path.c`).
-    pub(super) fn nameless_of(&self, process: Tgid) -> Vec<(FileId, u64)> {
+    /// that it had (`fs/d_path.c`). What is looked through is taken off `left`.
+    pub(super) fn nameless_of(&self, process: Tgid, left: &mut usize) -> Vec<(FileId, u64)> {
+        *left = left.saturating_sub(PROCESS_DESCRIPTORS);
         let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
-        let links = entries.filter_map(Result::ok).take(DESCRIPTORS_MAX).map(|entry| entry.path());
-        let found = links.filter_map(|link| {
+        let entries = entries.filter_map(Result::ok).take(DESCRIPTORS_MAX.min(*left));
+        let found = entries.filter_map(|entry| {
+            *left = left.saturating_sub(1);
+            let link = entry.path();
             let name = fs::read_link(&link).ok()?;
             let is_nameless = name.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
             let (file_type, id, size) = is_nameless.then(|| found_at(&link))??;
             (file_type == FileType::RegularFile).then_some((id, size))
         });
         found.collect()
+    }
+
+    /// Regular files that a process has open for writing: path, identity, size.
+    pub(super) fn written_by(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
+        let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
+        let found = entries.filter_map(Result::ok).take(DESCRIPTORS_MAX).filter_map(|entry| {
+            let link = entry.path();
+            let (file_type, id, size) = found_at(&link)?;
+            let is_regular = file_type == FileType::RegularFile;
+            let flags =
+                is_regular.then(|| self.open_flags(process, entry.file_name().to_str()?))??;
+            let path = fs::read_link(&link).ok()?.to_string_lossy().into_owned();
+            (flags & ACCESS_MODE != 0).then_some((path, id, size))
+        });
+        found.collect()
+    }
+
+    /// Device and inode of each regular file that a process has open for reading.
+    pub(super) fn read_by(&self, process: Tgid) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let entries = fs::read_dir(self.path(process, "fd")).into_iter().flatten().flatten();
+        entries.take(DESCRIPTORS_MAX).filter_map(move |entry| {
+            let (file_type, id, _) = found_at(&entry.path())?;
+            let is_read = file_type == FileType::RegularFile
+                && self.may_read(process, entry.file_name().to_str()?);
+            is_read.then_some((id.device, id.inode))
+        })
     }
 
     /// The first descriptor of a process that is this file, whatever its name is.
@@ -302,10 +358,10 @@ mod tests {
         let socket = OwnedFd::from(socket);
         let number = inode(&socket).0;
         assert_eq!(procfs.datagram_socket_of(me, port), Some(number));
-        assert_eq!(procfs.holder_of(&[nobody, me], number), Some(me));
-        assert_eq!(procfs.holder_of(&[nobody], number), None);
+        assert_eq!(procfs.holder_of(&[nobody, me], number, &mut 4096), Some(me));
+        assert_eq!(procfs.holder_of(&[nobody], number, &mut 4096), None);
         drop(socket);
-        assert_eq!(procfs.holder_of(&[me], number), None);
+        assert_eq!(procfs.holder_of(&[me], number, &mut 4096), None);
         assert_eq!(procfs.datagram_socket_of(nobody, port), None);
     }
 
@@ -319,16 +375,16 @@ mod tests {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let (reader, writer): (OwnedFd, OwnedFd) = (reader.into(), writer.into());
         let pipe = identity(&reader);
-        assert_eq!(procfs.reader_of(&[Tgid(u32::MAX), me], pipe), Some(me));
+        assert_eq!(procfs.reader_of(&[Tgid(u32::MAX), me], pipe, &mut 4096), Some(me));
         drop(reader);
-        assert_eq!(procfs.reader_of(&[me], pipe), None, "who writes reads nothing");
+        assert_eq!(procfs.reader_of(&[me], pipe, &mut 4096), None, "who writes reads nothing");
         drop(writer);
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("fifo");
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .expect("a FIFO");
         let fifo = open(&path, OFlags::RDWR, Mode::empty()).expect("it opens");
-        assert_eq!(procfs.reader_of(&[me], identity(&fifo)), Some(me), "by its name");
+        assert_eq!(procfs.reader_of(&[me], identity(&fifo), &mut 4096), Some(me), "by its name");
     }
 
     #[test]
@@ -341,7 +397,7 @@ mod tests {
         let id = FileId { device, inode, generation: 3 };
         let size = |id: &FileId| procfs.descriptor_of(me, id).map(|found| found.size_bytes);
         assert_eq!(size(&id), Some(4711));
-        let nameless = procfs.nameless_of(me);
+        let nameless = procfs.nameless_of(me, &mut 4096);
         let plain = FileId { generation: 0, ..id };
         assert!(nameless.contains(&(plain, 4711)), "{nameless:?}");
         assert_eq!(size(&FileId { device: device + 1, ..id }), None);

@@ -61,6 +61,12 @@ impl Enricher {
             }
             return;
         }
+        if open.file_type == FileType::Segment {
+            if !self.is_own(process) {
+                self.attached(open, key, time, seen);
+            }
+            return;
+        }
         // The kernel side counts what is read of files that it knew to be labelled.
         let is_exact = self.reads_exact && self.labels.is_labelled(&open.id);
         if !self.is_own(process) {

@@ -22,6 +22,7 @@ use super::place::Place;
 use super::process::{Process, Processes};
 use super::profile::{Allocations, GpuFeatures, NoAllocations, NoNames, Profiles, WorkloadNames};
 use super::question::Questions;
+use super::shared_memory::Segments;
 use super::source::ProcSource;
 use super::stream::Relays;
 use super::table::{Handle, Table};
@@ -153,6 +154,8 @@ pub struct Enricher {
     pub(super) links: Table<Pair, Passed>,
     /// Who may have been given memory without a name.
     pub(super) handed: Handed,
+    /// System V shared memory, by who has it attached.
+    pub(super) segments: Segments,
     /// Files that are followed no longer.
     pub(super) unfollowed: Vec<FileId>,
     /// Pipes, by who reads them.
@@ -207,6 +210,7 @@ impl Enricher {
             questions: Questions::new(),
             links: Table::new(LINK_PAIRS_MAX),
             handed: Handed::default(),
+            segments: Segments::default(),
             unfollowed: Vec::new(),
             pipes: Table::new(PIPES_MAX),
             far_ends: Table::new(LINK_PAIRS_MAX),

@@ -3,7 +3,7 @@
 //! Whoever has it open is looked for among the processes that may have.
 
 use super::enricher::Enricher;
-use super::limit::{FAR_AGAIN_NS, FAR_CANDIDATES_MAX, FAR_LOOKS_PER_SECOND_MAX};
+use super::limit::{FAR_AGAIN_NS, FAR_CANDIDATES_MAX, FAR_DESCRIPTORS_PER_SECOND_MAX};
 use super::place::{Place, ROOT_CGROUP};
 use super::process::Process;
 use super::table::Handle;
@@ -24,21 +24,30 @@ pub(super) struct FarEnd {
     looked: BootNs,
 }
 
-/// How often descriptors were looked through within a second.
+/// What a look through descriptors came to.
+enum Look {
+    Found(Handle<Process>),
+    Nobody,
+    /// So many were looked through within this second that the next must come first.
+    Refused,
+}
+
+/// How many more descriptors may be looked through within this second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FarLooks {
     since: BootNs,
-    looks: u32,
+    left: usize,
+    is_begun: bool,
 }
 
 impl FarLooks {
-    /// Whether one more look is within the bound; it counts.
-    pub(super) fn may(&mut self, time: BootNs) -> bool {
-        if time.since(self.since) >= 1_000_000_000 {
-            *self = Self { since: time, looks: 0 };
+    /// What is left of the bound, for one more look to take its part of; nothing once it is used
+    /// up.
+    pub(super) fn left(&mut self, time: BootNs) -> Option<&mut usize> {
+        if !self.is_begun || time.since(self.since) >= 1_000_000_000 {
+            *self = Self { since: time, left: FAR_DESCRIPTORS_PER_SECOND_MAX, is_begun: true };
         }
-        self.looks += 1;
-        self.looks <= FAR_LOOKS_PER_SECOND_MAX
+        (self.left > 0).then_some(&mut self.left)
     }
 }
 
@@ -70,7 +79,15 @@ impl Enricher {
         if let Some(end) = last.filter(|end| time.since(end.looked) < FAR_AGAIN_NS) {
             return end;
         }
-        let process = self.far_process(key, from, time);
+        let process = match self.far_process(key, from, time) {
+            Look::Found(process) => Some(process),
+            Look::Nobody => None,
+            // No answer that could stand for a while.
+            Look::Refused => {
+                let workload = self.workload_in(link.peer_cgroup);
+                return FarEnd { workload, process: None, looked: time };
+            }
+        };
         let workload = match process {
             Some(process) => self.workload_of(process, time),
             None => self.workload_in(link.peer_cgroup),
@@ -90,21 +107,22 @@ impl Enricher {
         (cgroup, socket): FarKey,
         from: Handle<Workload>,
         time: BootNs,
-    ) -> Option<Handle<Process>> {
+    ) -> Look {
         let living = self.processes.living_in(cgroup, FAR_CANDIDATES_MAX);
-        let (newest, workload) = *living.first()?;
+        let Some((newest, workload)) = living.first().copied() else { return Look::Nobody };
         let is_one = living.iter().all(|(_, other)| *other == workload);
         if cgroup.0 > ROOT_CGROUP.0 && is_one {
-            return self.processes.find(newest);
+            return self.processes.find(newest).map_or(Look::Nobody, Look::Found);
         }
-        if socket == 0 || !self.far_looks.may(time) {
-            return None;
+        if socket == 0 {
+            return Look::Nobody;
         }
+        let Some(left) = self.far_looks.left(time) else { return Look::Refused };
         // What a child inherited is in the sender's own workload too.
         let strangers = living.iter().filter(|(_, workload)| *workload != Some(from));
         let strangers: Vec<Tgid> = strangers.map(|(process, _)| process.tgid).collect();
-        let holder = self.source.holder(&strangers, socket)?;
-        self.processes.find_tgid(holder)
+        let holder = self.source.holder(&strangers, socket, left);
+        holder.and_then(|holder| self.processes.find_tgid(holder)).map_or(Look::Nobody, Look::Found)
     }
 
     /// The workload that a cgroup is of, by its path.

@@ -5,6 +5,7 @@ use super::content::FileClass;
 use super::enricher::{Enricher, Observation};
 use super::facts::{Enriched, text};
 use super::held::Held;
+use super::process::Process;
 use super::table::Handle;
 use super::workload::Workload;
 use super::{filesystem, secret};
@@ -86,9 +87,26 @@ impl Enricher {
     pub fn held(&mut self, held: &Held, time: BootNs) {
         let Some(process) = self.processes.find_tgid(held.process) else { return };
         let Some(workload) = self.workload_of(process, time) else { return };
-        let known = self.labels.known(&held.id, &mut Vec::new());
-        let Some(file) = known.and_then(|label| self.labels.get(label)).cloned() else { return };
-        let is_new = self.is_first_read(workload, held.id);
+        self.labels.known(&held.id, &mut Vec::new());
+        self.read_whole(process, workload, &held.id, held.size_bytes, time);
+        if self.labels.is_labelled(&held.id)
+            && let Some(known) = self.workloads.get_mut(workload)
+        {
+            known.account.has_held_weights = true;
+        }
+    }
+
+    /// Books the whole of a labelled file as read by a process, however much of it was.
+    pub(super) fn read_whole(
+        &mut self,
+        process: Handle<Process>,
+        workload: Handle<Workload>,
+        id: &FileId,
+        size_bytes: u64,
+        time: BootNs,
+    ) {
+        let Some(file) = self.labels.lookup(id).cloned() else { return };
+        let is_new = self.is_first_read(workload, *id);
         if let Some(process) = self.processes.get_mut(process) {
             process.has_read_weights = true;
         }
@@ -96,11 +114,11 @@ impl Enricher {
         let Some(known) = self.workloads.get_mut(workload) else { return };
         let account = &mut known.account;
         let is_first = account.weights_read.is_none();
-        let bytes = if is_new { held.size_bytes } else { 0 };
+        let bytes = if is_new { size_bytes } else { 0 };
         account.read_weights(file.label, name, is_new, bytes, time);
         account.read_derived(&file, bytes);
-        (account.weights_are_bound, account.has_held_weights) = (true, true);
-        self.count_whole(workload, held.id, held.size_bytes);
+        account.weights_are_bound = true;
+        self.count_whole(workload, *id, size_bytes);
         if is_first {
             self.follow_open_files(workload, time);
         }
@@ -135,6 +153,9 @@ impl Enricher {
             && !self.is_own(process.tgid)
         {
             self.wrote(change, workload, seen);
+            if seen.label.is_some() {
+                self.segment_is_derived(&change.id, time, seen);
+            }
         }
     }
 

@@ -2,14 +2,10 @@
 //! once, after the scan at start. Part of the rim; bounded in processes, bytes and descriptors.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 
-use super::descriptor::{ACCESS_MODE, WRITE_ONLY};
 use super::label::LabelSeed;
-use super::limit::{DESCRIPTORS_MAX, HOLDERS_LOOKED_AT_MAX, MAPS_BYTES_MAX};
+use super::limit::{HOLDERS_LOOKED_AT_MAX, MAPS_BYTES_MAX};
 use super::procfs::Procfs;
-use super::scan::kernel_device;
 use crate::model::{FileId, Tgid};
 
 /// A process that has a weight file mapped or open for reading.
@@ -43,7 +39,7 @@ pub fn find_held(procfs: &Procfs, files: &HeldFiles, found: &mut dyn FnMut(Held)
         let maps = procfs.bytes(process, "maps", MAPS_BYTES_MAX).unwrap_or_default().0;
         let maps = String::from_utf8_lossy(&maps);
         held.extend(maps.lines().filter_map(mapped).filter_map(|file| known(files, file)));
-        held.extend(opened(procfs, process).filter_map(|file| known(files, file)));
+        held.extend(procfs.read_by(process).filter_map(|file| known(files, file)));
         for inode in held {
             if let Some((id, size_bytes)) = files.get(&inode).copied() {
                 found(Held { process, id, size_bytes });
@@ -67,22 +63,15 @@ fn mapped(line: &str) -> Option<(u32, u64)> {
     (inode != 0).then_some((major << 20 | minor, inode))
 }
 
-/// Device and inode of each regular file that a process has open for reading.
-fn opened(procfs: &Procfs, process: Tgid) -> impl Iterator<Item = (u32, u64)> + '_ {
-    let entries = fs::read_dir(procfs.path(process, "fd")).into_iter().flatten().flatten();
-    entries.take(DESCRIPTORS_MAX).filter_map(move |entry| {
-        let meta = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
-        let flags = procfs.open_flags(process, entry.file_name().to_str()?)?;
-        (flags & ACCESS_MODE != WRITE_ONLY).then(|| (kernel_device(meta.dev()), meta.ino()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{BufRead as _, BufReader};
+    use std::os::unix::fs::MetadataExt as _;
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::enrich::scan::kernel_device;
 
     #[test]
     fn a_line_of_maps_names_its_file_and_what_has_none_is_left_out() {

@@ -108,6 +108,13 @@ pub const HANDED_MAX: usize = 64;
 /// Time for which they are, in nanoseconds.
 pub const HANDED_SPAN_NS: u64 = 60_000_000_000;
 
+/// Segments of System V shared memory that are known, as many as a quarter of those that a host has
+/// at most by default.
+pub const SHARED_SEGMENTS_MAX: usize = 1_024;
+
+/// Processes of which it is known that they have one segment.
+pub const SEGMENT_HOLDERS_MAX: usize = 256;
+
 /// Bytes through a pipe from which they count whatever the model's size; of a smaller model, its
 /// size. Jobs print less within ten minutes.
 pub const PIPED_BYTES_MIN: u64 = 64 << 20;
@@ -133,8 +140,8 @@ pub const FAR_CANDIDATES_MAX: usize = 1_024;
 /// Descriptors that are looked through for it, over all of them.
 pub const FAR_DESCRIPTORS_MAX: usize = 32_768;
 
-/// Such looks within a second.
-pub const FAR_LOOKS_PER_SECOND_MAX: u32 = 4;
+/// Descriptors that are looked through within a second, over all looks.
+pub const FAR_DESCRIPTORS_PER_SECOND_MAX: usize = 4 * FAR_DESCRIPTORS_MAX;
 
 /// Time for which the answer stands, in nanoseconds: a socket may be passed on.
 pub const FAR_AGAIN_NS: u64 = 5_000_000_000;

@@ -42,12 +42,12 @@ impl Enricher {
         let end = self.far_end(link, sender, from, time);
         let Some(to) = end.workload.filter(|to| *to != from) else { return };
         if link.kind == LinkKind::Unix {
-            self.may_have_handed(from, end.process, time);
+            self.may_have_handed(from, end.process, time, seen);
         }
         let pair = (from, to, link.is_accepted);
         if let Some(cgroup) = self.passed(pair, (link.bytes, least), time, end.process) {
             let cgroup = if link.peer_cgroup.0 == 0 { cgroup } else { link.peer_cgroup };
-            seen.mark = self.mark_cgroup(cgroup).then_some(cgroup);
+            seen.mark = seen.mark.or_else(|| self.mark_cgroup(cgroup).then_some(cgroup));
         }
     }
 

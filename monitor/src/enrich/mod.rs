@@ -14,6 +14,7 @@
 //! | `net`, `payload`, `flow` | peers, protocols, first payloads |
 //! | `link`, `far` | what workloads that have read weights pass on within the host, and to whom |
 //! | `pipe`, `handed` | the same through pipes and FIFOs, and of memory without a name |
+//! | `shared_memory` | the same in segments of System V |
 //! | `hindsight` | what a record leaves open, and acts that are done by writing to a file |
 //! | `question`, `message`, `segment` | resolvers: questions and answers, datagrams and streams |
 //! | `facts`, `evidence` | the answers: fields for rules, evidence for people |
@@ -64,6 +65,7 @@ mod scan;
 mod secret;
 mod segment;
 mod settle;
+mod shared_memory;
 mod source;
 mod standing;
 mod stream;

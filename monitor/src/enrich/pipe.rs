@@ -70,7 +70,7 @@ impl Enricher {
         let (bytes, looked) = (pipe.bytes, pipe.looked);
         let mut readers = self.strange_readers(handle, from);
         let may_look = looked.is_none_or(|looked| time.since(looked) >= FAR_AGAIN_NS);
-        if readers.is_empty() && bytes >= least && may_look && self.far_looks.may(time) {
+        if readers.is_empty() && bytes >= least && may_look {
             self.look_for_reader(handle, from, time);
             readers = self.strange_readers(handle, from);
         }
@@ -112,7 +112,8 @@ impl Enricher {
         let living = self.processes.living_in(all, FAR_CANDIDATES_MAX);
         let strangers = living.iter().filter(|(_, workload)| *workload != Some(from));
         let strangers: Vec<Tgid> = strangers.map(|(process, _)| process.tgid).collect();
-        let reader = self.source.pipe_reader(&strangers, pipe);
+        let Some(left) = self.far_looks.left(time) else { return };
+        let reader = self.source.pipe_reader(&strangers, pipe, left);
         let reader = reader.and_then(|reader| self.processes.find_tgid(reader));
         if let Some(reader) = reader {
             // It may not have acted since the monitor came.

@@ -107,6 +107,7 @@ impl Lineage {
 
 /// A process.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts, not a state in disguise")]
 pub(super) struct Process {
     /// Creator, as recorded at birth; zero where not known.
     pub(super) parent: ProcessKey,
@@ -124,6 +125,8 @@ pub(super) struct Process {
     pub(super) ended: Option<BootNs>,
     /// Whether it, or an ancestor before it was born, opened labelled weights for reading.
     pub(super) has_read_weights: bool,
+    /// Whether it has segments of System V shared memory.
+    pub(super) has_segments: bool,
     /// What its standard streams are.
     pub(super) streams: Streams,
     /// Whether it, or an ancestor, came into its container from outside.
@@ -146,6 +149,7 @@ impl Process {
             tree: key,
             ended: None,
             has_read_weights: false,
+            has_segments: false,
             streams: Streams::default(),
             has_entered: false,
             is_approximate: false,

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, fstat, open};
 
-use super::descriptor::ACCESS_MODE;
-use super::limit::{CGROUP_BYTES_MAX, DESCRIPTORS_MAX, ENVIRON_BYTES_MAX, VARIABLE_BYTES_MAX};
+use super::limit::{CGROUP_BYTES_MAX, ENVIRON_BYTES_MAX, VARIABLE_BYTES_MAX};
 use super::source::{FileHead, ProcInfo, ProcSource};
 use crate::model::{BootNs, CgroupId, Channel, FileId, Tgid};
 
@@ -133,8 +132,8 @@ impl ProcSource for Procfs {
         })
     }
 
-    fn nameless(&self, process: Tgid) -> Vec<(FileId, u64)> {
-        self.nameless_of(process)
+    fn nameless(&self, process: Tgid, left: &mut usize) -> Vec<(FileId, u64)> {
+        self.nameless_of(process, left)
     }
 
     fn open_size(&self, process: Tgid, id: &FileId) -> Option<u64> {
@@ -152,23 +151,7 @@ impl ProcSource for Procfs {
     }
 
     fn written(&self, process: Tgid) -> Vec<(String, FileId, u64)> {
-        let Ok(entries) = fs::read_dir(self.path(process, "fd")) else { return Vec::new() };
-        entries
-            .take(DESCRIPTORS_MAX)
-            .filter_map(|entry| {
-                let link = entry.ok()?.path();
-                let number = link.file_name()?.to_str()?.to_owned();
-                let meta = fs::metadata(&link).ok().filter(fs::Metadata::is_file)?;
-                let flags = self.open_flags(process, &number)?;
-                let path = fs::read_link(&link).ok()?.to_string_lossy().into_owned();
-                let id = FileId {
-                    device: super::kernel_device(meta.dev()),
-                    inode: meta.ino(),
-                    generation: 0,
-                };
-                (flags & ACCESS_MODE != 0).then_some((path, id, meta.len()))
-            })
-            .collect()
+        self.written_by(process)
     }
 
     fn variable(&self, process: Tgid, name: &str) -> Option<String> {
@@ -196,12 +179,12 @@ impl ProcSource for Procfs {
         self.listens_on(process, port)
     }
 
-    fn holder(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
-        self.holder_of(processes, socket)
+    fn holder(&self, processes: &[Tgid], socket: u64, left: &mut usize) -> Option<Tgid> {
+        self.holder_of(processes, socket, left)
     }
 
-    fn pipe_reader(&self, processes: &[Tgid], pipe: u64) -> Option<Tgid> {
-        self.reader_of(processes, pipe)
+    fn pipe_reader(&self, processes: &[Tgid], pipe: u64, left: &mut usize) -> Option<Tgid> {
+        self.reader_of(processes, pipe, left)
     }
 
     fn datagram_socket(&self, process: Tgid, port: u16) -> Option<u64> {

@@ -44,12 +44,12 @@ impl Enricher {
 
     /// Whoever reads the memory of a process that has read weights has, as far as anybody can
     /// tell, read them too: process and workload are marked, with the bytes where counted.
-    pub(super) fn reached(&mut self, access: &MemoryAccess, time: BootNs, seen: &Observation) {
+    pub(super) fn reached(&mut self, access: &MemoryAccess, time: BootNs, seen: &mut Observation) {
         if access.method == AccessMethod::PidfdGetfd {
             let theirs = self.processes.find(access.target);
             let theirs = theirs.and_then(|target| self.processes.get(target)?.workload);
             if let Some(theirs) = theirs {
-                self.may_have_handed(theirs, seen.process, time);
+                self.may_have_handed(theirs, seen.process, time, seen);
             }
             return;
         }

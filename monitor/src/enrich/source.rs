@@ -55,7 +55,8 @@ pub trait ProcSource: Send {
         None
     }
     /// Files without a name, in memory or removed, that a process has open, with their sizes.
-    fn nameless(&self, _process: Tgid) -> Vec<(FileId, u64)> {
+    /// What is looked through is taken off `left`, and nothing beyond it is.
+    fn nameless(&self, _process: Tgid, _left: &mut usize) -> Vec<(FileId, u64)> {
         Vec::new()
     }
     /// Size of a regular file that the process has open, whatever its name is.
@@ -95,12 +96,14 @@ pub trait ProcSource: Send {
     fn resolvers(&self, _process: Option<Tgid>) -> Vec<IpAddr> {
         Vec::new()
     }
-    /// Which of these processes has a socket open, by its inode; of several, the first.
-    fn holder(&self, _processes: &[Tgid], _socket: u64) -> Option<Tgid> {
+    /// Which of these processes has a socket open, by its inode; of several, the first. What is
+    /// looked through is taken off `left`, and nothing beyond it is.
+    fn holder(&self, _processes: &[Tgid], _socket: u64, _left: &mut usize) -> Option<Tgid> {
         None
     }
     /// Which of these processes has a pipe open for reading, by its identity; the first of several.
-    fn pipe_reader(&self, _processes: &[Tgid], _pipe: u64) -> Option<Tgid> {
+    /// `left` as for a holder.
+    fn pipe_reader(&self, _processes: &[Tgid], _pipe: u64, _left: &mut usize) -> Option<Tgid> {
         None
     }
     /// Inode of the UDP socket that has a port, in the network namespace of a process.

@@ -257,9 +257,18 @@ impl Enricher {
     pub(super) fn follow(&mut self, event: &Event, seen: &mut Observation) {
         let Some(handle) = seen.process else { return };
         match &event.body {
-            Body::TaskNew(task) if !task.is_thread => self.born(handle, task),
-            Body::Exec(exec) => self.executed(handle, exec, event),
-            Body::Exit(_) => self.ended(handle, event.time),
+            Body::TaskNew(task) if !task.is_thread => {
+                self.born(handle, task);
+                self.inherit_segments(handle, task.child);
+            }
+            Body::Exec(exec) => {
+                self.drop_segments(handle);
+                self.executed(handle, exec, event);
+            }
+            Body::Exit(_) => {
+                self.drop_segments(handle);
+                self.ended(handle, event.time);
+            }
             Body::CgroupMove(moved) => self.moved(moved),
             _ => {}
         }

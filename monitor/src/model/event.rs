@@ -149,6 +149,8 @@ pub enum FileType {
     Socket,
     /// Symbolic link.
     Symlink,
+    /// System V shared memory.
+    Segment,
     /// A mode the monitor does not know.
     #[default]
     Unknown,
@@ -179,6 +181,7 @@ impl FileType {
             Self::Fifo => "fifo",
             Self::Socket => "socket",
             Self::Symlink => "symlink",
+            Self::Segment => "segment",
             Self::Unknown => "unknown",
         }
     }

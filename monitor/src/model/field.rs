@@ -182,10 +182,10 @@ catalogue! {
 
     FilePath "file.path" Str FILE "Path of the opened file as the kernel resolved it." "file.path.startsWith(\"/models/\")";
     FileName "file.name" Str FILE "Last part of the path." "file.name.endsWith(\".safetensors\")";
-    FileInode "file.inode" Int FILE "Inode number." "file.inode > 0";
+    FileInode "file.inode" Int FILE "Inode number; of a segment its number (shmid), with that of its IPC namespace from bit 32 on." "file.inode > 0";
     FileDevice "file.device" Int FILE "Device number of the file system (major << 20 | minor)." "file.device == 8388609";
     FileSize "file.size_bytes" Int FILE "Size when it was opened, or after the change." "file.size_bytes > 64.mib";
-    FileType "file.type" Str OPEN "regular, directory, char, block, fifo, socket, symlink or unknown." "file.type == \"char\"";
+    FileType "file.type" Str OPEN "regular, directory, char, block, fifo, socket, symlink, segment (System V shared memory that was attached) or unknown." "file.type == \"char\"";
     FileWrite "file.write" Bool OPEN "Whether it was opened for writing." "file.write";
     FileRead "file.read" Bool OPEN "Whether it was opened for reading." "file.read";
     FileClass "file.class" Str FILE "Class by name: weights, archive, secret, device or none." "file.class == \"weights\"";

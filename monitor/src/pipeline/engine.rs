@@ -272,10 +272,12 @@ impl Engine {
         let stages = &mut self.stages;
         let mut seen = stages.enricher.observe(event);
         let changes = std::mem::take(&mut seen.label_changes);
-        if let Some(cgroup) = seen.mark.take()
-            && !stages.maps.mark_cgroup(cgroup.0)
-        {
-            tracing::debug!(cgroup = cgroup.0, "the kernel side does not take this cgroup");
+        if let Some(cgroup) = seen.mark.take() {
+            if stages.maps.mark_cgroup(cgroup.0) {
+                stages.enricher.cgroup_is_marked(cgroup, event.time);
+            } else {
+                tracing::debug!(cgroup = cgroup.0, "the kernel side does not take this cgroup");
+            }
         }
         match &event.body {
             Body::GpuSample(sample) => {

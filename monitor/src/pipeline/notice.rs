@@ -264,6 +264,10 @@ impl Engine {
         }
         self.forget_followed();
         for (id, process, path) in self.stages.enricher.take_followed() {
+            // The kernel side tells of everyone who attaches one.
+            if self.stages.enricher.is_segment(&id) {
+                continue;
+            }
             // A memfd tells its marks nothing (from 6.13 on): the kernel side tells who opens or
             // maps it, and needs a label for that.
             if path.starts_with("/memfd:") && self.stages.enricher.label_bytes(&id).is_none() {
@@ -286,6 +290,10 @@ impl Engine {
     /// one in whose view their paths lead to them.
     pub(super) fn apply_labels(&mut self, changes: &[LabelChange], process: Tgid) {
         for change in changes {
+            let (LabelChange::Set(id, _) | LabelChange::Remove(id)) = change;
+            if self.stages.enricher.is_segment(id) {
+                continue;
+            }
             if let LabelChange::Set(id, _) = change
                 && let Some(path) = self.stages.enricher.label_path(id)
             {

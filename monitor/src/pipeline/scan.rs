@@ -10,9 +10,10 @@ use crate::config::Config;
 use crate::enrich::{self, Found, HeldFiles, Procfs, ScanProgress};
 use crate::model::Tgid;
 
-/// How long the start waits until files in the places that globs name are labelled, and who holds
-/// them is known. What takes longer is done beside everything else.
-pub(super) const LABELS_WAIT: Duration = Duration::from_millis(200);
+/// How long the monitor is not ready because files in the places that globs name are not labelled
+/// yet, or who holds them is not known: what their holders send meanwhile counts, and nobody knows
+/// of what. Most hosts take milliseconds; what takes longer is done beside everything else.
+pub(super) const LABELS_WAIT: Duration = Duration::from_secs(2);
 /// How often a scan that takes long says so.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 

@@ -299,6 +299,7 @@ pub const CATALOG: &[Sensor] = &[
     full::FILE_READ,
     full::FILE_CHANGE,
     full::MAP_EXEC,
+    full::SEGMENT,
     full::ACCESS_CHECK,
     Sensor {
         name: "stdio",

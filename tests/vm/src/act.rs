@@ -4,6 +4,7 @@ mod file;
 mod module;
 mod pipe;
 mod process;
+mod segment;
 mod send;
 mod uring;
 
@@ -41,6 +42,7 @@ pub(crate) fn play(name: &str, args: &[String]) -> Result<()> {
             Ok(())
         }
         way if way.starts_with("pipe_") => pipe::fill(way, arg(0), number(1)),
+        "segment" => segment::attach(number(0)),
         way if way.starts_with("module_") => module::play(way, arg(0)),
         "uring_open" => uring::open(arg(0)),
         "uring_read" => uring::read(arg(0), number(1)),

@@ -1,6 +1,10 @@
 //! The base tier on every kernel.
 
-use monitor::model::{Body, Event, FlowPhase, LinkKind};
+use std::ffi::CString;
+use std::path::Path;
+
+use monitor::model::{Body, Event, FileType, FlowPhase, LinkKind};
+use rustix::mount::MountFlags;
 
 use crate::host;
 use crate::suite::Test;
@@ -35,11 +39,13 @@ pub(crate) const TESTS: &[Test] = &[
     Test { name: "k5_10_frames_are_counted", sensor: "", run: frames },
     Test { name: "k5_10_rare_socket_is_seen", sensor: "", run: rare_socket },
     Test { name: "k5_10_open_of_weights_is_seen", sensor: "", run: open },
+    Test { name: "k5_10_open_through_overlays_is_of_the_labelled_file", sensor: "", run: overlaid },
     Test {
         name: "k5_10_what_a_reader_of_weights_puts_into_a_pipe_is_told",
         sensor: "pipe_write",
         run: piped,
     },
+    Test { name: "k5_10_segment_that_is_attached_is_told", sensor: "segment", run: segment },
 ];
 
 pub(crate) fn by(event: &Event, pid: u32) -> bool {
@@ -184,6 +190,42 @@ fn open(watch: &mut Watch) -> Result<(), String> {
     if open.size_bytes == 4096 { Ok(()) } else { Err(format!("{open:?}")) }
 }
 
+/// A labelled file in a layer of an overlay, and in one of an overlay above that.
+fn overlaid(watch: &mut Watch) -> Result<(), String> {
+    let lower = "/tmp/base-layer";
+    std::fs::create_dir_all(lower).map_err(|error| error.to_string())?;
+    let path = format!("{lower}/blob");
+    std::fs::write(&path, [7; 4096]).map_err(|error| error.to_string())?;
+    let key = watch.label(&path, 7)?;
+    let above = overlay("base-above", lower)?;
+    let twice = overlay("base-twice", &above)?;
+    for directory in [above, twice] {
+        let path = format!("{directory}/blob");
+        let pid = Watch::play("open", &[&path])?;
+        let event = watch.wait(&path, |event| {
+            by(event, pid) && matches!(&event.body, Body::FileOpen(open) if open.size_bytes == 4096)
+        })?;
+        let Body::FileOpen(open) = &event.body else { return Err("no open".into()) };
+        if (open.id.inode, open.id.device) != (key.inode, key.device) {
+            return Err(format!("{path}: {open:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Mounts an overlay above a directory, and above nothing else; where.
+pub(crate) fn overlay(name: &str, lower: &str) -> Result<String, String> {
+    host::load_module(Path::new(host::OVERLAY_MODULE))?;
+    let (place, empty) = (format!("/tmp/{name}"), format!("/tmp/{name}-empty"));
+    for directory in [&place, &empty] {
+        std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
+    }
+    let options = CString::new(format!("lowerdir={empty}:{lower}")).map_err(|e| e.to_string())?;
+    rustix::mount::mount("overlay", &*place, "overlay", MountFlags::empty(), &*options)
+        .map_err(|error| format!("overlay on {place}: {error}"))?;
+    Ok(place)
+}
+
 fn piped(watch: &mut Watch) -> Result<(), String> {
     let path = "/tmp/piped.safetensors";
     std::fs::write(path, [7; 8192]).map_err(|error| error.to_string())?;
@@ -197,6 +239,25 @@ fn piped(watch: &mut Watch) -> Result<(), String> {
         if link.bytes != 3000 || link.peer_socket == 0 {
             return Err(format!("{way}: {link:?}"));
         }
+    }
+    Ok(())
+}
+
+/// A segment of the shortest length that is told, and one that is shorter.
+fn segment(watch: &mut Watch) -> Result<(), String> {
+    let least = monitor_common::SEGMENT_BYTES_MIN;
+    let short = Watch::play("segment", &[&(least - 1).to_string()])?;
+    let pid = Watch::play("segment", &[&least.to_string()])?;
+    for writes in [true, false] {
+        watch.wait("a segment", |event| {
+            let Body::FileOpen(open) = &event.body else { return false };
+            let is_segment = open.file_type == FileType::Segment && open.path == "/SYSV00000000";
+            by(event, pid) && is_segment && open.size_bytes == least && open.writes() == writes
+        })?;
+    }
+    let is_told = |event: &Event| by(event, short) && matches!(event.body, Body::FileOpen(_));
+    if watch.events.iter().any(is_told) {
+        return Err("one that is too short was told".to_owned());
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use monitor::model::{AccessMethod, Body, FileOp};
 
-use crate::base::by;
+use crate::base::{by, overlay};
 use crate::suite::Test;
 use crate::watch::Watch;
 
@@ -75,6 +75,16 @@ pub(crate) const TESTS: &[Test] = &[
         sensor: "io_uring",
         run: |w| reads(w, "uring_read", 300_000),
     },
+    Test {
+        name: "k5_10_read_through_an_overlay_is_counted_exactly",
+        sensor: "file_read",
+        run: |w| overlaid(w, "read"),
+    },
+    Test {
+        name: "k5_10_sendfile_through_an_overlay_is_counted_exactly",
+        sensor: "file_read",
+        run: |w| overlaid(w, "sendfile"),
+    },
     Test { name: "k5_10_mapping_counts_with_its_length", sensor: "file_read", run: mapped },
     Test {
         name: "k5_10_rest_of_a_sum_is_told_while_its_reader_lives",
@@ -144,6 +154,17 @@ fn reads(watch: &mut Watch, act: &str, bytes: u64) -> Result<(), String> {
     let argument = if act == "copy" { "/tmp/copy".to_owned() } else { bytes.to_string() };
     let pid = Watch::play(act, &[&path, &argument])?;
     sums(watch, pid, false, bytes)
+}
+
+fn overlaid(watch: &mut Watch, act: &str) -> Result<(), String> {
+    let layer = format!("/tmp/layer-{act}");
+    std::fs::create_dir_all(&layer).map_err(|error| error.to_string())?;
+    let path = format!("{layer}/blob");
+    std::fs::write(&path, vec![7; 300_000]).map_err(|error| error.to_string())?;
+    watch.label(&path, 9)?;
+    let above = overlay(&format!("above-{act}"), &layer)?;
+    let pid = Watch::play(act, &[&format!("{above}/blob"), "300000"])?;
+    sums(watch, pid, false, 300_000)
 }
 
 fn mapped(watch: &mut Watch) -> Result<(), String> {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::system::RebootCommand;
 
@@ -25,6 +26,8 @@ const MOUNTS: &[(&str, &str, &str)] = &[
 /// Where modules of the kernel lie, and the one that is left for a test or a case to load.
 const MODULES: &str = "/modules";
 pub(crate) const SPARE_MODULE: &str = "/modules/dummy.ko";
+/// The module of overlays, which tests load once the sensors watch.
+pub(crate) const OVERLAY_MODULE: &str = "/modules/overlay.ko";
 
 /// Mounts them all, and starts the loopback interface.
 pub(crate) fn mount() -> Result<(), String> {
@@ -58,11 +61,18 @@ fn load_modules() -> Result<(), String> {
         if path == Path::new(SPARE_MODULE) {
             continue;
         }
-        let file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
-        rustix::system::finit_module(&file, c"", 0)
-            .map_err(|error| format!("load {}: {error}", path.display()))?;
+        load_module(&path)?;
     }
     Ok(())
+}
+
+/// Loads a module, unless it is loaded.
+pub(crate) fn load_module(path: &Path) -> Result<(), String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    match rustix::system::finit_module(&file, c"", 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(format!("load {}: {error}", path.display())),
+    }
 }
 
 /// `SIOCSIFFLAGS` on `lo` (netdevice(7)).

@@ -13,7 +13,7 @@ const OTHERWISE: &[&str] =
 
 /// Sensors that have no road on this tier, and those that lose something on it.
 const OFF: &[&str] = &["file_read", "file_change", "access_check"];
-const ON_A_FALLBACK: &[&str] = &["file_open", "socket_new", "map_exec"];
+const ON_A_FALLBACK: &[&str] = &["file_open", "socket_new", "map_exec", "segment"];
 /// Sensors that want a newer kernel, and which; before, they say so.
 const LATER: &[(&str, (u32, u32))] =
     &[("send_bytes", (6, 3)), ("io_uring", (5, 19)), ("io_uring_net", (6, 4))];

@@ -63,13 +63,13 @@ impl Watch {
         self.status(sensor).is_some_and(|status| status.state == State::Attached)
     }
 
-    /// Labels the inode of a file.
-    pub(crate) fn label(&mut self, path: &str, label: u32) -> Result<(), String> {
+    /// Labels the inode of a file, and says which it is.
+    pub(crate) fn label(&mut self, path: &str, label: u32) -> Result<InodeKey, String> {
         use std::os::unix::fs::MetadataExt as _;
         let meta = std::fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
         let device = rustix::fs::major(meta.dev()) << 20 | rustix::fs::minor(meta.dev());
         let key = InodeKey { inode: meta.ino(), device, generation: 0 };
-        if self.maps.label(key, Some(label)) { Ok(()) } else { Err(format!("label {path}")) }
+        if self.maps.label(key, Some(label)) { Ok(key) } else { Err(format!("label {path}")) }
     }
 
     /// Starts a process that plays an act.

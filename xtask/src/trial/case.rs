@@ -38,6 +38,10 @@ pub(super) struct Case {
     pub(super) class: String,
     #[serde(default = "model_mib")]
     pub(super) model_mib: u32,
+    /// Whether nothing in the model says that it is one: it is known by its place alone, in a
+    /// directory that the platform team lists, and by a name of which there are many.
+    #[serde(default)]
+    pub(super) model_is_raw: bool,
     #[serde(default)]
     pub(super) gpu: Gpu,
     #[serde(default)]

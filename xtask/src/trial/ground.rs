@@ -1,6 +1,6 @@
 //! What cases stand on: a network with another end, models, a GPU, and a monitor that looks on.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -63,7 +63,7 @@ impl<'a> Ground<'a> {
         let models = directory.join("models");
         fs::create_dir_all(&models).with_context(|| format!("create {}", models.display()))?;
         for case in cases {
-            write_model(tree, &model(directory, case), case.model_mib)?;
+            write_model(tree, &model(directory, case), case)?;
         }
         let gpus = Scenario::create(&directory.join("gpus.json"))?;
         let cgroup = Cgroup::create(MONITOR_CGROUP)?;
@@ -200,7 +200,8 @@ impl<'a> Ground<'a> {
 }
 
 fn model(directory: &Path, case: &Case) -> PathBuf {
-    directory.join("models").join(format!("{}.safetensors", case.id))
+    let extension = if case.model_is_raw { "bin" } else { "safetensors" };
+    directory.join("models").join(format!("{}.{extension}", case.id))
 }
 
 /// The fake driver library, from where the monitor was built.
@@ -209,9 +210,14 @@ fn library(tree: &Tree, monitor: &Path) -> PathBuf {
     if beside.is_file() { beside } else { tree.release("libfake_nvml.so") }
 }
 
-fn write_model(tree: &Tree, path: &Path, mib: u32) -> Result<()> {
+fn write_model(tree: &Tree, path: &Path, case: &Case) -> Result<()> {
+    let mib = case.model_mib;
     if mib == 0 {
         return Ok(());
+    }
+    if case.model_is_raw {
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        return file.set_len(u64::from(mib) << 20).context("write a model");
     }
     let mut python = child::command("/usr/bin/python3");
     python

@@ -43,8 +43,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const LSM_WITH_BPF: &str = "lsm=lockdown,capability,bpf gpuwarden.lsm=yes";
 const LSM_WITHOUT_BPF: &str = "lsm=lockdown,capability gpuwarden.lsm=no";
 
-/// The module that the tests load: it needs no other one, and does nothing.
-const TESTED_MODULES: &[&str] = &["dummy"];
+/// The modules that the tests load: one that does nothing, and that of overlays. Neither needs
+/// another one.
+const TESTED_MODULES: &[&str] = &["dummy", "overlay"];
 
 /// A way to boot one series beside the usual one.
 struct Variant {

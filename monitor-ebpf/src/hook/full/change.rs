@@ -16,8 +16,9 @@ use crate::globals::{
     OFF_DENTRY_INODE, OFF_FILE_PATH, OFF_INODE_MODE, OFF_INODE_SIZE, OFF_PATH_DENTRY, OFF_PATH_MNT,
     SELF_TGID,
 };
+use crate::label;
 use crate::lane::Lane;
-use crate::maps::{CHANGE_FILLER, CHANGE_SLOTS, LABELS, WRITERS};
+use crate::maps::{CHANGE_FILLER, CHANGE_SLOTS, WRITERS};
 use crate::read::{Fault, field, file, member, task};
 
 /// `PROT_EXEC` (include/uapi/asm-generic/mman-common.h).
@@ -87,9 +88,9 @@ fn renaming(arg: impl Fn(usize) -> u64) {
     judge(|| {
         let inode: u64 = field(old, &OFF_DENTRY_INODE)?;
         let replaced: u64 = field(new, &OFF_DENTRY_INODE)?;
-        let mut label = label_of(inode)?;
+        let mut label = label::of_inode(inode)?;
         if label == 0 && replaced != 0 {
-            label = label_of(replaced)?;
+            label = label::of_inode(replaced)?;
         }
         let before = Place { mount: field(arg(0), &OFF_PATH_MNT)?, dentry: old };
         let after = Place { mount: field(arg(2), &OFF_PATH_MNT)?, dentry: new };
@@ -106,7 +107,14 @@ fn linking(arg: impl Fn(usize) -> u64) {
         // A hard link stays on its file system; most often on its mount, which the hook tells of
         // the new name only.
         let (before, after) = (Place { mount, dentry: old }, Place { mount, dentry: new });
-        Ok(Change { op: CHANGE_LINK, inode, label: label_of(inode)?, other: 0, before, after })
+        Ok(Change {
+            op: CHANGE_LINK,
+            inode,
+            label: label::of_inode(inode)?,
+            other: 0,
+            before,
+            after,
+        })
     });
 }
 
@@ -116,7 +124,7 @@ fn unlinking(arg: impl Fn(usize) -> u64) {
     judge(|| {
         let inode: u64 = field(dentry, &OFF_DENTRY_INODE)?;
         let before = Place { mount: field(arg(0), &OFF_PATH_MNT)?, dentry };
-        let label = label_of(inode)?;
+        let label = label::of_inode(inode)?;
         Ok(Change { op: CHANGE_UNLINK, inode, label, other: 0, before, after: NOWHERE })
     });
 }
@@ -138,7 +146,7 @@ fn cut(path: u64) -> Result<Change, Fault> {
     let dentry: u64 = field(path, &OFF_PATH_DENTRY)?;
     let before = Place { mount: field(path, &OFF_PATH_MNT)?, dentry };
     let inode: u64 = field(dentry, &OFF_DENTRY_INODE)?;
-    let label = label_of(inode)?;
+    let label = label::of_inode(inode)?;
     Ok(Change { op: CHANGE_TRUNCATE, inode, label, other: 0, before, after: NOWHERE })
 }
 
@@ -165,7 +173,7 @@ pub(crate) fn map_judge(opened: u64) {
             return Ok(None);
         }
         let before = Place { mount: file::mount(opened)?, dentry: file::dentry(opened)? };
-        let label = label_of(inode)?;
+        let label = label::of_inode(inode)?;
         let op = CHANGE_MAP_EXEC;
         Ok(Some(Change { op, inode, label, other: 0, before, after: NOWHERE }))
     };
@@ -192,16 +200,6 @@ fn is_toolkit() -> bool {
     let read = unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), COMM_BYTES as u32) };
     let [a, b, c, d, e, f, g, h, ..] = comm;
     read == 0 && u64::from_ne_bytes([a, b, c, d, e, f, g, h]) == u64::from_ne_bytes(TOOLKIT)
-}
-
-#[inline(always)]
-fn label_of(inode: u64) -> Result<u32, Fault> {
-    if !filter::may_be_marked(file::number(inode)?) {
-        return Ok(0);
-    }
-    let key = file::key(inode)?;
-    // SAFETY: the value is copied out at once.
-    Ok(unsafe { LABELS.get(key) }.map_or(0, |label| *label))
 }
 
 /// Tells of a change of a labelled file; of others it is counted that they were seen.

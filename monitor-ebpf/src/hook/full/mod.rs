@@ -10,6 +10,7 @@ pub(crate) mod access;
 pub(crate) mod change;
 pub(crate) mod open;
 pub(crate) mod read;
+pub(crate) mod segment;
 pub(crate) mod send;
 pub(crate) mod socket;
 

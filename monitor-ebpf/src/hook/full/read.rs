@@ -3,8 +3,9 @@
 
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
+use monitor_common::OFFSET_ABSENT;
 
-use crate::globals::{OFF_INODE_SIZE, OFF_KIOCB_FILE};
+use crate::globals::{OFF_BACKING_FILE, OFF_INODE_SIZE, OFF_KIOCB_FILE};
 use crate::read::{at, field, file};
 use crate::reader::{self, Road};
 
@@ -30,7 +31,14 @@ pub fn readv_returned(ctx: FExitContext) -> i32 {
 /// `vfs_splice_read`, before 6.5 `do_splice_to`, with the same arguments
 #[fexit(function = "do_splice_read")]
 pub fn spliced(ctx: FExitContext) -> i32 {
-    moved(ctx.arg(0), ctx.arg(5))
+    let bytes: i64 = ctx.arg(5);
+    if bytes > 0 {
+        // From 6.5 on, which brought `struct backing_file`, an overlay comes by here again for the
+        // file in its layer (fs/overlayfs/file.c, `ovl_splice_read`).
+        let comes_again = OFF_BACKING_FILE.load() != OFFSET_ABSENT;
+        reader::add_once(ctx.arg(0), bytes as u64, Road::Read, comes_again);
+    }
+    0
 }
 
 /// match-proto:v6.18:mm/util.c: `vm_mmap_pgoff(struct file *file, unsigned long addr,

@@ -111,18 +111,23 @@ fn who_has_open_what_a_reader_wrote_without_a_name_takes_it_over() {
         stage.host.0.lock().unwrap().nameless.insert(pid, vec![(id, size)]);
     };
     hold(&stage, 20, DERIVED_BYTES_MIN);
-    stage.act(actor(10), link(20, 1));
-    assert_eq!(has_read(&mut stage, 20), "0", "nobody wrote anything that could be passed");
-    stage.act(actor(10), Body::FileOpen(memory));
-    assert_eq!(has_read(&mut stage, 20), "0", "nothing was passed since");
-    stage.act(actor(10), link(20, 1));
-    stage.now += HANDED_SPAN_NS;
-    assert_eq!(has_read(&mut stage, 20), "0", "too long ago");
+    stage.act(actor(10), Body::FileOpen(memory.clone()));
+    assert_eq!(has_read(&mut stage, 20), "0", "nothing was passed");
     hold(&stage, 20, DERIVED_BYTES_MIN - 1);
     stage.act(actor(10), link(20, 1));
     assert_eq!(has_read(&mut stage, 20), "0", "too short to carry weights");
     hold(&stage, 20, DERIVED_BYTES_MIN);
+    stage.now += HANDED_SPAN_NS;
+    assert_eq!(has_read(&mut stage, 20), "0", "too long ago");
+    hold(&stage, 20, 0);
+    stage.act(actor(10), link(20, 1));
+    hold(&stage, 20, DERIVED_BYTES_MIN);
     assert_eq!(has_read(&mut stage, 20), DERIVED_BYTES_MIN.to_string());
+    let again = stage.act(actor(20), Body::Flow(flow(20, "198.51.100.7:443", 1)));
+    assert_eq!(stage.text(&again, FieldId::WeightsOnlyDerived), "true");
+    assert_eq!(stage.text(&again, FieldId::WeightsDerivedBytes), DERIVED_BYTES_MIN.to_string());
+    let opened = stage.act(actor(20), Body::FileOpen(FileOpen { open_flags: 0, ..memory }));
+    assert_ne!(stage.text(&opened, FieldId::FileLabel), "", "it is a copy by now");
     stage.now += SECOND;
     hold(&stage, 30, DERIVED_BYTES_MIN);
     let (method, target) = (AccessMethod::PidfdGetfd, key(10));
@@ -152,4 +157,38 @@ fn memory_that_is_opened_or_mapped_before_its_size_was_looked_at_is_labelled_at_
     assert_eq!(has_read(&mut stage, 20), bytes.to_string());
     stage.act(actor(30), again(bytes));
     assert_eq!(has_read(&mut stage, 30), bytes.to_string());
+}
+
+#[test]
+fn what_a_process_has_open_when_something_is_passed_is_looked_at_at_once() {
+    use crate::enrich::limit::DERIVED_BYTES_MIN;
+    let mut stage = writer_and_strangers();
+    let memory = FileOpen { open_flags: 2, ..open("/memfd:cache", 9, 0) };
+    let id = FileId { generation: 0, ..memory.id };
+    stage.act(actor(10), Body::FileOpen(memory));
+    let hold = |stage: &Stage, held| {
+        stage.host.0.lock().unwrap().nameless.insert(20, held);
+    };
+    hold(&stage, vec![(id, DERIVED_BYTES_MIN)]);
+    stage.act(actor(10), link(20, 1));
+    // By the time its first bytes are told, it may have ended.
+    hold(&stage, Vec::new());
+    assert_eq!(has_read(&mut stage, 20), DERIVED_BYTES_MIN.to_string());
+}
+
+#[test]
+fn what_was_opened_before_the_kernel_knew_the_cgroup_is_followed_as_well() {
+    use crate::enrich::limit::DERIVED_BYTES_MIN;
+    let mut stage = writer_and_strangers();
+    let written = vec![("/out/copy".to_owned(), 9)];
+    stage.host.0.lock().unwrap().written.insert(10, written);
+    let opened = |stage: &mut Stage| {
+        let open = FileOpen { size_bytes: DERIVED_BYTES_MIN * 8, ..open("/out/copy", 9, 0) };
+        let of = stage.act(actor(20), Body::FileOpen(open));
+        stage.text(&of, FieldId::FileLabel)
+    };
+    assert_eq!(opened(&mut stage), "");
+    let cgroup = actor(10).cgroup;
+    stage.enricher.cgroup_is_marked(cgroup, BootNs(stage.now));
+    assert_ne!(opened(&mut stage), "");
 }

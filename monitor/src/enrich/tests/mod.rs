@@ -11,6 +11,7 @@ mod lineage;
 mod network;
 mod place;
 mod reach;
+mod shared_memory;
 mod standing;
 
 use std::collections::HashMap;
@@ -25,6 +26,8 @@ use crate::model::{
 };
 
 const SECOND: u64 = 1_000_000_000;
+/// Descriptors that each look goes through.
+const LOOK_COST: usize = super::limit::FAR_DESCRIPTORS_MAX;
 const UID: &str = "8f3f1f0c-9c1e-4a53-8d3b-0f2a5f6f7a10";
 
 /// A host that is made up.
@@ -89,14 +92,16 @@ impl ProcSource for FakeSource {
         self.0.lock().unwrap().preload.get(&process.0).cloned()
     }
 
-    fn holder(&self, processes: &[Tgid], socket: u64) -> Option<Tgid> {
+    fn holder(&self, processes: &[Tgid], socket: u64, left: &mut usize) -> Option<Tgid> {
+        *left = left.saturating_sub(LOOK_COST);
         let mut host = self.0.lock().unwrap();
         host.looks += 1;
         let holder = Tgid(*host.sockets.get(&socket)?);
         processes.contains(&holder).then_some(holder)
     }
 
-    fn nameless(&self, process: Tgid) -> Vec<(FileId, u64)> {
+    fn nameless(&self, process: Tgid, left: &mut usize) -> Vec<(FileId, u64)> {
+        *left = left.saturating_sub(LOOK_COST);
         self.0.lock().unwrap().nameless.get(&process.0).cloned().unwrap_or_default()
     }
 
@@ -104,8 +109,8 @@ impl ProcSource for FakeSource {
         self.0.lock().unwrap().open_files.get(&id.inode).copied()
     }
 
-    fn pipe_reader(&self, processes: &[Tgid], pipe: u64) -> Option<Tgid> {
-        self.holder(processes, pipe)
+    fn pipe_reader(&self, processes: &[Tgid], pipe: u64, left: &mut usize) -> Option<Tgid> {
+        self.holder(processes, pipe, left)
     }
 
     fn datagram_socket(&self, _process: Tgid, port: u16) -> Option<u64> {

@@ -306,7 +306,8 @@ fn far_end_is_the_one_workload_of_a_plain_cgroup_or_whoever_has_the_socket_open(
 
 #[test]
 fn descriptors_are_looked_through_a_few_times_a_second_and_answers_stand_for_a_while() {
-    use crate::enrich::limit::{FAR_AGAIN_NS, FAR_LOOKS_PER_SECOND_MAX};
+    use crate::enrich::limit::{FAR_AGAIN_NS, FAR_DESCRIPTORS_PER_SECOND_MAX};
+    const LOOKS_MAX: usize = FAR_DESCRIPTORS_PER_SECOND_MAX / LOOK_COST;
     let mut stage = listeners();
     let reader = Actor { cgroup: CgroupId(9), ..actor(10) };
     let looks = |stage: &Stage| stage.host.0.lock().unwrap().looks;
@@ -317,10 +318,13 @@ fn descriptors_are_looked_through_a_few_times_a_second_and_answers_stand_for_a_w
     for socket in 100..200 {
         stage.act(reader.clone(), nameless(1, socket, 0));
     }
-    assert_eq!(looks(&stage), FAR_LOOKS_PER_SECOND_MAX as usize);
+    assert_eq!(looks(&stage), LOOKS_MAX);
+    stage.now += SECOND;
+    stage.act(reader.clone(), nameless(1, 199, 0));
+    assert_eq!(looks(&stage), LOOKS_MAX + 1, "a refused look is no answer that stands");
     stage.now += FAR_AGAIN_NS;
     stage.act(reader, nameless(1, 77, 0));
-    assert_eq!(looks(&stage), FAR_LOOKS_PER_SECOND_MAX as usize + 1);
+    assert_eq!(looks(&stage), LOOKS_MAX + 2);
 }
 
 #[test]

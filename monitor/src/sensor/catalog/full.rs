@@ -1,7 +1,7 @@
 //! Roads and rows of the full tier: on LSM hooks, and where BPF's LSM programs are not called, on
 //! the entries of the functions that call those hooks.
 
-use super::{Hook, Program, Road, Sensor, Tier, program, syscalls};
+use super::{Hook, Program, Road, Sensor, Tier, entries, program, syscalls};
 
 const fn lsm(programs: &'static [Program]) -> Road {
     Road { tier: Tier::Lsm, programs, lost: "" }
@@ -124,6 +124,28 @@ pub(super) const MAP_EXEC: Sensor = Sensor {
             memory that is written first and made executable later is none of a file",
     lost: "libraries from an image that a container tool loads with the host's rights, and fresh \
            programs that the dynamic loader maps",
+    required: false,
+};
+
+/// Memory that processes share by its number.
+pub(super) const SEGMENT: Sensor = Sensor {
+    name: "segment",
+    sees: "segments of System V shared memory that are attached",
+    roads: &[
+        lsm(&[program("segment_lsm", Hook::Lsm("shm_shmat"))]),
+        fentry(&[program("segment_fentry", Hook::Fentry("security_shm_shmat"))]),
+        Road {
+            tier: Tier::Base,
+            programs: &[
+                program("segment_entered", entries(&["sys_enter_shmat"])),
+                program("segment_done", syscalls(&["sys_exit_shmat"])),
+            ],
+            lost: "segments that 32-bit system calls attach",
+        },
+    ],
+    bound: "segments of less than 64 KiB, and what was attached before the monitor came; who lets \
+            go of a segment is taken to have it until the process ends",
+    lost: "weights that are handed to other workloads in System V shared memory",
     required: false,
 };
 
