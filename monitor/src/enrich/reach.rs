@@ -53,6 +53,9 @@ impl Enricher {
             }
             return;
         }
+        if access.method == AccessMethod::VmWrite {
+            return self.pushed(access, time, seen);
+        }
         let takes = matches!(
             access.method,
             AccessMethod::VmRead
@@ -71,6 +74,26 @@ impl Enricher {
         }
         let Some(mine) = seen.workload.filter(|mine| *mine != theirs) else { return };
         self.take_over(theirs, mine, access.bytes, time);
+    }
+
+    /// Whoever has read weights and writes into the memory of another workload hands them over. The
+    /// kernel side tells the first call at once and sums once a second, so bytes are a bound from
+    /// below; nothing but that moves memory between workloads this way.
+    fn pushed(&mut self, access: &MemoryAccess, time: BootNs, seen: &mut Observation) {
+        let mine = seen.workload.filter(|mine| self.derived_label(*mine).is_some());
+        let Some(target) = self.processes.find(access.target) else { return };
+        let theirs = self.workload_of(target, time);
+        let (Some(mine), Some(theirs)) = (mine, theirs.filter(|_| access.bytes > 0)) else {
+            return;
+        };
+        if mine == theirs {
+            return;
+        }
+        self.take_over(mine, theirs, access.bytes, time);
+        let Some(process) = self.processes.get_mut(target) else { return };
+        process.has_read_weights = true;
+        let cgroup = process.cgroup;
+        seen.mark = seen.mark.or_else(|| self.mark_cgroup(cgroup).then_some(cgroup));
     }
 
     /// A process that somebody moved to another cgroup. Which hierarchy it was is not told, so

@@ -230,7 +230,8 @@ fn wait(
         }
         ground.interrupt.wait(Duration::from_millis(40), || Ok(false))?;
     }
-    if ground.suite == super::Suite::Benign {
+    // Losses of a flood are the flood's, and not those of the case that comes next.
+    if ground.suite == super::Suite::Benign || case.expect.may_lose {
         ground.interrupt.wait(SILENCE, || Ok(false))?;
         gather(ground, played)?;
     }

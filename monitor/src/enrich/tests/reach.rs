@@ -167,6 +167,27 @@ fn who_reads_the_memory_of_a_reader_of_weights_is_marked() {
 }
 
 #[test]
+fn whose_memory_a_reader_of_weights_writes_into_is_marked() {
+    let mut stage = listeners();
+    let write = |target, bytes| {
+        let (method, target) = (AccessMethod::VmWrite, key(target));
+        Body::MemoryAccess(MemoryAccess { method, target, named_pid: 0, is_host_pid: true, bytes })
+    };
+    let has_read = |stage: &mut Stage| {
+        let of = stage.act(actor(20), Body::Flow(flow(20, "198.51.100.7:443", 1)));
+        stage.text(&of, FieldId::WeightsBytesRead)
+    };
+    stage.act(actor(30), write(20, 4096));
+    assert_eq!(has_read(&mut stage), "0", "who has read nothing has nothing to hand over");
+    stage.act(actor(10), write(20, 0));
+    assert_eq!(has_read(&mut stage), "0", "nothing was moved");
+    stage.act(actor(20), write(10, 4096));
+    assert_eq!(has_read(&mut stage), "0", "to write into a reader is not to read");
+    stage.act(actor(10), write(20, 4096));
+    assert_eq!(has_read(&mut stage), "4096");
+}
+
+#[test]
 fn an_act_against_the_monitors_own_process_is_told_as_such() {
     let mut stage = Stage::new();
     stage.enricher.own = Tgid(77);
