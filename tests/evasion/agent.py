@@ -198,20 +198,23 @@ def detach() -> None:
         sys.exit("the monitor holds no link that /proc shows")
 
 
+def own_maps():
+    """The monitor's maps as descriptors, those that are given out."""
+    maps = own("map_id")
+    for number in ids(MAP_GET_NEXT_ID):
+        fd = bpf(MAP_GET_FD_BY_ID, struct.pack("=II", number, 0))[0] if number in maps else -1
+        if fd >= 0:
+            yield fd
+            os.close(fd)
+
+
 def empty_maps() -> None:
     """Opens the monitor's maps by their ids, and deletes what it can."""
-    maps = own("map_id")
     opened = 0
-    for number in ids(MAP_GET_NEXT_ID):
-        if number not in maps:
-            continue
-        fd, _ = bpf(MAP_GET_FD_BY_ID, struct.pack("=II", number, 0))
-        if fd < 0:
-            continue
+    for fd in own_maps():
         opened += 1
         key = ctypes.create_string_buffer(64)
         bpf(MAP_DELETE_ELEM, struct.pack("=IxxxxQ", fd, ctypes.addressof(key)))
-        os.close(fd)
     stand.say("opened", maps=opened)
     if not opened:
         sys.exit("none of the monitor's maps could be opened")
@@ -219,19 +222,12 @@ def empty_maps() -> None:
 
 def change_maps() -> None:
     """Writes into the monitor's maps: what they hold already, so that nothing else happens."""
-    maps = own("map_id")
     changed = 0
-    for number in ids(MAP_GET_NEXT_ID):
-        if number not in maps:
-            continue
-        fd, _ = bpf(MAP_GET_FD_BY_ID, struct.pack("=II", number, 0))
-        if fd < 0:
-            continue
+    for fd in own_maps():
         key, value = (ctypes.create_string_buffer(size) for size in (64, 1 << 16))
         element = struct.pack("=IxxxxQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0)
         if bpf(MAP_LOOKUP_ELEM, element)[0] == 0:
             changed += bpf(MAP_UPDATE_ELEM, element)[0] == 0
-        os.close(fd)
     stand.say("changed", maps=changed)
     if not changed:
         sys.exit("none of the monitor's maps could be changed")

@@ -65,14 +65,20 @@ def to_datagram_relay() -> None:
 # By descriptor: the other one opens nothing.
 
 
-def taker() -> None:
-    """Gets a descriptor of a file that it never opened, reads it and sends."""
+def take() -> tuple[socket.socket, int]:
+    """Waits for a descriptor; who gives it waits for the end of the connection."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(DOOR)
         listener.listen(1)
         stand.say("listening")
         connection, _ = listener.accept()
-        _, (fd,), _, _ = socket.recv_fds(connection, 1, 1)
+    _, (fd,), _, _ = socket.recv_fds(connection, 1, 1)
+    return connection, fd
+
+
+def taker() -> None:
+    """Gets a descriptor of a file that it never opened, reads it and sends."""
+    connection, fd = take()
     size = os.fstat(fd).st_size
     data = b"".join(os.pread(fd, stand.BLOCK, at) for at in range(0, size, stand.BLOCK))
     stand.say("took", bytes=len(data))
@@ -104,12 +110,7 @@ def memory_giver() -> None:
 
 def mapping_taker() -> None:
     """Gets a descriptor, maps it and closes it: no call reads a byte."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(DOOR)
-        listener.listen(1)
-        stand.say("listening")
-        connection, _ = listener.accept()
-        _, (fd,), _, _ = socket.recv_fds(connection, 1, 1)
+    connection, fd = take()
     size = os.fstat(fd).st_size
     memory = mmap.mmap(fd, size, prot=mmap.PROT_READ)
     os.close(fd)

@@ -175,7 +175,9 @@ impl Enricher {
         for holder in segment.holders.clone() {
             self.takes_segment(id, holder.process, time);
             let cgroup = self.processes.get(holder.process).map(|process| process.cgroup);
-            if let Some(cgroup) = cgroup
+            // One an event; each of the others at its own next one.
+            if seen.mark.is_none()
+                && let Some(cgroup) = cgroup
                 && self.mark_cgroup(cgroup)
             {
                 seen.mark = Some(cgroup);

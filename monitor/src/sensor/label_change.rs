@@ -29,8 +29,9 @@ const METADATA_BYTES: usize = 24;
 const INFO_HEADER_BYTES: usize = 4;
 /// Bytes read from the queue at once.
 const READ_BYTES: usize = 8_192;
-/// How long the notice of the monitor's own open is waited for.
-const LEARN: Duration = Duration::from_millis(200);
+/// How long the notice of the monitor's own open is waited for: on a busy host whoever reads it may
+/// be late. Nobody waits but the thread that marks.
+const LEARN: Duration = Duration::from_secs(2);
 /// Entries of a directory that are looked through for a new name.
 const ENTRIES_MAX: usize = 4_096;
 

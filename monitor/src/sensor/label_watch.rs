@@ -345,14 +345,19 @@ mod tests {
         LabelWatch::start(|| {}).inspect_err(reason).ok()
     }
 
-    #[test]
-    fn a_marked_file_tells_of_other_processes_and_not_of_this_one() {
-        let Some(watch) = started() else { return };
+    /// A file in a directory of its own.
+    fn weights() -> (tempfile::TempDir, std::path::PathBuf, FileId) {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("w");
         std::fs::write(&path, b"weights").expect("a file");
         let meta = std::fs::metadata(&path).expect("it is there");
-        let id = FileId { device: 1, inode: meta.ino(), generation: 9 };
+        (dir, path, FileId { device: 1, inode: meta.ino(), generation: 9 })
+    }
+
+    #[test]
+    fn a_marked_file_tells_of_other_processes_and_not_of_this_one() {
+        let Some(watch) = started() else { return };
+        let (_dir, path, id) = weights();
         let request = |inode| MarkRequest {
             id: FileId { inode, ..id },
             process: Tgid(std::process::id()),
@@ -404,11 +409,7 @@ mod tests {
     #[test]
     fn a_file_that_is_opened_without_a_pause_rests_and_is_noticed_again() {
         let Some(watch) = started() else { return };
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("w");
-        std::fs::write(&path, b"weights").expect("a file");
-        let meta = std::fs::metadata(&path).expect("it is there");
-        let id = FileId { device: 1, inode: meta.ino(), generation: 9 };
+        let (dir, path, id) = weights();
         let (text, process) = (path.to_string_lossy().into_owned(), Tgid(std::process::id()));
         watch.mark(MarkRequest { id, process, path: text, is_labelled: true });
         let shell = |command: &str| {

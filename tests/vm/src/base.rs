@@ -45,7 +45,7 @@ pub(crate) const TESTS: &[Test] = &[
         sensor: "pipe_write",
         run: piped,
     },
-    Test { name: "k5_10_segment_that_is_attached_is_told", sensor: "segment", run: segment },
+    Test { name: "k5_10_segment_that_is_attached_is_told", sensor: "", run: segment },
 ];
 
 pub(crate) fn by(event: &Event, pid: u32) -> bool {

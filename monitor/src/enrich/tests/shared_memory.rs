@@ -88,6 +88,28 @@ fn who_had_it_attached_before_has_read_it_too() {
 }
 
 #[test]
+fn every_cgroup_that_takes_it_is_marked_for_the_kernel_side() {
+    let mut stage = three();
+    let body = |writes| attach(3, MODEL_BYTES, writes);
+    let mut marks: Vec<u64> = Vec::new();
+    let in_cgroup = |cgroup, pid| Actor { cgroup: CgroupId(cgroup), ..actor(pid) };
+    for (cgroup, pid) in [(200, 20), (300, 30)] {
+        stage.act(in_cgroup(cgroup, pid), body(false));
+    }
+    stage.act(in_cgroup(100, 10), Body::FileOpen(open("/m/a.safetensors", 1, MODEL_BYTES)));
+    stage.act(in_cgroup(100, 10), body(true));
+    for found in stage.enricher.take_found() {
+        marks.extend(stage.enricher.observe(&found).mark.map(|cgroup| cgroup.0));
+    }
+    for (cgroup, pid) in [(200, 20), (300, 30)] {
+        let flow = Body::Flow(flow(u64::from(pid), "198.51.100.2:443", 1));
+        marks.extend(stage.act(in_cgroup(cgroup, pid), flow).1.mark.map(|cgroup| cgroup.0));
+    }
+    marks.sort_unstable();
+    assert_eq!(marks, [200, 300]);
+}
+
+#[test]
 fn what_cannot_carry_weights_on_does_not() {
     let mut stage = three();
     stage.take(10, attach(3, MODEL_BYTES, true));
@@ -111,11 +133,11 @@ fn within_one_workload_it_is_nobodys_business() {
         stage.cgroup(child, "/system.slice/u10.service");
     }
     stage.take(10, attach(3, MODEL_BYTES, true));
-    let before = stage.weights(10);
+    assert_eq!(stage.weights(10), MODEL_BYTES.to_string(), "it does not read what it writes");
     for child in 50..54 {
         stage.take(child, attach(3, MODEL_BYTES, true));
     }
-    assert_eq!(stage.weights(10), before, "its own workers share memory");
+    assert_eq!(stage.weights(10), MODEL_BYTES.to_string(), "its own workers share memory");
 }
 
 #[test]
