@@ -58,7 +58,10 @@ def map_and_close(path: str = MODEL) -> bytes:
 
 def direct(path: str = MODEL) -> bytes:
     """Past the page cache, into aligned memory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    except OSError as error:
+        stand.cannot(f"O_DIRECT here (tmpfs takes it from 6.6 on): {error.strerror}")
     size = os.fstat(fd).st_size
     buffer = mmap.mmap(-1, (size + 4095) & ~4095)
     view = memoryview(buffer)

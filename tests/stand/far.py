@@ -17,7 +17,7 @@ import stand
 IPPROTO_MPTCP = 262
 TCP_FASTOPEN = 23
 CONNECTIONS_MAX = 256
-TYPING_S = 0.5
+TYPING_S = 0.5 * int(os.environ.get("STAND_SLOWNESS", "1"))
 
 places = threading.BoundedSemaphore(CONNECTIONS_MAX)
 

@@ -17,7 +17,7 @@ const WITHIN_S: u64 = 8;
 const MODEL_MIB: u32 = 24;
 
 /// How much more patience an emulated machine needs.
-const SLOWNESS: u64 = 4;
+pub(super) const SLOWNESS: u64 = 4;
 
 /// A file of cases.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +53,8 @@ pub(super) struct Case {
     pub(super) not_in_machine: Option<String>,
     /// Why the case does not pass yet; docs/blind-spots.md says more.
     pub(super) gap: Option<String>,
+    /// The same on older kernels only.
+    gap_before: Option<GapBefore>,
     /// Why the case is not run on this host.
     pub(super) skip: Option<String>,
     /// What was made easier for the sake of time, for the table.
@@ -65,6 +67,32 @@ impl Case {
         self.expect.within_s = Some(self.expect.within_s() * SLOWNESS);
         self
     }
+
+    /// As it is judged on a kernel, by the first two numbers of its version.
+    pub(super) fn on(mut self, kernel: (u32, u32)) -> Self {
+        if let Some(GapBefore { kernel: (major, minor), why }) = &self.gap_before
+            && kernel < (*major, *minor)
+        {
+            self.gap = Some(format!("before Linux {major}.{minor} {why}"));
+        }
+        self
+    }
+}
+
+/// Something that the monitor does not see on older kernels.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GapBefore {
+    /// The first kernel on which it does.
+    kernel: (u32, u32),
+    why: String,
+}
+
+/// The first two numbers of a kernel's release, as `6.12.117+deb12`; zero for what is none.
+pub(super) fn kernel_of(release: &str) -> (u32, u32) {
+    let mut parts = release.trim().split(['.', '-', '+', '~']);
+    let mut next = || parts.next().and_then(|part| part.parse().ok()).unwrap_or(0);
+    (next(), next())
 }
 
 /// A process that plays.
@@ -267,6 +295,19 @@ mod tests {
     fn unknown_case_is_refused_with_the_known_ones() {
         let error = choose(cases("evasion"), &["no-such".to_owned()]).expect_err("unknown");
         assert!(error.to_string().contains("01"), "{error}");
+    }
+
+    #[test]
+    fn gap_of_older_kernels_is_none_on_newer_ones() {
+        let text = "{id: a, does: b, actors: [{run: [c]}], \
+                    gap_before: {kernel: [5, 19], why: nothing tells}}";
+        let case: Case = serde_saphyr::from_str(text).expect("a case");
+        let gap = |release| case.clone().on(kernel_of(release)).gap;
+        let expected = Some("before Linux 5.19 nothing tells".to_owned());
+        assert_eq!(gap("5.10.0-46-cloud-amd64\n"), expected);
+        assert_eq!(gap("5.9"), expected);
+        assert_eq!(gap("5.19.0"), None);
+        assert_eq!(gap("6.1.0"), None);
     }
 
     #[test]

@@ -49,13 +49,15 @@ pub(super) struct Ground<'a> {
 }
 
 impl<'a> Ground<'a> {
-    /// Sets everything up in an empty directory, and starts a monitor.
+    /// Sets everything up in an empty directory, and starts a monitor. On a host that is slower by
+    /// some factor, whoever types on the far side takes as much longer.
     pub(super) fn set(
         tree: &'a Tree,
         suite: Suite,
         binary: PathBuf,
         cases: &[Case],
         directory: &Path,
+        slowness: u64,
     ) -> Result<Self> {
         let interrupt = Interrupt::listen()?;
         let models = directory.join("models");
@@ -67,7 +69,7 @@ impl<'a> Ground<'a> {
         let cgroup = Cgroup::create(MONITOR_CGROUP)?;
         let network = Network::create()?;
         network.widen()?;
-        let far = start_far(tree, &network, directory, &interrupt)?;
+        let far = start_far(tree, &network, directory, slowness, &interrupt)?;
         let rules = tree.path("tests/stand/rules.yaml");
         let config = Config {
             rules: vec![rules],
@@ -231,9 +233,11 @@ fn start_far(
     tree: &Tree,
     network: &Network,
     directory: &Path,
+    slowness: u64,
     interrupt: &Interrupt,
 ) -> Result<Player> {
     let mut command = network.far("/usr/bin/python3");
+    command.env("STAND_SLOWNESS", slowness.to_string());
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(tree.path("tests/stand/far.py")).arg(directory);
     let mut far = Player::start("far", &mut command, directory)?;
     far.wait_for("ready", FAR_TIMEOUT, interrupt, |line| line["act"] == "ready")?;

@@ -80,8 +80,7 @@ impl Verdict {
 /// Judges a case.
 pub(super) fn judge(case: &Case, played: &Played, suite: Suite) -> Verdict {
     let mut verdict = Verdict { lost: played.lost, seconds: played.seconds, ..Verdict::new(case) };
-    if let Some(line) = played.said.iter().find(|line| line["act"] == "cannot") {
-        let why = line["why"].as_str().unwrap_or("an actor cannot play");
+    if let Some(why) = played.cannot() {
         return Verdict::skipped(case, why);
     }
     for rule in &case.expect.rules {

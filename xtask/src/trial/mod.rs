@@ -27,6 +27,8 @@ use crate::cli::TrialArgs;
 use crate::tree::Tree;
 use crate::{demo, setup, suite};
 
+/// The kernel that runs.
+const KERNEL_RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// Failed cases that are played once more; more than these are no matter of a busy host.
 const SECOND_TRIES_MAX: usize = 3;
 
@@ -63,6 +65,9 @@ pub(crate) fn run(tree: &Tree, which: Suite, args: &TrialArgs) -> Result<ExitCod
     }
     let cases: Vec<_> =
         if args.machine.inside { cases.into_iter().map(Case::inside).collect() } else { cases };
+    let release = fs::read_to_string(KERNEL_RELEASE).context(KERNEL_RELEASE)?;
+    let kernel = case::kernel_of(&release);
+    let cases: Vec<_> = cases.into_iter().map(|case| case.on(kernel)).collect();
     let reason = format!("{which} loads programs into the kernel, which needs root");
     suite::require_root(&reason, &which.to_string())?;
     let binary = match &args.monitor {
@@ -98,7 +103,8 @@ fn perform(
         .tempdir()
         .context("create a temporary directory")?;
     let directory = temporary.path().to_path_buf();
-    let mut ground = Ground::set(tree, which, binary.to_path_buf(), cases, &directory)?;
+    let slowness = if args.machine.inside { case::SLOWNESS } else { 1 };
+    let mut ground = Ground::set(tree, which, binary.to_path_buf(), cases, &directory, slowness)?;
     let result = play_all(&mut ground, cases, args);
     drop(ground);
     if args.keep {
@@ -153,7 +159,8 @@ fn play_all(
             report::print(&verdict);
         } else if args.machine.inside {
             // Whoever watches the serial port sees how far it has come.
-            eprintln!("{} {:?} {:.1} s", verdict.id, verdict.state, verdict.seconds);
+            let Verdict { id, state, seconds, why, .. } = &verdict;
+            eprintln!("{id} {state:?} {seconds:.1} s {why}");
         }
         if args.keep && verdict.state == State::Failed {
             eprintln!("         logs: {}", ground.directory.join("logs").display());

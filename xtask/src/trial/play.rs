@@ -37,6 +37,14 @@ pub(super) struct Played {
     pub(super) seconds: f64,
 }
 
+impl Played {
+    /// Why an actor has no means to play here, if one says so.
+    pub(super) fn cannot(&self) -> Option<&str> {
+        let line = self.said.iter().find(|line| line["act"] == "cannot")?;
+        Some(line["why"].as_str().unwrap_or("an actor cannot play"))
+    }
+}
+
 /// Processes and directories of a case. Dropped, they are gone.
 #[derive(Default)]
 struct Stand {
@@ -69,7 +77,10 @@ pub(super) fn play(ground: &mut Ground<'_>, case: &Case) -> Result<Verdict> {
     ground.interrupt.check()?;
     played.said = said(&mut stand);
     drop(stand);
-    if let Err(error) = acted {
+    // An actor that cannot play has ended before it did what the others wait for.
+    if let Err(error) = acted
+        && played.cannot().is_none()
+    {
         return Ok(Verdict::broken(case, &error));
     }
     Ok(judge(case, &played, ground.suite))

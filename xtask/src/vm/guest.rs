@@ -18,8 +18,10 @@ use crate::tree::Tree;
 
 /// Memory of the machine: the image is some 200 MiB and lies in it twice for a moment.
 const MEMORY_MIB: u32 = 2048;
-/// How long one machine may take: three minutes on a quiet host.
-const PATIENCE: Duration = Duration::from_mins(20);
+/// How long a machine may take to boot, and for each case: all take three minutes on a quiet host,
+/// and ten times that on one that does more.
+const BOOT_PATIENCE: Duration = Duration::from_mins(5);
+const CASE_PATIENCE: Duration = Duration::from_secs(15);
 /// Programs of this host that the suite calls.
 const PROGRAMS: &[&str] = &[
     "/usr/bin/bash",
@@ -120,7 +122,7 @@ pub(crate) fn play(
                 log: folder.join(format!("evasion-{name}-{at}.log")),
                 use_kvm: false,
                 memory_mib: MEMORY_MIB,
-                patience: PATIENCE,
+                patience: patience(part.len()),
             });
             eprintln!("  machine   {} for {} cases", kernel.version, part.len());
         }
@@ -135,6 +137,10 @@ pub(crate) fn play(
     Ok(played)
 }
 
+fn patience(cases: usize) -> Duration {
+    BOOT_PATIENCE + CASE_PATIENCE * u32::try_from(cases).unwrap_or(u32::MAX)
+}
+
 /// Ids in as many parts, like cards: long cases stand beside each other.
 fn dealt(ids: &[String], parts: usize) -> Vec<Vec<String>> {
     let parts = parts.clamp(1, ids.len().max(1));
@@ -146,7 +152,7 @@ fn dealt(ids: &[String], parts: usize) -> Vec<Vec<String>> {
 fn said(machine: &Machine) -> Result<String> {
     let (log, has_ended) = (&machine.log, machine.run()?);
     if !has_ended {
-        let seconds = PATIENCE.as_secs();
+        let seconds = machine.patience.as_secs();
         bail!("the machine did not end within {seconds} s: {}", log.display());
     }
     let bytes = fs::read(log).with_context(|| log.display().to_string())?;

@@ -21,47 +21,33 @@ pub(super) const SOCKET_LSM: Road = lsm(&[program("socket_lsm", Hook::Lsm("socke
 pub(super) const SOCKET_FENTRY: Road =
     fentry(&[program("socket_fentry", Hook::Fentry("security_socket_create"))]);
 
-const INET_SENT: Program = program("inet_sent", Hook::Fexit(&["inet_sendmsg"]));
-const INET6_SENT: Program = program("inet6_sent", Hook::Fexit(&["inet6_sendmsg"]));
-const TCP_PAGE_SENT: Program = program("tcp_page_sent", Hook::Fexit(&["tcp_sendpage"]));
-const UDP_PAGE_SENT: Program = program("udp_page_sent", Hook::Fexit(&["udp_sendpage"]));
-const UNIX_SENT: Program = program("unix_sent", Hook::Fexit(&["unix_stream_sendmsg"]));
-const UNIX_DATAGRAM_SENT: Program =
-    program("unix_dgram_sent", Hook::Fexit(&["unix_dgram_sendmsg"]));
-const UNIX_PAGE_SENT: Program = program("unix_page_sent", Hook::Fexit(&["unix_stream_sendpage"]));
-const INET_CLOSED: Program = program("inet_closed", Hook::Fentry("inet_release"));
+/// Functions that send, and that end what has sent; those of packet sockets come last.
+const SENT: &[Program] = &[
+    program("inet_sent", Hook::Fexit(&["inet_sendmsg"])),
+    program("inet6_sent", Hook::Fexit(&["inet6_sendmsg"])),
+    program("tcp_page_sent", Hook::Fexit(&["tcp_sendpage"])),
+    program("udp_page_sent", Hook::Fexit(&["udp_sendpage"])),
+    program("unix_sent", Hook::Fexit(&["unix_stream_sendmsg"])),
+    program("unix_dgram_sent", Hook::Fexit(&["unix_dgram_sendmsg"])),
+    program("unix_page_sent", Hook::Fexit(&["unix_stream_sendpage"])),
+    program("inet_closed", Hook::Fentry("inet_release")),
+    program("packet_sent", Hook::Fexit(&["packet_sendmsg"])),
+    program("packet_closed", Hook::Fentry("packet_release")),
+];
+/// How many of them are of packet sockets.
+const PACKET_PROGRAMS: usize = 2;
 
 /// Bytes sent, where the socket layer has no tracepoint for them (before 6.3).
 pub(super) const SENT_ALL: Road = Road {
     tier: Tier::Fentry,
-    programs: &[
-        INET_SENT,
-        INET6_SENT,
-        TCP_PAGE_SENT,
-        UDP_PAGE_SENT,
-        UNIX_SENT,
-        UNIX_DATAGRAM_SENT,
-        UNIX_PAGE_SENT,
-        INET_CLOSED,
-        program("packet_sent", Hook::Fexit(&["packet_sendmsg"])),
-        program("packet_closed", Hook::Fentry("packet_release")),
-    ],
+    programs: SENT,
     lost: "bytes of families beside internet, local and packet sockets (vsock and rarer), and of \
            sendfile into TLS of the kernel",
 };
 /// The same, where packet sockets are a module that is not loaded.
 pub(super) const SENT_INET: Road = Road {
     tier: Tier::Fentry,
-    programs: &[
-        INET_SENT,
-        INET6_SENT,
-        TCP_PAGE_SENT,
-        UDP_PAGE_SENT,
-        UNIX_SENT,
-        UNIX_DATAGRAM_SENT,
-        UNIX_PAGE_SENT,
-        INET_CLOSED,
-    ],
+    programs: SENT.split_at(SENT.len() - PACKET_PROGRAMS).0,
     lost: "bytes of families beside internet and local sockets (packet, vsock and rarer), and of \
            sendfile into TLS of the kernel",
 };
