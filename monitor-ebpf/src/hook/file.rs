@@ -16,7 +16,8 @@ use crate::count::{Outcome, count};
 use crate::emit::{self, OpenScratch};
 use crate::filter;
 use crate::globals::{
-    BIG_FILE_BYTES, NAME_CLASS_BYTES, OFF_FILE_INODE, OFF_INODE_SIZE, OPEN_REPEAT_NS, SELF_TGID,
+    BIG_FILE_BYTES, NAME_CLASS_BYTES, OFF_FILE_INODE, OFF_INODE_INO, OFF_INODE_SIZE,
+    OPEN_REPEAT_NS, SELF_TGID,
 };
 use crate::hook::returned;
 use crate::label;
@@ -228,7 +229,18 @@ fn label_of(file: u64, scratch: &mut OpenScratch) -> Result<u32, Fault> {
         }
         return Ok(found.label);
     }
-    label::of_number(number, || head.key())
+    let label = label::of_number(number, || head.key())?;
+    if label != 0 || scratch.above == 0 {
+        return Ok(label);
+    }
+    // Full tier: what is opened in the layer of the overlay's file may be a copy of a labelled one.
+    let head = &scratch.head;
+    let below = optional(optional(scratch.above, &OFF_FILE_INODE), &OFF_INODE_INO);
+    let label = label::of_number(below, || Ok(InodeKey { inode: below, ..head.key()? }))?;
+    if label != 0 {
+        add_reason(&mut scratch.record, OPEN_COPY);
+    }
+    Ok(label)
 }
 
 /// The open file by whose path a file is told: the overlay's, where the same thread is opening
