@@ -362,3 +362,25 @@ fn doctor_tells_every_area_and_why_the_gpu_is_off() {
         assert!(gpu["cure"].as_str().is_some_and(|cure| cure.contains("gpu.library_paths")));
     }
 }
+
+#[test]
+fn doctor_is_right_about_itself_on_a_file_system_with_subvolumes() {
+    // stat(2) tells the number of a btrfs subvolume, the kernel programs that of the file system.
+    const SCRIPT: &str = "cd \"$1\" && truncate -s 1G image && mkfs.btrfs -q image >&2 && mkdir place \
+        && mount -o loop image place && cp \"$2\" place/gpuwarden \
+        && stat -c %d place && grep ' - btrfs ' /proc/self/mountinfo | tail -n 1 | cut -d ' ' -f 3 \
+        && exec place/gpuwarden doctor --json";
+    let ground = Ground::new();
+    let directory = ground.path("image").parent().expect("in a directory").to_path_buf();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "/bin/sh", "-c", SCRIPT, "sh"]).arg(directory);
+    command.arg(env!("CARGO_BIN_EXE_gpuwarden"));
+    let ended = end(command);
+    let mut lines = ended.stdout.lines();
+    let (shown, held) = (lines.next().expect("stat"), lines.next().expect("mountinfo"));
+    assert_ne!(format!("0:{shown}"), held, "they differ, or this shows nothing");
+    let rest: String = lines.collect();
+    let checks: Vec<serde_json::Value> = serde_json::from_str(&rest).expect("JSON");
+    let canary = checks.iter().find(|check| check["name"] == "canary").expect("it is asked");
+    assert_eq!(canary["verdict"], "good", "{canary}");
+}

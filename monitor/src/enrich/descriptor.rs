@@ -15,7 +15,7 @@ use super::limit::{
 use super::pipe::pipe_of;
 use super::procfs::{FDINFO_BYTES, Procfs, STAT_BYTES_MAX, read_start};
 use super::resolver;
-use super::scan::kernel_device;
+use crate::kernel::device::kernel_device;
 use crate::model::{Channel, FileId, StreamKind, Tgid};
 
 impl Procfs {
@@ -212,7 +212,7 @@ fn found_at(link: &Path) -> Option<(FileType, FileId, u64)> {
     let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
     let found = statx(CWD, link, AtFlags::STATX_DONT_SYNC, wanted).ok()?;
     let file_type = FileType::from_raw_mode(u32::from(found.stx_mode));
-    let device = found.stx_dev_major << 20 | found.stx_dev_minor & 0x000f_ffff;
+    let device = kernel_device(rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor));
     Some((file_type, FileId { device, inode: found.stx_ino, generation: 0 }, found.stx_size))
 }
 

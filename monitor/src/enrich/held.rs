@@ -71,7 +71,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::enrich::scan::kernel_device;
+    use crate::kernel::device::kernel_device;
 
     #[test]
     fn a_line_of_maps_names_its_file_and_what_has_none_is_left_out() {

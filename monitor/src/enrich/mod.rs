@@ -93,6 +93,6 @@ pub use profile::{
     Allocations, GpuFeatures, Holder, Names, NoAllocations, NoGpu, NoNames, NoProfiles, Peers,
     ProfileView, Profiles, WorkloadNames,
 };
-pub use scan::{Found, ScanProgress, kernel_device, scan};
+pub use scan::{Found, ScanProgress, scan};
 pub use source::{FileHead, NoSource, ProcInfo, ProcSource};
 pub use standing::{Resident, Stamp, World};

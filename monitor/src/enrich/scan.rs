@@ -17,6 +17,7 @@ use super::limit::{
 };
 use super::procfs::read_start;
 use crate::config::WatchConfig;
+use crate::kernel::device;
 use crate::model::FileId;
 
 /// How far a scan has come.
@@ -280,7 +281,7 @@ impl Walk<'_> {
         }
         self.progress.files += 1;
         let seed = LabelSeed {
-            id: file_id(&metadata),
+            id: file_id(path, &metadata),
             path: text.to_owned(),
             size_bytes: metadata.len(),
             format,
@@ -299,17 +300,13 @@ impl Walk<'_> {
 
 /// Identity of what was looked at. The generation is zero: user space has no safe way to ask for
 /// it, and the first open tells.
-fn file_id(metadata: &fs::Metadata) -> FileId {
-    FileId { device: kernel_device(metadata.dev()), inode: metadata.ino(), generation: 0 }
+fn file_id(path: &Path, metadata: &fs::Metadata) -> FileId {
+    device::learn(path, metadata.dev());
+    FileId { device: device::kernel_device(metadata.dev()), inode: metadata.ino(), generation: 0 }
 }
 
 fn directory_id(path: &Path) -> Option<FileId> {
-    fs::metadata(path).ok().as_ref().map(file_id)
-}
-
-/// A device number as stat(2) gives it in the kernel's own encoding (`MKDEV`): major << 20 | minor.
-pub fn kernel_device(device: u64) -> u32 {
-    rustix::fs::major(device) << 20 | rustix::fs::minor(device) & 0x000f_ffff
+    Some(file_id(path, &fs::metadata(path).ok()?))
 }
 
 fn is_plain(part: &str) -> bool {

@@ -388,7 +388,7 @@ mod tests {
         let file = tempfile::tempfile().expect("a file without a name");
         std::io::Write::write_all(&mut &file, b"weights").expect("written");
         let meta = file.metadata().expect("it is open");
-        let device = crate::enrich::kernel_device(meta.dev());
+        let device = crate::kernel::device::kernel_device(meta.dev());
         let id = FileId { device, inode: meta.ino(), generation: 0 };
         let (path, process) = ("/#1234".to_owned(), Tgid(std::process::id()));
         watch.mark(MarkRequest { id, process, path, is_labelled: false });

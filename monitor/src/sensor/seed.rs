@@ -5,12 +5,14 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use monitor_common::{TASK_KTHREAD, TaskSeenRecord};
 use thiserror::Error;
 use zerocopy::FromBytes as _;
 
 use crate::decode;
+use crate::kernel::device;
 use crate::model::{Body, Event, ProcessSeen, SeenOrigin};
 
 /// Processes that are seeded at most; the kernel's default `pid_max` on 64 bit is 4 194 304.
@@ -98,13 +100,15 @@ fn canary(record: &TaskSeenRecord) -> Result<(), SeedError> {
     let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
     let mount_ns = fs::metadata("/proc/self/ns/mnt")?.ino();
     let exe = fs::metadata("/proc/self/exe")?;
+    device::learn(Path::new("/proc/self/exe"), exe.dev());
+    let exe_device = u64::from(device::kernel_device(exe.dev()));
     let checks = [
         ("parent", u64::from(record.parent_tgid), number("PPid:")),
         ("effective user id", u64::from(record.header.actor.uid), number("Uid:")),
         ("start time in ticks", record.header.actor.start_boot_ns / tick_ns, start_ticks),
         ("mount namespace", u64::from(record.mount_ns), mount_ns),
         ("inode of the executable", record.exe.inode, exe.ino()),
-        ("device of the executable", u64::from(record.exe.device), kernel_device(exe.dev())),
+        ("device of the executable", u64::from(record.exe.device), exe_device),
     ];
     for (field, read, expected) in checks {
         if read != expected {
@@ -112,11 +116,6 @@ fn canary(record: &TaskSeenRecord) -> Result<(), SeedError> {
         }
     }
     Ok(())
-}
-
-/// A device number of stat(2) as the kernel holds it (`s_dev`: major << 20 | minor).
-fn kernel_device(device: u64) -> u64 {
-    u64::from(rustix::fs::major(device)) << 20 | u64::from(rustix::fs::minor(device))
 }
 
 fn event(record: &TaskSeenRecord) -> Event {
