@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use monitor_common::{InodeKey, NAME_ANY, WatchName};
 
 use super::{SharedMaps, interest};
+use crate::kernel::device;
 
 /// Most directories that prefixes of rules resolve to; what is beyond is not watched, and said.
 pub const PATH_DIRECTORIES_MAX: usize = 4_096;
@@ -153,11 +154,12 @@ fn add(directory: &Path, into: &mut HashSet<InodeKey>) -> bool {
     if into.len() >= PATH_DIRECTORIES_MAX {
         return false;
     }
-    if let Ok(meta) = fs::metadata(directory).map(|meta| (meta.is_dir(), meta.ino(), meta.dev()))
-        && let (true, inode, dev) = meta
+    if let Ok(meta) = fs::metadata(directory)
+        && meta.is_dir()
     {
-        let device = rustix::fs::major(dev) << 20 | rustix::fs::minor(dev);
-        into.insert(InodeKey { inode, device, generation: 0 });
+        device::learn(directory, meta.dev());
+        let device = device::kernel_device(meta.dev());
+        into.insert(InodeKey { inode: meta.ino(), device, generation: 0 });
     }
     true
 }
