@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 
 import send
 import stand
@@ -243,6 +244,8 @@ def disk() -> None:
     shutil.copyfile(MODEL, model)
     with open(NOTE, "w") as file:
         file.write(f"/proc/{os.getpid()}/root{model}")
+    # What was written is looked at once a second; then this is a model that lay there before.
+    time.sleep(1.5)
     stand.say("written")
     stand.wait_until(lambda: not os.listdir(place), "the end of the copy", 60)
 
