@@ -366,7 +366,8 @@ fn doctor_tells_every_area_and_why_the_gpu_is_off() {
 #[test]
 fn doctor_is_right_about_itself_on_a_file_system_with_subvolumes() {
     // stat(2) tells the number of a btrfs subvolume, the kernel programs that of the file system.
-    const SCRIPT: &str = "cd \"$1\" && truncate -s 1G image && mkfs.btrfs -q image >&2 \
+    const SCRIPT: &str = "cd \"$1\" && truncate -s 1G image \
+        && mkfs.btrfs -q image >&2 \
         && mkdir place && mount -o loop image place && cp \"$2\" place/gpuwarden \
         && stat -c %d place && grep ' - btrfs ' /proc/self/mountinfo | tail -n 1 | cut -d ' ' -f 3 \
         && exec place/gpuwarden doctor --json";
