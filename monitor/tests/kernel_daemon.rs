@@ -369,7 +369,8 @@ fn doctor_is_right_about_itself_on_a_file_system_with_subvolumes() {
     const SCRIPT: &str = "cd \"$1\" && truncate -s 1G image \
         && mkfs.btrfs -q image >&2 \
         && mkdir place && mount -o loop image place && cp \"$2\" place/gpuwarden \
-        && stat -c %d place && grep ' - btrfs ' /proc/self/mountinfo | tail -n 1 | cut -d ' ' -f 3 \
+        && stat -c %d place \
+        && grep ' - btrfs ' /proc/self/mountinfo | tail -n 1 | cut -d ' ' -f 3 \
         && exec place/gpuwarden doctor --json";
     let ground = Ground::new();
     let directory = ground.path("image").parent().expect("in a directory").to_path_buf();
