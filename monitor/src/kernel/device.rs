@@ -53,18 +53,18 @@ fn known(shown: u32) -> Option<u32> {
 fn of_mount(path: &Path) -> Option<u32> {
     let wanted = StatxFlags::MNT_ID;
     let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, wanted).ok()?;
-    let has_mount = found.stx_mask & wanted.bits() != 0;
-    let mut text = String::new();
-    has_mount.then(|| {
-        File::open(MOUNTS).ok()?.take(MOUNTS_BYTES_MAX).read_to_string(&mut text).ok()
-    })??;
-    in_mounts(&text, found.stx_mnt_id)
+    let mut rows = Vec::new();
+    if found.stx_mask & wanted.bits() == 0 {
+        return None;
+    }
+    File::open(MOUNTS).ok()?.take(MOUNTS_BYTES_MAX).read_to_end(&mut rows).ok()?;
+    in_mounts(&rows, found.stx_mnt_id)
 }
 
 /// The device number in the row of a mount: its first word is the mount's number, its third
-/// `major:minor`.
-fn in_mounts(text: &str, mount: u64) -> Option<u32> {
-    text.lines().find_map(|line| {
+/// `major:minor`. Paths in other rows may be any bytes.
+fn in_mounts(rows: &[u8], mount: u64) -> Option<u32> {
+    String::from_utf8_lossy(rows).lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let is_it = words.next()?.parse() == Ok(mount);
         let (major, minor) = is_it.then(|| words.nth(1))??.split_once(':')?;
@@ -81,14 +81,15 @@ mod tests {
 
     #[test]
     fn row_of_a_mount_tells_its_file_system() {
-        let text = "36 35 98:3 / /mnt rw - ext3 /dev/root rw\n\
+        let rows = b"36 35 98:3 / /mnt rw - ext3 /dev/root rw\n\
+                    40 36 0:50 / /mnt/\xff rw - tmpfs tmpfs rw\n\
                     68 45 0:39 /@home /home rw shared:1 - btrfs /dev/nvme0n1p2 rw\n\
                     cut";
-        assert_eq!(in_mounts(text, 36), Some(98 << 20 | 3));
-        assert_eq!(in_mounts(text, 68), Some(39));
-        assert_eq!(in_mounts(text, 45), None, "the mount above it");
-        assert_eq!(in_mounts("68", 68), None);
-        assert_eq!(in_mounts("68 45 0:x / /", 68), None);
+        assert_eq!(in_mounts(rows, 36), Some(98 << 20 | 3));
+        assert_eq!(in_mounts(rows, 68), Some(39));
+        assert_eq!(in_mounts(rows, 45), None, "the mount above it");
+        assert_eq!(in_mounts(b"68", 68), None);
+        assert_eq!(in_mounts(b"68 45 0:x / /", 68), None);
     }
 
     #[test]
