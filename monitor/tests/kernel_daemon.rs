@@ -378,6 +378,7 @@ fn doctor_is_right_about_itself_on_a_file_system_with_subvolumes() {
     command.args(["--mount", "/bin/sh", "-c", SCRIPT, "sh"]).arg(directory);
     command.arg(env!("CARGO_BIN_EXE_gpuwarden"));
     let ended = end(command);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     let mut lines = ended.stdout.lines();
     let (shown, held) = (lines.next().expect("stat"), lines.next().expect("mountinfo"));
     assert_ne!(format!("0:{shown}"), held, "they differ, or this shows nothing");
