@@ -7,8 +7,9 @@ use aya::programs::trace_point::TracePointLink;
 
 /// Threads that let go of links side by side. For each link the kernel waits until no CPU runs the
 /// program any more (`kernel/trace/bpf_trace.c`, `perf_event_detach_bpf_prog`, 6.13 and newer: a
-/// grace period of RCU tasks trace), some 30 ms that can be spent together: a thread for each link, as
-/// long as there are not more. Eight threads took 1.8 s beside a flood of opens, these 1.6 s (6.18).
+/// grace period of RCU tasks trace), some 30 ms that can be spent together: a thread for each link,
+/// as long as there are not more. Beside a flood of opens eight threads took 1.8 s, these 1.6 s
+/// (6.18).
 pub(super) const RELEASE_THREADS_MAX: usize = 64;
 
 /// What is attached and is not let go of with its program.
